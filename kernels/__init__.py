@@ -1,0 +1,16 @@
+"""How one dilated recurrent layer is computed: tensors in, tensors out, one folder or file per way.
+
+``reference`` is the specification, ``pytorch`` folds the phases into the batch, ``dispatch`` chooses.
+"""
+
+from streamdrnn.kernels.dispatch import (
+    BACKENDS,
+    GATES,
+    Availability,
+    available,
+    cell_step,
+    dilated_layer,
+    resolve,
+)
+
+__all__ = ["BACKENDS", "GATES", "Availability", "available", "cell_step", "dilated_layer", "resolve"]

@@ -1,0 +1,46 @@
+"""Rings of past states: time t is in slot ``t mod d``, and every stream has its own clock.
+
+Batch computation wants the past in order of time instead. These two gathers are the only place
+where the two views meet.
+"""
+
+import torch
+from torch import Tensor
+
+
+def in_time_order(ring: Tensor, cursor: Tensor) -> Tensor:
+    """The ring's states, oldest first.
+
+    Args:
+        ring: ``(d, B, H)``.
+        cursor: ``(B,)`` int64, the time of each stream's next step.
+
+    Returns:
+        ``(d, B, H)``; entry k is the state that step ``cursor + k`` reads.
+    """
+    d, B, H = ring.shape
+    slots = torch.remainder(cursor + torch.arange(d, device=ring.device)[:, None], d)
+    return ring.gather(0, slots[:, :, None].expand(d, B, H))
+
+
+def last_of(history: Tensor, d: int, cursor: Tensor, lengths: Tensor) -> Tensor:
+    """The ring after a chunk, from the past followed by what the chunk computed.
+
+    Args:
+        history: ``(d + T, B, H)``, :func:`in_time_order` of the ring before, then the T new states.
+        d: the ring's length.
+        cursor: ``(B,)`` int64, the time at which the chunk began.
+        lengths: ``(B,)`` int64, how many of the T steps each stream really made.
+
+    Returns:
+        the ring, ``(d, B, H)``.
+    """
+    B, H = history.shape[1], history.shape[2]
+    slots = torch.arange(d, device=history.device)[:, None]
+    entries = lengths + torch.remainder(slots - cursor - lengths, d)
+    return history.gather(0, entries[:, :, None].expand(d, B, H))
+
+
+def steps_made(T: int, lengths: Tensor) -> Tensor:
+    """Which steps of a chunk are real: ``(T, B, 1)`` bool."""
+    return (torch.arange(T, device=lengths.device)[:, None] < lengths)[:, :, None]
