@@ -1,0 +1,46 @@
+"""Cutting streams of samples into overlapping frames, whatever the chunks they come in.
+
+Streams share a batch but not a clock: one that was masked or reset has fewer samples waiting than its neighbours.
+"""
+
+from typing import Tuple
+
+import torch
+from torch import Tensor
+
+from streamdrnn.kernels.rings import steps_made
+
+
+def next_frames(
+    audio: Tensor, lengths: Tensor, tail: Tensor, filled: Tensor, window: int, hop: int
+) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The frames that a chunk completes.
+
+    Args:
+        audio: ``(N, B)`` samples.
+        lengths: ``(B,)`` int64 from 0 to N, the samples that are each stream's own.
+        tail: ``(window - 1, B)``, the samples waiting, at the end.
+        filled: ``(B,)`` int64, how many are waiting.
+        window: samples per frame.
+        hop: samples from one frame's beginning to the next, at most ``window``.
+
+    Returns:
+        the frames ``(F, B, window)``, F that of the stream with most; ``(B,)``, how many are each stream's own;
+        and the new tail and filled.
+    """
+    W, B = tail.shape
+    joined = torch.cat([tail, torch.where(steps_made(audio.shape[0], lengths)[:, :, 0], audio, 0.0)])
+    total = filled + lengths
+    counts = (torch.div(total - window, hop, rounding_mode="floor") + 1).clamp(min=0)
+    left = total - counts * hop
+    F = int(counts.max()) if B > 0 else 0
+    if F == 0:
+        frames = joined.new_zeros(0, B, window)
+    else:
+        # Every stream's samples are moved to the front, so that one strided view frames them all.
+        place = torch.arange(joined.shape[0], device=audio.device)[:, None]
+        aligned = joined.gather(0, (place + W - filled).clamp(max=joined.shape[0] - 1))
+        frames = aligned.unfold(0, window, hop)[:F]
+    slots = torch.arange(W, device=audio.device)[:, None]
+    tail = torch.where(slots >= W - left, joined.gather(0, slots + lengths), 0.0)
+    return frames, counts, tail, left

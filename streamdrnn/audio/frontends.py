@@ -1,0 +1,275 @@
+"""Front-ends: from samples to the features that a network reads, causal and streaming.
+
+Pushed in any chunks they give what librosa gives for the whole signal with ``center=False``.
+"""
+
+from typing import Optional, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from streamdrnn.audio.deltas import HISTORY, delta_weights, with_deltas
+from streamdrnn.audio.framing import next_frames
+from streamdrnn.audio.state import AudioState
+from streamdrnn.checks import check_lengths, check_positive
+from streamdrnn.kernels.rings import steps_made
+
+_MAX_WINDOW = 65536
+
+
+class FrontEnd(nn.Module):
+    """Samples in, frames of features out.
+
+    Args:
+        sample_rate: samples per second.
+        window: samples that one frame is made from.
+        hop_length: samples from one frame to the next.
+        num_features: M, the features of a frame.
+        history: past frames that a frame's features need.
+
+    Attributes:
+        sample_rate, window, hop_length, num_features: as given.
+    """
+
+    def __init__(self, sample_rate: int, window: int, hop_length: int, num_features: int, history: int = 0) -> None:
+        super().__init__()
+        self.sample_rate = check_positive("sample_rate", sample_rate)
+        self.window = window
+        self.hop_length = hop_length
+        self.num_features = num_features
+        self._history = history
+
+    def config(self) -> dict[str, object]:
+        """The constructor's arguments."""
+        raise NotImplementedError
+
+    @torch.jit.export
+    def zero_state(
+        self,
+        batch_size: int,
+        device: Optional[torch.device] = None,
+        dtype: Optional[torch.dtype] = None,
+    ) -> AudioState:
+        """The state of ``batch_size`` streams before their first sample; float32 on the CPU by default."""
+        kind = torch.float32 if dtype is None else dtype
+        count = torch.zeros(batch_size, dtype=torch.int64, device=device)
+        return AudioState(
+            torch.zeros(self.window - 1, batch_size, dtype=kind, device=device),
+            count,
+            torch.zeros(self._history, batch_size, self._base_features(), dtype=kind, device=device),
+            count.clone(),
+        )
+
+    def forward(
+        self, audio: Tensor, state: Optional[AudioState] = None, lengths: Optional[Tensor] = None
+    ) -> Tuple[Tensor, Tensor, AudioState]:
+        """The features of a chunk.
+
+        Args:
+            audio: ``(N, B)`` samples, N >= 0.
+            state: where the streams stand; None is their beginning. It is not written.
+            lengths: ``(B,)`` int64 from 0 to N, the samples that are each stream's own, if not all.
+
+        Returns:
+            the features ``(F, B, M)`` of the frames that were completed, F by the stream with most, zero beyond a
+            stream's own; ``(B,)`` int64, how many are each stream's own; the state after the chunk.
+
+        Raises:
+            ValueError, TypeError: a shape or dtype does not fit; the message says which is wanted.
+        """
+        if not torch.jit.is_scripting():
+            self._check(audio, state, lengths)
+        N, B = audio.shape
+        if state is None:
+            state = self.zero_state(B, audio.device, audio.dtype)
+        if lengths is None:
+            lengths = torch.full_like(state.filled, N)
+        frames, counts, tail, filled = next_frames(
+            audio, lengths, state.tail, state.filled, self.window, self.hop_length
+        )
+        if frames.shape[0] == 0:  # an FFT of nothing is an error
+            nothing = audio.new_zeros(0, B, self.num_features)
+            return nothing, counts, AudioState(tail, filled, state.history, state.frames)
+        real = steps_made(frames.shape[0], counts)
+        features = torch.where(real, self._features(frames), 0.0)
+        features, history = self._with_history(features, state.history, state.frames, counts)
+        return torch.where(real, features, 0.0), counts, AudioState(tail, filled, history, state.frames + counts)
+
+    def _base_features(self) -> int:
+        return self.num_features
+
+    def _features(self, frames: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _with_history(self, features: Tensor, history: Tensor, before: Tensor, counts: Tensor) -> Tuple[Tensor, Tensor]:
+        return features, history
+
+    @torch.jit.unused
+    def _check(self, audio: Tensor, state: Optional[AudioState], lengths: Optional[Tensor]) -> None:
+        if not isinstance(audio, Tensor) or audio.dim() != 2 or not audio.is_floating_point():
+            got = f"{tuple(audio.shape)} {audio.dtype}" if isinstance(audio, Tensor) else type(audio).__name__
+            raise ValueError(f"audio: expected floating samples of shape (N, B), got {got}")
+        N, B = audio.shape
+        if state is not None:
+            expected = (self.window - 1, B)
+            if not isinstance(state, AudioState):
+                raise TypeError(f"state: expected an AudioState, got {type(state).__name__}")
+            if state.tail.shape != expected or state.tail.dtype != audio.dtype:
+                got = f"{tuple(state.tail.shape)} {state.tail.dtype}"
+                raise ValueError(f"state.tail: expected shape {expected} and dtype {audio.dtype}, got {got}")
+            if state.history.shape != (self._history, B, self._base_features()):
+                raise ValueError(f"state.history: of another front-end, got shape {tuple(state.history.shape)}")
+        if lengths is not None:
+            check_lengths(lengths, N, B)
+
+
+class RawWaveform(FrontEnd):
+    """The samples themselves, ``frame_length`` of them a step.
+
+    Args:
+        frame_length: samples per step, the number of features.
+        sample_rate: samples per second.
+    """
+
+    def __init__(self, frame_length: int = 1, sample_rate: int = 16000) -> None:
+        _check_range("frame_length", frame_length, 1, _MAX_WINDOW)
+        super().__init__(sample_rate, frame_length, frame_length, frame_length)
+
+    def config(self) -> dict[str, object]:
+        return {"frame_length": self.window, "sample_rate": self.sample_rate}
+
+    def _features(self, frames: Tensor) -> Tensor:
+        return frames
+
+
+class LogMel(FrontEnd):
+    """Log-mel spectrogram in dB, as ``librosa.power_to_db(librosa.feature.melspectrogram(...), top_db=None)``.
+
+    Args:
+        sample_rate: samples per second.
+        n_fft: samples per frame.
+        win_length: length of the Hann window, centred in the frame.
+        hop_length: samples from one frame to the next.
+        n_mels: number of mel bands (Slaney's scale and norm, librosa's defaults).
+        fmin, fmax: lowest and highest frequency in Hz; None is half the sample rate.
+
+    Raises:
+        ValueError, TypeError: an argument is out of its range, or of the wrong type.
+    """
+
+    hann: Tensor
+    mel: Tensor
+
+    def __init__(
+        self,
+        sample_rate: int = 16000,
+        n_fft: int = 512,
+        win_length: int = 400,
+        hop_length: int = 160,
+        n_mels: int = 40,
+        fmin: float = 20.0,
+        fmax: Optional[float] = None,
+    ) -> None:
+        _check_range("n_fft", n_fft, 2, _MAX_WINDOW)
+        _check_range("win_length", win_length, 1, n_fft)
+        _check_range("hop_length", hop_length, 1, n_fft)
+        _check_range("n_mels", n_mels, 1, n_fft)
+        super().__init__(sample_rate, n_fft, hop_length, n_mels)
+        self.win_length = win_length
+        self.fmin = float(fmin)
+        self.fmax = sample_rate / 2 if fmax is None else float(fmax)
+        if not 0 <= self.fmin < self.fmax <= sample_rate / 2:
+            raise ValueError(f"fmin, fmax: expected 0 <= fmin < fmax <= {sample_rate / 2:g} Hz, got {fmin}, {fmax}")
+        # librosa takes a second to import, and only who makes a front-end needs it.
+        from librosa.filters import mel
+        from librosa.util import pad_center
+
+        periodic_hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(win_length) / win_length)
+        bands = mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=self.fmin, fmax=self.fmax, dtype=np.float64)
+        self._constant("hann", pad_center(periodic_hann, size=n_fft))
+        self._constant("mel", bands.T)
+
+    def config(self) -> dict[str, object]:
+        return {
+            "sample_rate": self.sample_rate,
+            "n_fft": self.window,
+            "win_length": self.win_length,
+            "hop_length": self.hop_length,
+            "n_mels": self.mel.shape[1],
+            "fmin": self.fmin,
+            "fmax": self.fmax,
+        }
+
+    def _constant(self, name: str, values: np.ndarray) -> None:
+        """Keep an array with the module but out of its state_dict: the configuration gives it again."""
+        self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values, np.float32)), persistent=False)
+
+    def _features(self, frames: Tensor) -> Tensor:
+        return self._log_mel(frames)
+
+    def _log_mel(self, frames: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft(frames * self.hann.to(frames.dtype))
+        power = spectrum.real.square() + spectrum.imag.square()
+        return 10 * torch.log10((power @ self.mel.to(frames.dtype)).clamp(min=1e-10))
+
+
+class MFCC(LogMel):
+    """Mel-frequency cepstral coefficients, as ``librosa.feature.mfcc`` of a :class:`LogMel`, with deltas if wanted.
+
+    Args:
+        sample_rate, n_fft, win_length, hop_length, n_mels, fmin, fmax: see :class:`LogMel`.
+        n_mfcc: number of coefficients.
+        deltas: 0, 1 or 2: how many orders of differences over time follow the coefficients; see
+            :func:`streamdrnn.audio.deltas.with_deltas`.
+    """
+
+    dct: Tensor
+    delta_weights: Tensor
+
+    def __init__(
+        self,
+        sample_rate: int = 16000,
+        n_fft: int = 512,
+        win_length: int = 400,
+        hop_length: int = 160,
+        n_mels: int = 40,
+        fmin: float = 20.0,
+        fmax: Optional[float] = None,
+        n_mfcc: int = 20,
+        deltas: int = 0,
+    ) -> None:
+        super().__init__(sample_rate, n_fft, win_length, hop_length, n_mels, fmin, fmax)
+        _check_range("n_mfcc", n_mfcc, 1, n_mels)
+        _check_range("deltas", deltas, 0, 2)
+        self.n_mfcc = n_mfcc
+        self.deltas = deltas
+        self.num_features = n_mfcc * (1 + deltas)
+        self._history = HISTORY if deltas else 0
+        # The orthonormal DCT-II.
+        angle = np.pi / n_mels * np.outer(np.arange(n_mels) + 0.5, np.arange(n_mfcc))
+        dct = np.cos(angle) * np.sqrt(2 / n_mels)
+        dct[:, 0] /= np.sqrt(2)
+        self._constant("dct", dct)
+        self._constant("delta_weights", delta_weights(deltas))
+
+    def config(self) -> dict[str, object]:
+        return {**super().config(), "n_mfcc": self.n_mfcc, "deltas": self.deltas}
+
+    def _base_features(self) -> int:
+        return self.n_mfcc
+
+    def _features(self, frames: Tensor) -> Tensor:
+        return self._log_mel(frames) @ self.dct.to(frames.dtype)
+
+    def _with_history(self, features: Tensor, history: Tensor, before: Tensor, counts: Tensor) -> Tuple[Tensor, Tensor]:
+        if self.deltas == 0:
+            return features, history
+        return with_deltas(features, history, before, counts, self.delta_weights.to(features.dtype))
+
+
+def _check_range(name: str, value: int, lowest: int, highest: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected an int, got {value!r}")
+    if not lowest <= value <= highest:
+        raise ValueError(f"{name}: expected {lowest} to {highest}, got {value}")

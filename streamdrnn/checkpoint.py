@@ -1,0 +1,77 @@
+"""Models as files: safetensors, with the model's configuration and notes about it in the metadata."""
+
+import json
+import os
+from typing import Any, Optional, Union
+
+import torch
+
+from streamdrnn.audio.frontends import MFCC, FrontEnd, LogMel, RawWaveform
+from streamdrnn.dilated_rnn import DilatedRNN
+from streamdrnn.heads import Classifier, Head, SpeakerEmbedder, Tagger
+from streamdrnn.storage import read_safetensors, write_safetensors
+
+FORMAT = "streamdrnn-model"
+VERSION = 1
+
+_HEADS: dict[str, type[Head]] = {head.__name__: head for head in (Classifier, Tagger, SpeakerEmbedder)}
+_FRONTENDS: dict[str, type[FrontEnd]] = {front.__name__: front for front in (RawWaveform, LogMel, MFCC)}
+
+PathLike = Union[str, os.PathLike[str]]
+
+
+def save_model(model: Union[DilatedRNN, Head], path: PathLike, notes: Optional[dict[str, str]] = None) -> None:
+    """Write a model's weights and configuration as one file, whole or not at all.
+
+    Args:
+        notes: what else belongs to the model, such as a threshold; :func:`model_notes` reads it.
+    """
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "config": json.dumps({"kind": type(model).__name__, **model.config()}),
+        "notes": json.dumps(notes or {}),
+    }
+    write_safetensors(path, {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, metadata)
+
+
+def load_model(path: PathLike) -> Union[DilatedRNN, Head]:
+    """The model that :func:`save_model` wrote, on the CPU, in ``eval()`` mode.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, is no model of ours, or its configuration and weights disagree.
+    """
+    metadata, tensors = read_safetensors(path, FORMAT, VERSION)
+    try:
+        # Without memory at first: whether the sizes are those of the weights in the file is seen before any is taken.
+        with torch.device("meta"):
+            model = _build(json.loads(metadata["config"]))
+        model.load_state_dict(tensors, assign=True)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: the model's configuration does not fit: {_one_line(error)}") from None
+    return model.eval().requires_grad_(True)
+
+
+def model_notes(path: PathLike) -> dict[str, str]:
+    """The notes that a model was saved with.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`load_model`.
+    """
+    notes = json.loads(read_safetensors(path, FORMAT, VERSION)[0].get("notes", "{}"))
+    return {str(name): str(value) for name, value in notes.items()}
+
+
+def _build(config: dict[str, Any]) -> Union[DilatedRNN, Head]:
+    kind = config.pop("kind")
+    if kind == "DilatedRNN":
+        return DilatedRNN(**config)
+    frontend = config.pop("frontend")
+    if frontend is not None:
+        frontend = _FRONTENDS[frontend.pop("kind")](**frontend)
+    return _HEADS[kind](DilatedRNN(**config.pop("rnn")), frontend=frontend, **config)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

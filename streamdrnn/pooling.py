@@ -1,0 +1,46 @@
+"""Running summaries of a sequence: after every step what is known so far, and what to carry on from.
+
+A stream that made fewer steps than the chunk is long keeps its summary for the rest of the chunk.
+"""
+
+from typing import Tuple
+
+import torch
+from torch import Tensor
+
+
+def running_mean(y: Tensor, total: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
+    """The mean of all outputs of a stream so far.
+
+    Args:
+        y: ``(T, B, H)``, zero where a stream made no step.
+        total: ``(1, B, H)`` float64, the sum of the earlier outputs: a sum in float32 would stop growing in a
+            long stream.
+        before, after: ``(B,)`` int64, the steps made before and after this chunk.
+
+    Returns:
+        the means ``(T, B, H)`` (zero before the first step) and the new total.
+    """
+    # One addition per step, in their order, so that a chunk and its single steps add up to the same bits.
+    totals = torch.cumsum(torch.cat([total, y.to(total.dtype)]), 0)
+    steps = before + 1 + torch.arange(y.shape[0], device=y.device)[:, None]
+    count = torch.minimum(steps, after).clamp(min=1)[:, :, None]
+    return (totals[1:] / count).to(y.dtype), totals[-1:]
+
+
+def running_last(y: Tensor, last: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
+    """The latest output of a stream.
+
+    Args:
+        y: ``(T, B, H)``.
+        last: ``(1, B, H)``, the latest output before this chunk.
+        before, after: ``(B,)`` int64, the steps made before and after this chunk.
+
+    Returns:
+        the latest outputs ``(T, B, H)``, and the last of them.
+    """
+    outputs = torch.cat([last, y.to(last.dtype)])
+    steps = 1 + torch.arange(y.shape[0], device=y.device)[:, None]
+    entries = torch.minimum(steps, after - before)[:, :, None].expand(-1, -1, y.shape[2])
+    final = (after - before)[None, :, None].expand(-1, -1, y.shape[2])
+    return outputs.gather(0, entries).to(y.dtype), outputs.gather(0, final)

@@ -1,0 +1,45 @@
+"""Safetensors files, the one format in which models and states are kept: no pickle is ever read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Union
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def write_safetensors(path: Union[str, os.PathLike[str]], tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file beside its place, then move it there: a reader never sees half a file."""
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        save_file(tensors, partial, metadata=metadata)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_safetensors(
+    path: Union[str, os.PathLike[str]], format_name: str, version: int
+) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read a safetensors file of ours: its metadata and its tensors.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no safetensors file, is truncated, or is of another format or version.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != format_name:
+                raise ValueError(f"{path}: not a {format_name} file (its format is {metadata.get('format')!r})")
+            if metadata.get("version") != str(version):
+                raise ValueError(f"{path}: version {metadata.get('version')!r}, this release reads {version}")
+            return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: damaged or not a safetensors file ({error})") from None

@@ -1,0 +1,162 @@
+"""Live streams: one model, B streams, memory that does not grow with time."""
+
+from typing import Any, Optional, Union
+
+import torch
+from torch import Tensor
+
+from streamdrnn.checks import check_active, check_like, check_positive, check_tensor
+from streamdrnn.dilated_rnn import DilatedRNN
+from streamdrnn.heads import Head
+from streamdrnn.model_state import ModelState
+from streamdrnn.state import DRNNState, Streams, batch_dim, stream_indices
+
+State = Union[DRNNState, ModelState]
+
+
+class StreamingDRNN:
+    """Runs a model step by step with the results that it gives in batch.
+
+    It owns the states of B streams, which may be masked, reset, taken out and put back one by one. Inference only:
+    no gradients, no dropout (the model is switched to ``eval()``).
+
+    A call that raises leaves every stream as it was.
+
+    Args:
+        model: a :class:`DilatedRNN`, :class:`Classifier`, :class:`Tagger` or :class:`SpeakerEmbedder`.
+        batch_size: B, the number of streams.
+
+    Raises:
+        TypeError: the model is none of these.
+        ValueError: ``batch_size`` is below 1.
+
+    Example::
+
+        stream = StreamingDRNN(model, batch_size=2)
+        y = stream.step(x_t)                              # (B, I) -> (B, ...)
+        y = stream.push(chunk, active=torch.tensor([True, False]))
+        stream.reset(1)
+    """
+
+    def __init__(self, model: Union[DilatedRNN, Head], batch_size: int = 1) -> None:
+        if not isinstance(model, DilatedRNN | Head):
+            raise TypeError(f"model: expected a DilatedRNN or one of the heads, got {type(model).__name__}")
+        self.model = model.eval()
+        self.batch_size = check_positive("batch_size", batch_size)
+        self._rnn = model.rnn if isinstance(model, Head) else model
+        self._frontend = model.frontend if isinstance(model, Head) else None
+        with torch.inference_mode():
+            self._state: Any = model.zero_state(batch_size)  # of the model's own kind
+
+    @property
+    def state(self) -> State:
+        """The streams' state as it is now; later steps write into it, so keep a :meth:`snapshot` instead."""
+        state: State = self._state
+        return state
+
+    @property
+    def cursor(self) -> Tensor:
+        """``(B,)`` int64, the network's steps that each stream has made since its beginning."""
+        state = self.state
+        return (state.rnn if isinstance(state, ModelState) else state).cursor.clone()
+
+    def step(self, x_t: Tensor, active: Optional[Tensor] = None) -> Tensor:
+        """One step.
+
+        Args:
+            x_t: ``(B, I)``; for a model with a front-end the next ``(B, hop_length)`` samples.
+            active: ``(B,)`` bool, the streams that make it; None is all. The others stay as they are.
+
+        Returns:
+            the output ``(B, ...)``. For streams that are not active it is zero from a :class:`DilatedRNN` or
+            :class:`Tagger`, and the judgement so far from the other heads.
+
+        Raises:
+            ValueError, TypeError: a shape, dtype or device does not fit, or an active stream's input is not finite.
+        """
+        if self._frontend is None:
+            check_tensor("x_t", x_t, (self.batch_size, self._rnn.input_size), "(B, I)")
+        else:
+            check_tensor("x_t", x_t, (self.batch_size, self._frontend.hop_length), "(B, hop_length)")
+        self._check_input("x_t", x_t, active, stream_dim=0)
+        with torch.inference_mode():
+            if self._frontend is None:
+                return self.model.step_(x_t, self._state, active)
+            y_t, self._state = self.model.step(x_t, self._state, active)
+            return y_t
+
+    def push(self, chunk: Tensor, active: Optional[Tensor] = None) -> Tensor:
+        """Several steps at once.
+
+        Args:
+            chunk: ``(T, B, I)``, T >= 0 (``(B, T, I)`` for a ``batch_first`` network); for a model with a
+                front-end ``(N, B)`` samples, any N.
+            active: as for :meth:`step`.
+
+        Returns:
+            the outputs ``(T, B, ...)``; with a front-end T is the number of frames completed, by the stream
+            with most of them (see :attr:`cursor`).
+
+        Raises:
+            ValueError, TypeError: as :meth:`step`.
+        """
+        batch_first = self._rnn.batch_first
+        if self._frontend is not None:
+            check_tensor("chunk", chunk, (None, self.batch_size), "(N, B)")
+        elif batch_first:
+            check_tensor("chunk", chunk, (self.batch_size, None, self._rnn.input_size), "(B, T, I)")
+        else:
+            check_tensor("chunk", chunk, (None, self.batch_size, self._rnn.input_size), "(T, B, I)")
+        self._check_input("chunk", chunk, active, stream_dim=0 if batch_first else 1)
+        lengths = None if active is None else active.long() * chunk.shape[1 if batch_first else 0]
+        y: Tensor
+        with torch.inference_mode():
+            y, self._state = self.model(chunk, self._state, lengths)
+        return y
+
+    def reset(self, streams: Optional[Streams] = None) -> None:
+        """Put some streams (all by default) back at their beginning.
+
+        Args:
+            streams: an index, several, or a ``(B,)`` bool mask.
+
+        Raises:
+            ValueError: an index is outside the batch.
+        """
+        index = stream_indices(range(self.batch_size) if streams is None else streams, self.batch_size)
+        with torch.inference_mode():
+            for tensor in self._state.tensors().values():
+                tensor.index_fill_(batch_dim(tensor), index.to(tensor.device), 0)
+
+    def snapshot(self) -> State:
+        """A copy of the streams' state; ``select``, ``stack`` and ``save`` work on it."""
+        return self.state.clone()
+
+    def restore(self, snapshot: State) -> None:
+        """Continue from a snapshot, of this or another :class:`StreamingDRNN` of the same model.
+
+        Raises:
+            TypeError: it is no state of this kind of model.
+            ValueError: it is for other sizes, another dtype or device, or another number of streams.
+        """
+        if type(snapshot) is not type(self._state):
+            expected, got = type(self._state).__name__, type(snapshot).__name__
+            raise TypeError(f"snapshot: expected a {expected}, got {got}")
+        problem = self._state.mismatch(snapshot)
+        if problem:
+            raise ValueError(f"snapshot: of another model: {problem}")
+        if snapshot.batch_size != self.batch_size:
+            raise ValueError(f"snapshot: holds {snapshot.batch_size} streams, expected {self.batch_size}")
+        snapshot.check()
+        with torch.inference_mode():
+            self._state = snapshot.clone()
+
+    def _check_input(self, name: str, x: Tensor, active: Optional[Tensor], stream_dim: int) -> None:
+        check_like(name, x, self._rnn.weight_ih_l0)
+        if active is not None:
+            check_active(active, self.batch_size)
+        # A NaN would stay in the stream's rings for ever. Looking for one on a GPU would stall it at every step.
+        if x.device.type == "cpu" and not torch.isfinite(x).all():
+            heard = x if active is None else x.index_select(stream_dim, active.nonzero().flatten())
+            if not torch.isfinite(heard).all():
+                raise ValueError(f"{name}: expected finite values, got NaN or infinity")
