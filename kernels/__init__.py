@@ -11,6 +11,16 @@ from streamdrnn.kernels.dispatch import (
     cell_step,
     dilated_layer,
     resolve,
+    without_autocast,
 )
 
-__all__ = ["BACKENDS", "GATES", "Availability", "available", "cell_step", "dilated_layer", "resolve"]
+__all__ = [
+    "BACKENDS",
+    "GATES",
+    "Availability",
+    "available",
+    "cell_step",
+    "dilated_layer",
+    "resolve",
+    "without_autocast",
+]

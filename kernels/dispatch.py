@@ -1,7 +1,9 @@
 """Which backend computes, and the op in front of them all."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Optional
 
+import torch
 from torch import Tensor
 
 from streamdrnn.kernels import pytorch, reference
@@ -81,7 +83,8 @@ def dilated_layer(
         ValueError: the backend is unknown or not available.
     """
     layer = reference.layer if resolve(backend) == "reference" else pytorch.layer
-    return layer(cell, x, w_ih, w_hh, b_ih, b_hh, h_ring, c_ring, cursor, lengths)
+    with without_autocast(x):
+        return layer(cell, x, w_ih, w_hh, b_ih, b_hh, h_ring, c_ring, cursor, lengths)
 
 
 def cell_step(
@@ -106,4 +109,12 @@ def cell_step(
         the states at t, ``(B, H)``.
     """
     step = reference.step if resolve(backend) == "reference" else pytorch.step
-    return step(cell, x, w_ih, w_hh, b_ih, b_hh, h, c)
+    with without_autocast(x):
+        return step(cell, x, w_ih, w_hh, b_ih, b_hh, h, c)
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """A context that computes in the dtype of ``x``: autocast would round the carried state at every step."""
+    if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
+        return torch.autocast(x.device.type, enabled=False)
+    return nullcontext()

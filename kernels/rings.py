@@ -18,9 +18,9 @@ def in_time_order(ring: Tensor, cursor: Tensor) -> Tensor:
     Returns:
         ``(d, B, H)``; entry k is the state that step ``cursor + k`` reads.
     """
-    d, B, H = ring.shape
+    d = ring.shape[0]
     slots = torch.remainder(cursor + torch.arange(d, device=ring.device)[:, None], d)
-    return ring.gather(0, slots[:, :, None].expand(d, B, H))
+    return ring[slots, _streams(ring)]
 
 
 def last_of(history: Tensor, d: int, cursor: Tensor, lengths: Tensor) -> Tensor:
@@ -35,10 +35,13 @@ def last_of(history: Tensor, d: int, cursor: Tensor, lengths: Tensor) -> Tensor:
     Returns:
         the ring, ``(d, B, H)``.
     """
-    B, H = history.shape[1], history.shape[2]
     slots = torch.arange(d, device=history.device)[:, None]
     entries = lengths + torch.remainder(slots - cursor - lengths, d)
-    return history.gather(0, entries[:, :, None].expand(d, B, H))
+    return history[entries, _streams(history)]
+
+
+def _streams(states: Tensor) -> Tensor:
+    return torch.arange(states.shape[1], device=states.device)
 
 
 def steps_made(T: int, lengths: Tensor) -> Tensor:

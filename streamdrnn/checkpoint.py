@@ -46,11 +46,13 @@ def load_model(path: PathLike) -> Union[DilatedRNN, Head]:
     try:
         # Without memory at first: whether the sizes are those of the weights in the file is seen before any is taken.
         with torch.device("meta"):
-            model = _build(json.loads(metadata["config"]))
+            model = _build(_json_object(metadata["config"]), len(tensors))
+        if len({tensor.dtype for tensor in tensors.values()}) != 1:
+            raise ValueError("the weights are of different dtypes")
         model.load_state_dict(tensors, assign=True)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: the model's configuration does not fit: {_one_line(error)}") from None
-    return model.eval().requires_grad_(True)
+    return model.eval()
 
 
 def model_notes(path: PathLike) -> dict[str, str]:
@@ -59,18 +61,35 @@ def model_notes(path: PathLike) -> dict[str, str]:
     Raises:
         FileNotFoundError, ValueError: as :func:`load_model`.
     """
-    notes = json.loads(read_safetensors(path, FORMAT, VERSION)[0].get("notes", "{}"))
+    try:
+        notes = _json_object(read_safetensors(path, FORMAT, VERSION)[0]["notes"])
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: the model's notes are damaged: {_one_line(error)}") from None
     return {str(name): str(value) for name, value in notes.items()}
 
 
-def _build(config: dict[str, Any]) -> Union[DilatedRNN, Head]:
+def _build(config: dict[str, Any], num_tensors: int) -> Union[DilatedRNN, Head]:
     kind = config.pop("kind")
     if kind == "DilatedRNN":
-        return DilatedRNN(**config)
+        return _build_network(config, num_tensors)
     frontend = config.pop("frontend")
     if frontend is not None:
         frontend = _FRONTENDS[frontend.pop("kind")](**frontend)
-    return _HEADS[kind](DilatedRNN(**config.pop("rnn")), frontend=frontend, **config)
+    return _HEADS[kind](_build_network(config.pop("rnn"), num_tensors), frontend=frontend, **config)
+
+
+def _build_network(config: dict[str, Any], num_tensors: int) -> DilatedRNN:
+    # A layer without weights of its own takes time and memory too before it is found to have none.
+    if not isinstance(config["dilations"], list) or len(config["dilations"]) > num_tensors:
+        raise ValueError("dilations: expected a list of as many as there are layers with weights")
+    return DilatedRNN(**config)
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise TypeError(f"expected a JSON object, got {text[:40]!r}")
+    return value
 
 
 def _one_line(error: Exception) -> str:

@@ -38,9 +38,9 @@ def check_tensor(name: str, value: Tensor, shape: Sequence[Optional[int]], what:
         raise ValueError(f"{name}: expected shape {what} = ({sizes}), got {tuple(value.shape)}")
 
 
-def check_like(name: str, value: Tensor, parameter: Tensor) -> None:
-    """Raise unless ``value`` has the dtype and device of the model's parameters."""
-    if value.dtype != parameter.dtype:
+def check_like(name: str, value: Tensor, parameter: Tensor, any_float: bool = False) -> None:
+    """Raise unless ``value`` has the dtype (or, with ``any_float``, a floating one) and device of the parameters."""
+    if value.dtype != parameter.dtype and not (any_float and value.is_floating_point()):
         raise TypeError(f"{name}: expected the parameters' dtype {parameter.dtype}, got {value.dtype}")
     if value.device != parameter.device:
         raise ValueError(f"{name}: expected the parameters' device {parameter.device}, got {value.device}")
@@ -73,7 +73,8 @@ def check_state(
     device: torch.device,
 ) -> None:
     """Raise unless ``state`` belongs to a model of these sizes and to ``batch_size`` streams."""
-    if not isinstance(state, tuple) or not hasattr(state, "cursor"):
+    # Not only a DRNNState: what TorchScript returns is a named tuple of a type of its own.
+    if not hasattr(state, "cursor"):
         raise TypeError(f"state: expected a DRNNState, got {type(state).__name__}")
     if state.cell != cell:
         raise ValueError(f"state: expected one of a {cell!r} model, got one of a {state.cell!r} model")
@@ -85,10 +86,15 @@ def check_state(
             _check_ring(f"state.{field}[{layer}]", ring, (d, batch_size, size), dtype, device)
     _check_ring("state.fusion", state.fusion, (fusion_slots, batch_size, hidden_sizes[-1]), dtype, device)
     check_tensor("state.cursor", state.cursor, (batch_size,), "(B,)")
+    _check_kind("state.cursor", state.cursor, torch.int64, device)
 
 
 def _check_ring(name: str, ring: Tensor, shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> None:
     check_tensor(name, ring, shape, "(slots, B, H)")
+    _check_kind(name, ring, dtype, device)
+
+
+def _check_kind(name: str, ring: Tensor, dtype: torch.dtype, device: torch.device) -> None:
     if ring.dtype != dtype:
         raise TypeError(f"{name}: expected dtype {dtype}, got {ring.dtype}")
     if ring.device != device:

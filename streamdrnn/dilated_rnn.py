@@ -66,6 +66,7 @@ class DilatedRNN(nn.Module):
     weight_ih_l0: nn.Parameter
     fusion_weight: Optional[nn.Parameter]
     fusion_bias: Optional[nn.Parameter]
+    _scripted_weights: List[Tensor]
 
     def __init__(
         self,
@@ -83,8 +84,10 @@ class DilatedRNN(nn.Module):
         super().__init__()
         if cell not in kernels.GATES:
             raise ValueError(f"cell: got {cell!r}, expected one of {', '.join(kernels.GATES)}")
+        if isinstance(dropout, bool) or not isinstance(dropout, int | float):
+            raise TypeError(f"dropout: expected a float, got {dropout!r}")
         if not 0 <= dropout < 1:
-            raise ValueError(f"dropout: expected a probability below 1, got {dropout}")
+            raise ValueError(f"dropout: expected a probability from 0 to below 1, got {dropout}")
         kernels.resolve(backend)
         self.input_size = check_positive("input_size", input_size)
         self.dilations: List[int] = _dilations(num_layers, dilations)
@@ -114,7 +117,7 @@ class DilatedRNN(nn.Module):
             self.fusion_weight = nn.Parameter(torch.empty(H, H, self.dilations[0]))
             if self.bias:
                 self.fusion_bias = nn.Parameter(torch.empty(H))
-        self._scripted_weights: List[Tensor] = []
+        self._scripted_weights = []
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -180,7 +183,8 @@ class DilatedRNN(nn.Module):
         """A chunk of B sequences.
 
         Args:
-            x: ``(T, B, I)``, or ``(B, T, I)`` if ``batch_first``; T >= 0.
+            x: ``(T, B, I)``, or ``(B, T, I)`` if ``batch_first``; T >= 0. Under autocast it is taken to the parameters'
+                dtype, in which the recurrence is computed.
             state: where the sequences stand; None is their beginning. It is not written. Gradients flow into it.
             lengths: ``(B,)`` int64 from 0 to T: the steps that each stream really makes, if not all.
 
@@ -191,10 +195,10 @@ class DilatedRNN(nn.Module):
         Raises:
             ValueError, TypeError: a shape, dtype or device does not fit; the message says which is wanted.
         """
+        if not torch.jit.is_scripting():
+            x = self.check_chunk(x, state, lengths)
         if self.batch_first:
             x = x.transpose(0, 1)
-        if not torch.jit.is_scripting():
-            x = self._check_chunk(x, state, lengths)
         if state is None:
             state = self.zero_state(x.shape[1], x.device, x.dtype)
         y = x.to(state.fusion.dtype)
@@ -221,8 +225,7 @@ class DilatedRNN(nn.Module):
             d0 = self.dilations[0]
             made = cursor - state.cursor
             history = torch.cat([in_time_order(fusion, state.cursor), y])
-            weight, bias = self._fusion_weights(y.dtype)
-            y = fused_outputs(history[1:], weight, bias)
+            y = self._fused(history[1:])
             if lengths is not None:
                 y = torch.where(steps_made(x.shape[0], lengths), y, 0.0)
             fusion = last_of(history, d0, state.cursor, made)
@@ -254,9 +257,21 @@ class DilatedRNN(nn.Module):
     @torch.jit.export
     def step_(self, x_t: Tensor, state: DRNNState, active: Optional[Tensor] = None) -> Tensor:
         """:meth:`step` without its checks and copies: ``state`` is written in place."""
+        y, h, c, top = self.next_states(x_t, state, active)
+        self.write_states(state, h, c, top, active)
+        return y
+
+    def next_states(
+        self, x_t: Tensor, state: DRNNState, active: Optional[Tensor]
+    ) -> Tuple[Tensor, List[Tensor], List[Tensor], Tensor]:
+        """What a step computes: its output, the new h and c of each layer, and the new top output for the fusion.
+
+        Nothing is written, so that a failure, here or in a head above, leaves the state as it was.
+        """
         streams = torch.arange(x_t.shape[0], device=x_t.device)
+        if active is not None:  # what is not a step may be NaN
+            x_t = torch.where(active[:, None], x_t, 0.0)
         y = x_t.to(state.fusion.dtype)
-        # Everything is computed before anything is written, so that a failure leaves the state as it was.
         new_h: List[Tensor] = []
         new_c: List[Tensor] = []
         for layer in range(self.num_layers):
@@ -276,26 +291,32 @@ class DilatedRNN(nn.Module):
             new_h.append(y if active is None else torch.where(active[:, None], y, h_old))
             if c_new is not None and c_old is not None:
                 new_c.append(c_new if active is None else torch.where(active[:, None], c_new, c_old))
+        top = y
         if self.fuse:
-            d0 = self.dilations[0]
             history = torch.cat([in_time_order(state.fusion, state.cursor), y[None]])
-            weight, bias = self._fusion_weights(y.dtype)
-            fused = fused_outputs(history[1:], weight, bias)[0]
-            slot = torch.remainder(state.cursor, d0)
+            fused = self._fused(history[1:])[0]
             top = y if active is None else torch.where(active[:, None], y, history[0])
-            state.fusion[slot, streams] = top
             y = fused
+        if active is not None:
+            y = torch.where(active[:, None], y, 0.0)
+        return y.to(x_t.dtype), new_h, new_c, top
+
+    def write_states(
+        self, state: DRNNState, h: List[Tensor], c: List[Tensor], top: Tensor, active: Optional[Tensor]
+    ) -> None:
+        """Write what :meth:`next_states` computed into ``state``, and move its streams on."""
+        streams = torch.arange(top.shape[0], device=top.device)
+        if self.fuse:
+            state.fusion[torch.remainder(state.cursor, self.dilations[0]), streams] = top
         for layer in range(self.num_layers):
             slot = torch.remainder(state.cursor, self.dilations[layer])
-            state.h[layer][slot, streams] = new_h[layer]
+            state.h[layer][slot, streams] = h[layer]
             if self.cell == "lstm":
-                state.c[layer][slot, streams] = new_c[layer]
+                state.c[layer][slot, streams] = c[layer]
         if active is None:
             state.cursor.add_(1)
         else:
             state.cursor.add_(active)
-            y = torch.where(active[:, None], y, 0.0)
-        return y.to(x_t.dtype)
 
     def _layer_weights(
         self, layer: int, dtype: torch.dtype
@@ -315,10 +336,18 @@ class DilatedRNN(nn.Module):
             b_ih, b_hh = b_ih.to(dtype), b_hh.to(dtype)
         return w_ih.to(dtype), w_hh.to(dtype), b_ih, b_hh
 
-    def _fusion_weights(self, dtype: torch.dtype) -> Tuple[Tensor, Optional[Tensor]]:
-        weight, bias = self.fusion_weight, self.fusion_bias
-        assert weight is not None
-        return weight.to(dtype), None if bias is None else bias.to(dtype)
+    def _fused(self, history: Tensor) -> Tensor:
+        own_weight, own_bias = self.fusion_weight, self.fusion_bias
+        assert own_weight is not None
+        weight = own_weight.to(history.dtype)
+        bias: Optional[Tensor] = None
+        if own_bias is not None:
+            bias = own_bias.to(history.dtype)
+        if torch.jit.is_scripting():
+            return fused_outputs(history, weight, bias)
+        else:
+            with kernels.without_autocast(history):
+                return fused_outputs(history, weight, bias)
 
     def __prepare_scriptable__(self) -> "DilatedRNN":
         # TorchScript cannot look parameters up by a computed name, but it can index a list of them.
@@ -331,17 +360,14 @@ class DilatedRNN(nn.Module):
         return self
 
     @torch.jit.unused
-    def _check_chunk(self, x: Tensor, state: Optional[DRNNState], lengths: Optional[Tensor]) -> Tensor:
-        order = "(B, T, I)" if self.batch_first else "(T, B, I)"
-        if not isinstance(x, Tensor) or x.dim() != 3 or x.shape[2] != self.input_size:
-            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"x: expected shape {order} with I = {self.input_size}, got {got}")
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(self.weight_ih_l0.dtype)
-        check_like("x", x, self.weight_ih_l0)
-        T, B = x.shape[0], x.shape[1]
+    def check_chunk(self, x: Tensor, state: Optional[DRNNState], lengths: Optional[Tensor]) -> Tensor:
+        """Raise unless the arguments of :meth:`forward` fit this network; give x, under autocast in its dtype."""
+        check_tensor("x", x, (None, None, self.input_size), "(B, T, I)" if self.batch_first else "(T, B, I)")
+        check_like("x", x, self.weight_ih_l0, torch.is_autocast_enabled(self.weight_ih_l0.device.type))
+        x = x.to(self.weight_ih_l0.dtype)
+        T, B = (x.shape[1], x.shape[0]) if self.batch_first else (x.shape[0], x.shape[1])
         if state is not None:
-            self._check_state(state, B)
+            self.check_state(state, B)
         if lengths is not None:
             check_lengths(lengths, T, B)
         return x
@@ -357,12 +383,13 @@ class DilatedRNN(nn.Module):
         """Raise unless the arguments of :meth:`step` fit this network."""
         check_tensor("x_t", x_t, (None, self.input_size), "(B, I)")
         check_like("x_t", x_t, self.weight_ih_l0)
-        self._check_state(state, x_t.shape[0])
+        self.check_state(state, x_t.shape[0])
         if active is not None:
             check_active(active, x_t.shape[0])
 
     @torch.jit.unused
-    def _check_state(self, state: DRNNState, batch_size: int) -> None:
+    def check_state(self, state: DRNNState, batch_size: int) -> None:
+        """Raise unless ``state`` is one of this network's, for ``batch_size`` streams."""
         weight = self.weight_ih_l0
         check_state(
             state,
@@ -386,6 +413,8 @@ def _dilations(num_layers: Optional[int], dilations: Optional[Sequence[int]]) ->
         if num_layers is None:
             raise ValueError("dilations: give a list of them, or num_layers for 1, 2, 4, ...")
         return [2**layer for layer in range(check_positive("num_layers", num_layers))]
+    if not isinstance(dilations, Sequence):
+        raise TypeError(f"dilations: expected a list of ints, got {dilations!r}")
     chosen = [check_positive(f"dilations[{layer}]", d) for layer, d in enumerate(dilations)]
     if not chosen:
         raise ValueError("dilations: expected one or more, got none")
@@ -395,7 +424,7 @@ def _dilations(num_layers: Optional[int], dilations: Optional[Sequence[int]]) ->
 
 
 def _hidden_sizes(hidden_size: Union[int, Sequence[int]], num_layers: int) -> List[int]:
-    if isinstance(hidden_size, int):
+    if not isinstance(hidden_size, Sequence):
         return [check_positive("hidden_size", hidden_size)] * num_layers
     sizes = [check_positive(f"hidden_size[{layer}]", size) for layer, size in enumerate(hidden_size)]
     if len(sizes) != num_layers:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from streamdrnn.audio.frontends import FrontEnd
-from streamdrnn.checks import check_lengths, check_positive
+from streamdrnn.checks import check_like, check_positive, check_tensor
 from streamdrnn.dilated_rnn import DilatedRNN
 from streamdrnn.kernels.rings import steps_made
 from streamdrnn.model_state import ModelState
@@ -25,6 +25,7 @@ class Head(nn.Module):
     Args:
         rnn: the network, time first.
         frontend: what turns samples into the network's inputs; without one the inputs are given.
+        pool_slots: 1 if the head carries a summary of the sequence, else 0.
 
     Attributes:
         feature_mean, feature_std: ``(I,)``, by which the front-end's features are standardised; 0 and 1 at first.
@@ -36,8 +37,10 @@ class Head(nn.Module):
     feature_mean: Tensor
     feature_std: Tensor
 
-    def __init__(self, rnn: DilatedRNN, frontend: Optional[FrontEnd] = None) -> None:
+    def __init__(self, rnn: DilatedRNN, frontend: Optional[FrontEnd] = None, pool_slots: int = 1) -> None:
         super().__init__()
+        if not isinstance(rnn, DilatedRNN):
+            raise TypeError(f"rnn: expected a DilatedRNN, got {type(rnn).__name__}")
         if rnn.batch_first:
             raise ValueError("rnn: heads are time first, expected batch_first=False")
         if frontend is not None and frontend.num_features != rnn.input_size:
@@ -47,6 +50,7 @@ class Head(nn.Module):
         self.rnn = rnn
         self.frontend = frontend
         self.input_size = rnn.input_size
+        self._pool_slots = pool_slots
         self.register_buffer("feature_mean", torch.zeros(rnn.input_size))
         self.register_buffer("feature_std", torch.ones(rnn.input_size))
 
@@ -65,7 +69,9 @@ class Head(nn.Module):
     ) -> ModelState:
         """The state of ``batch_size`` streams before their first step; arguments as for :class:`DilatedRNN`."""
         rnn = self.rnn.zero_state(batch_size, device, dtype)
-        pooled = self._empty_pool(rnn.fusion)
+        pooled = torch.zeros(
+            self._pool_slots, batch_size, self.rnn.hidden_size, dtype=torch.float64, device=rnn.cursor.device
+        )
         if self.frontend is not None:
             return ModelState(self.frontend.zero_state(batch_size, rnn.cursor.device, rnn.fusion.dtype), rnn, pooled)
         return ModelState(None, rnn, pooled)
@@ -87,14 +93,14 @@ class Head(nn.Module):
         Raises:
             ValueError, TypeError: a shape, dtype or device does not fit; the message says which is wanted.
         """
+        if not torch.jit.is_scripting():
+            self._check_chunk(x, state, lengths)
         if state is None:
-            state = self.zero_state(x.shape[1], x.device, x.dtype)
+            state = self.zero_state(x.shape[1], x.device, self.feature_mean.dtype)
         audio = state.audio
         if self.frontend is not None:
             x, lengths, audio = self.frontend(x, audio, lengths)
-            x = (x - self.feature_mean) / self.feature_std
-        elif lengths is not None and not torch.jit.is_scripting():
-            check_lengths(lengths, x.shape[0], x.shape[1])
+            x = ((x - self.feature_mean) / self.feature_std).to(self.feature_mean.dtype)
         y, rnn = self.rnn(x, state.rnn, lengths)
         out, pooled = self._read_out(y, state.pooled, state.rnn.cursor, rnn.cursor)
         return out, ModelState(audio, rnn, pooled)
@@ -114,6 +120,8 @@ class Head(nn.Module):
         """
         if self.frontend is None:
             if not torch.jit.is_scripting():
+                check_tensor("x_t", x_t, (None, self.input_size), "(B, I)")
+                self._check_state(state, x_t.shape[0])
                 self.rnn.check_step(x_t, state.rnn, active)
             rnn = self.rnn.copy_of(state.rnn)
             state = ModelState(None, rnn, state.pooled.clone())
@@ -129,9 +137,11 @@ class Head(nn.Module):
     @torch.jit.export
     def step_(self, x_t: Tensor, state: ModelState, active: Optional[Tensor] = None) -> Tensor:
         """:meth:`step` of a head without a front-end, without checks and copies: ``state`` is written in place."""
-        before = state.rnn.cursor.clone()
-        y = self.rnn.step_(x_t, state.rnn, active)
-        out, pooled = self._read_out(y[None], state.pooled, before, state.rnn.cursor)
+        y, h, c, top = self.rnn.next_states(x_t, state.rnn, active)
+        before = state.rnn.cursor
+        after = before + 1 if active is None else before + active.long()
+        out, pooled = self._read_out(y[None], state.pooled, before, after)
+        self.rnn.write_states(state.rnn, h, c, top, active)
         state.pooled.copy_(pooled)
         return out[0]
 
@@ -142,11 +152,31 @@ class Head(nn.Module):
         top = torch.zeros(1, none.shape[0], self.rnn.hidden_size, dtype=self.feature_mean.dtype, device=none.device)
         return self._read_out(top, state.pooled, state.rnn.cursor, state.rnn.cursor)[0][0]
 
-    def _empty_pool(self, like: Tensor) -> Tensor:
+    def _read_out(self, y: Tensor, pooled: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
+        """The outputs for the network's ``y`` ``(T, B, H)``, and the new summary, between two cursors."""
         raise NotImplementedError
 
-    def _read_out(self, y: Tensor, pooled: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
-        raise NotImplementedError
+    @torch.jit.unused
+    def _check_chunk(self, x: Tensor, state: Optional[ModelState], lengths: Optional[Tensor]) -> None:
+        if self.frontend is None:
+            self.rnn.check_chunk(x, None, lengths)
+        else:
+            check_tensor("x", x, (None, None), "(N, B)")
+        if state is not None:
+            self._check_state(state, x.shape[1])
+
+    @torch.jit.unused
+    def _check_state(self, state: ModelState, batch_size: int) -> None:
+        # Not only a ModelState: what TorchScript returns is a named tuple of a type of its own.
+        if not hasattr(state, "pooled"):
+            raise TypeError(f"state: expected a ModelState, got {type(state).__name__}")
+        self.rnn.check_state(state.rnn, batch_size)
+        pooled = (self._pool_slots, batch_size, self.rnn.hidden_size)
+        check_tensor("state.pooled", state.pooled, pooled, "(slots, B, H)")
+        check_like("state.pooled", state.pooled, state.rnn.fusion, any_float=True)
+        if (state.audio is None) != (self.frontend is None):
+            expected = "None" if self.frontend is None else "the front-end's"
+            raise ValueError(f"state.audio: expected {expected}, got {type(state.audio).__name__}")
 
 
 class Tagger(Head):
@@ -158,15 +188,12 @@ class Tagger(Head):
     """
 
     def __init__(self, rnn: DilatedRNN, num_outputs: int, frontend: Optional[FrontEnd] = None) -> None:
-        super().__init__(rnn, frontend)
+        super().__init__(rnn, frontend, pool_slots=0)
         self.num_outputs = check_positive("num_outputs", num_outputs)
         self.output = nn.Linear(rnn.hidden_size, num_outputs)
 
     def config(self) -> dict[str, object]:
         return {**super().config(), "num_outputs": self.num_outputs}
-
-    def _empty_pool(self, like: Tensor) -> Tensor:
-        return torch.zeros(0, like.shape[1], like.shape[2], dtype=like.dtype, device=like.device)
 
     def _read_out(self, y: Tensor, pooled: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
         return torch.where(steps_made(y.shape[0], after - before), self.output(y), 0.0), pooled
@@ -196,10 +223,6 @@ class Classifier(Head):
 
     def config(self) -> dict[str, object]:
         return {**super().config(), "num_classes": self.num_classes, "pool": self.pool}
-
-    def _empty_pool(self, like: Tensor) -> Tensor:
-        dtype = torch.float64 if self.pool == "mean" else like.dtype
-        return torch.zeros(1, like.shape[1], like.shape[2], dtype=dtype, device=like.device)
 
     def _read_out(self, y: Tensor, pooled: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
         if self.pool == "mean":
@@ -231,9 +254,6 @@ class SpeakerEmbedder(Head):
     def embed(self, mean: Tensor) -> Tensor:
         """The embedding ``(..., embedding_size)`` of a mean top output ``(..., H)``."""
         return normalize(self.projection(mean), dim=-1)
-
-    def _empty_pool(self, like: Tensor) -> Tensor:
-        return torch.zeros(1, like.shape[1], like.shape[2], dtype=torch.float64, device=like.device)
 
     def _read_out(self, y: Tensor, pooled: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
         mean, pooled = running_mean(y, pooled, before, after)

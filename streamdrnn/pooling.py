@@ -25,7 +25,7 @@ def running_mean(y: Tensor, total: Tensor, before: Tensor, after: Tensor) -> Tup
     totals = torch.cumsum(torch.cat([total, y.to(total.dtype)]), 0)
     steps = before + 1 + torch.arange(y.shape[0], device=y.device)[:, None]
     count = torch.minimum(steps, after).clamp(min=1)[:, :, None]
-    return (totals[1:] / count).to(y.dtype), totals[-1:]
+    return (totals[1:] / count).to(y.dtype), totals[-1:].clone()  # a view would keep all totals in memory
 
 
 def running_last(y: Tensor, last: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
@@ -33,7 +33,7 @@ def running_last(y: Tensor, last: Tensor, before: Tensor, after: Tensor) -> Tupl
 
     Args:
         y: ``(T, B, H)``.
-        last: ``(1, B, H)``, the latest output before this chunk.
+        last: ``(1, B, H)`` float64, the latest output before this chunk.
         before, after: ``(B,)`` int64, the steps made before and after this chunk.
 
     Returns:
@@ -41,6 +41,6 @@ def running_last(y: Tensor, last: Tensor, before: Tensor, after: Tensor) -> Tupl
     """
     outputs = torch.cat([last, y.to(last.dtype)])
     steps = 1 + torch.arange(y.shape[0], device=y.device)[:, None]
-    entries = torch.minimum(steps, after - before)[:, :, None].expand(-1, -1, y.shape[2])
-    final = (after - before)[None, :, None].expand(-1, -1, y.shape[2])
-    return outputs.gather(0, entries).to(y.dtype), outputs.gather(0, final)
+    streams = torch.arange(y.shape[1], device=y.device)
+    made = after - before
+    return outputs[torch.minimum(steps, made), streams].to(y.dtype), outputs[made, streams][None]

@@ -8,11 +8,10 @@ is ``(slots, B, ...)``.
 import json
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, List, NamedTuple, Optional, Union, get_type_hints
+from typing import Any, List, NamedTuple, Optional, Self, Union, get_type_hints
 
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
 from streamdrnn.storage import read_safetensors, write_safetensors
 
@@ -204,6 +203,8 @@ class StreamState:
             raise ValueError(f"{path}: holds a {metadata.get('type')!r}, expected {cls.__name__!r}")
         try:
             state = cls._build("", tensors, metadata)
+            if state.tensors().keys() != tensors.keys():
+                raise ValueError(f"expected tensors {sorted(state.tensors())}, got {sorted(tensors)}")
             state.check()
         except (KeyError, ValueError) as error:
             raise ValueError(f"{path}: not a complete {cls.__name__}: {error}") from None
@@ -280,9 +281,15 @@ class DRNNState(_DRNNFields, StreamState):
             if tensor.dim() != (1 if name == "cursor" else 3):
                 raise ValueError(f"{name} has shape {tuple(tensor.shape)}")
         super().check()
+        if not self.h:
+            raise ValueError("no layers")
         if self.cell not in ("rnn", "gru", "lstm"):
             raise ValueError(f"unknown cell {self.cell!r}")
         if [c.shape for c in self.c] != ([h.shape for h in self.h] if self.cell == "lstm" else []):
             raise ValueError("the rings of h and c differ")
+        if self.fusion.shape[0] not in (0, self.dilations[0]) or self.fusion.shape[2] != self.hidden_sizes[-1]:
+            raise ValueError(f"fusion has shape {tuple(self.fusion.shape)}")
+        if {t.dtype for t in [*self.h, *self.c, self.fusion]} not in ({torch.float32}, {torch.float64}):
+            raise ValueError("the rings must all be float32, or all float64")
         if self.cursor.dtype != torch.int64 or bool((self.cursor < 0).any()):
             raise ValueError("cursor must hold int64 step counts")

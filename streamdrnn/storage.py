@@ -18,6 +18,8 @@ def write_safetensors(path: Union[str, os.PathLike[str]], tensors: dict[str, Ten
     try:
         save_file(tensors, partial, metadata=metadata)
         os.replace(partial, target)
+    except SafetensorError as error:
+        raise OSError(f"{path}: cannot be written ({error})") from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -40,6 +42,7 @@ def read_safetensors(
                 raise ValueError(f"{path}: not a {format_name} file (its format is {metadata.get('format')!r})")
             if metadata.get("version") != str(version):
                 raise ValueError(f"{path}: version {metadata.get('version')!r}, this release reads {version}")
-            return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            # Copied, as the file is only mapped into memory: what is written over it later must not change a model.
+            return metadata, {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no mapping)
     except SafetensorError as error:
         raise ValueError(f"{path}: damaged or not a safetensors file ({error})") from None

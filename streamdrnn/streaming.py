@@ -152,7 +152,7 @@ class StreamingDRNN:
             self._state = snapshot.clone()
 
     def _check_input(self, name: str, x: Tensor, active: Optional[Tensor], stream_dim: int) -> None:
-        check_like(name, x, self._rnn.weight_ih_l0)
+        check_like(name, x, self._rnn.weight_ih_l0, any_float=self._frontend is not None)
         if active is not None:
             check_active(active, self.batch_size)
         # A NaN would stay in the stream's rings for ever. Looking for one on a GPU would stall it at every step.

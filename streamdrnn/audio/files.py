@@ -1,11 +1,17 @@
 """Reading audio files."""
 
+import io
 import os
 from pathlib import Path
 from typing import Union
 
 import torch
 from torch import Tensor
+
+from streamdrnn.checks import check_positive
+
+_NO_LENGTH = 0x7FFFF000
+"""From here up a length in a WAV header stands for "not known": programs that write to a pipe put such values there."""
 
 
 class AudioFileError(ValueError):
@@ -24,29 +30,41 @@ def load_audio(path: Union[str, os.PathLike[str]], sample_rate: int = 16000) -> 
 
     Raises:
         FileNotFoundError: there is no such file.
-        AudioFileError: it is no audio, damaged, empty, or holds NaN or infinite samples.
+        AudioFileError: it is no audio, damaged, cut short, empty, or holds NaN or infinite samples. MP3 and OGG need
+            not tell their length: one of those that is cut short is read as far as it goes.
+        ValueError, TypeError: ``sample_rate`` is no positive int.
     """
+    check_positive("sample_rate", sample_rate)
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     if not path.is_file():
         raise AudioFileError(f"{path}: not a file")
-    if path.stat().st_size == 0:
+    data = path.read_bytes()
+    if not data:
         raise AudioFileError(f"{path}: an empty file, expected a recording")
+    if _wav_length(data) > len(data) + 1:  # some programs count the byte that pads an odd length, and leave it out
+        raise AudioFileError(f"{path}: cut short, got {len(data)} bytes, expected {_wav_length(data)}")
     import soundfile
 
     try:
-        with path.open("rb") as file:
-            samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise AudioFileError(f"{path}: damaged, or no audio file that can be read ({error})") from None
+        # Not by its name: libsndfile would take any bytes in a file named .raw for samples.
+        samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise AudioFileError(f"{path}: damaged, or no audio file that can be read ({error.error_string})") from None
     mono = torch.from_numpy(samples).mean(1)
-    if not len(mono):
-        raise AudioFileError(f"{path}: has no samples, expected a recording")
     if not torch.isfinite(mono).all():
         raise AudioFileError(f"{path}: has NaN or infinite samples")
     if rate != sample_rate:
         import soxr
 
         mono = torch.from_numpy(soxr.resample(mono.numpy(), rate, sample_rate))
+    if not len(mono):  # either it had none, or so few that not one is left
+        raise AudioFileError(f"{path}: has no samples at {sample_rate} Hz, expected a recording")
     return mono
+
+
+def _wav_length(data: bytes) -> int:
+    """The length in bytes that a WAV file says it has, 0 if it says none; libsndfile reads a shorter one silently."""
+    length = int.from_bytes(data[4:8], "little")
+    return 8 + length if data[:4] == b"RIFF" and length < _NO_LENGTH else 0

@@ -3,7 +3,8 @@
 Pushed in any chunks they give what librosa gives for the whole signal with ``center=False``.
 """
 
-from typing import Optional, Tuple
+from collections.abc import Callable
+from typing import Any, Optional, Self, Tuple
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from streamdrnn.audio.deltas import HISTORY, delta_weights, with_deltas
 from streamdrnn.audio.framing import next_frames
 from streamdrnn.audio.state import AudioState
-from streamdrnn.checks import check_lengths, check_positive
+from streamdrnn.checks import check_lengths, check_positive, check_tensor
+from streamdrnn.kernels import without_autocast
 from streamdrnn.kernels.rings import steps_made
 
 _MAX_WINDOW = 65536
@@ -40,7 +42,7 @@ class FrontEnd(nn.Module):
         self.num_features = num_features
         self._history = history
 
-    def config(self) -> dict[str, object]:
+    def config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         raise NotImplementedError
 
@@ -67,7 +69,7 @@ class FrontEnd(nn.Module):
         """The features of a chunk.
 
         Args:
-            audio: ``(N, B)`` samples, N >= 0.
+            audio: ``(N, B)`` samples, N >= 0, float32 or float64.
             state: where the streams stand; None is their beginning. It is not written.
             lengths: ``(B,)`` int64 from 0 to N, the samples that are each stream's own, if not all.
 
@@ -76,7 +78,7 @@ class FrontEnd(nn.Module):
             stream's own; ``(B,)`` int64, how many are each stream's own; the state after the chunk.
 
         Raises:
-            ValueError, TypeError: a shape or dtype does not fit; the message says which is wanted.
+            ValueError, TypeError: a shape, dtype or device does not fit; the message says which is wanted.
         """
         if not torch.jit.is_scripting():
             self._check(audio, state, lengths)
@@ -92,7 +94,12 @@ class FrontEnd(nn.Module):
             nothing = audio.new_zeros(0, B, self.num_features)
             return nothing, counts, AudioState(tail, filled, state.history, state.frames)
         real = steps_made(frames.shape[0], counts)
-        features = torch.where(real, self._features(frames), 0.0)
+        if torch.jit.is_scripting():
+            features = self._features(frames)
+        else:
+            with without_autocast(audio):  # it would take the products to 16 bits
+                features = self._features(frames)
+        features = torch.where(real, features, 0.0)
         features, history = self._with_history(features, state.history, state.frames, counts)
         return torch.where(real, features, 0.0), counts, AudioState(tail, filled, history, state.frames + counts)
 
@@ -107,21 +114,33 @@ class FrontEnd(nn.Module):
 
     @torch.jit.unused
     def _check(self, audio: Tensor, state: Optional[AudioState], lengths: Optional[Tensor]) -> None:
-        if not isinstance(audio, Tensor) or audio.dim() != 2 or not audio.is_floating_point():
-            got = f"{tuple(audio.shape)} {audio.dtype}" if isinstance(audio, Tensor) else type(audio).__name__
-            raise ValueError(f"audio: expected floating samples of shape (N, B), got {got}")
+        check_tensor("audio", audio, (None, None), "(N, B)")
+        if audio.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"audio: expected dtype torch.float32 or torch.float64, got {audio.dtype}")
+        for constant in self.buffers():
+            if constant.device != audio.device:
+                raise ValueError(f"audio: expected the front-end's device {constant.device}, got {audio.device}")
         N, B = audio.shape
         if state is not None:
-            expected = (self.window - 1, B)
             if not isinstance(state, AudioState):
                 raise TypeError(f"state: expected an AudioState, got {type(state).__name__}")
-            if state.tail.shape != expected or state.tail.dtype != audio.dtype:
-                got = f"{tuple(state.tail.shape)} {state.tail.dtype}"
-                raise ValueError(f"state.tail: expected shape {expected} and dtype {audio.dtype}, got {got}")
-            if state.history.shape != (self._history, B, self._base_features()):
-                raise ValueError(f"state.history: of another front-end, got shape {tuple(state.history.shape)}")
+            self._check_field("tail", state.tail, (self.window - 1, B), audio.dtype, audio.device)
+            self._check_field("filled", state.filled, (B,), torch.int64, audio.device)
+            history = (self._history, B, self._base_features())
+            self._check_field("history", state.history, history, audio.dtype, audio.device)
+            self._check_field("frames", state.frames, (B,), torch.int64, audio.device)
         if lengths is not None:
             check_lengths(lengths, N, B)
+
+    @torch.jit.unused
+    def _check_field(
+        self, name: str, value: Tensor, shape: Tuple[int, ...], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        if (tuple(value.shape), value.dtype, value.device) != (shape, dtype, device):
+            raise ValueError(
+                f"state.{name}: expected shape {shape}, {dtype} on {device}, "
+                f"got {tuple(value.shape)}, {value.dtype} on {value.device}"
+            )
 
 
 class RawWaveform(FrontEnd):
@@ -136,7 +155,7 @@ class RawWaveform(FrontEnd):
         _check_range("frame_length", frame_length, 1, _MAX_WINDOW)
         super().__init__(sample_rate, frame_length, frame_length, frame_length)
 
-    def config(self) -> dict[str, object]:
+    def config(self) -> dict[str, Any]:
         return {"frame_length": self.window, "sample_rate": self.sample_rate}
 
     def _features(self, frames: Tensor) -> Tensor:
@@ -176,7 +195,11 @@ class LogMel(FrontEnd):
         _check_range("hop_length", hop_length, 1, n_fft)
         _check_range("n_mels", n_mels, 1, n_fft)
         super().__init__(sample_rate, n_fft, hop_length, n_mels)
+        self._exact = dict[str, np.ndarray]()  # an annotation on an attribute would be TorchScript's to read
         self.win_length = win_length
+        _check_hertz("fmin", fmin)
+        if fmax is not None:
+            _check_hertz("fmax", fmax)
         self.fmin = float(fmin)
         self.fmax = sample_rate / 2 if fmax is None else float(fmax)
         if not 0 <= self.fmin < self.fmax <= sample_rate / 2:
@@ -190,7 +213,7 @@ class LogMel(FrontEnd):
         self._constant("hann", pad_center(periodic_hann, size=n_fft))
         self._constant("mel", bands.T)
 
-    def config(self) -> dict[str, object]:
+    def config(self) -> dict[str, Any]:
         return {
             "sample_rate": self.sample_rate,
             "n_fft": self.window,
@@ -203,7 +226,17 @@ class LogMel(FrontEnd):
 
     def _constant(self, name: str, values: np.ndarray) -> None:
         """Keep an array with the module but out of its state_dict: the configuration gives it again."""
-        self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values, np.float32)), persistent=False)
+        self._exact[name] = np.ascontiguousarray(values, np.float64)
+        self.register_buffer(name, torch.from_numpy(self._exact[name].astype(np.float32)), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Take the constants along to another device or to float64, unrounded; in a 16 bit model they stay float32."""
+        super()._apply(fn, recurse)
+        for name, values in self._exact.items():
+            moved = self.get_buffer(name)
+            dtype = torch.float64 if moved.dtype == torch.float64 else torch.float32
+            self._buffers[name] = torch.from_numpy(values).to(moved.device, dtype, copy=True)
+        return self
 
     def _features(self, frames: Tensor) -> Tensor:
         return self._log_mel(frames)
@@ -253,7 +286,7 @@ class MFCC(LogMel):
         self._constant("dct", dct)
         self._constant("delta_weights", delta_weights(deltas))
 
-    def config(self) -> dict[str, object]:
+    def config(self) -> dict[str, Any]:
         return {**super().config(), "n_mfcc": self.n_mfcc, "deltas": self.deltas}
 
     def _base_features(self) -> int:
@@ -266,6 +299,11 @@ class MFCC(LogMel):
         if self.deltas == 0:
             return features, history
         return with_deltas(features, history, before, counts, self.delta_weights.to(features.dtype))
+
+
+def _check_hertz(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"{name}: expected a frequency in Hz, got {value!r}")
 
 
 def _check_range(name: str, value: int, lowest: int, highest: int) -> None:

@@ -1,0 +1,31 @@
+"""What every test runs under: Hypothesis profiles, and fresh memory that is poisoned."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("default", deadline=None, max_examples=30, print_blob=True)
+settings.register_profile("full", deadline=None, max_examples=1000, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _poisoned_memory() -> Iterator[None]:
+    """Fill fresh tensors with NaN (integers with their largest value): what reads them unwritten is seen."""
+    torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of the data sets that some tests measure on."""
+    folder = os.environ.get("STREAMDRNN_DATA")
+    if not folder:
+        pytest.skip("STREAMDRNN_DATA is not set: it names the folder of the data sets that this test needs")
+    return Path(folder)

@@ -1,0 +1,342 @@
+"""Models as files: what is loaded is what was saved, and what is hostile is refused at once."""
+
+import json
+import os
+import pickle
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from streamdrnn import Classifier, DilatedRNN, SpeakerEmbedder, load_model, model_notes, save_model
+from streamdrnn.audio import MFCC, FrontEnd, LogMel, RawWaveform
+from streamdrnn.heads import Head
+from tests.core.test_state_files import Trap
+from tests.properties.models import KINDS, build
+from tests.strategies import Network, randn
+
+NETWORK = Network(hidden_size=(4, 5), dilations=(2, 3), cell="lstm", dtype=torch.float32)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "model.safetensors"
+
+
+def parts(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata()), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def rewrite(path: Path, config: Any = None, **metadata: str) -> None:
+    """Save a good classifier with another configuration, or other metadata."""
+    save_model(build("classifier of the mean", NETWORK), path)
+    good, tensors = parts(path)
+    changed = {} if config is None else {"config": config if isinstance(config, str) else json.dumps(config)}
+    save_file(tensors, path, metadata=good | changed | metadata)
+
+
+def good_config(path: Path) -> dict[str, Any]:
+    save_model(build("classifier of the mean", NETWORK), path)
+    config: dict[str, Any] = json.loads(parts(path)[0]["config"])
+    return config
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_comes_back_with_the_same_answers(kind: str, dtype: torch.dtype, path: Path) -> None:
+    network = Network(hidden_size=(4, 5), dilations=(2, 3), cell="lstm", dtype=dtype)
+    model = build(kind, network).train()
+    save_model(model, path)
+    again = load_model(path)
+    assert type(again) is type(model)
+    assert again.config() == model.config()
+    assert not again.training
+    assert all(p.requires_grad for p in again.parameters())
+    assert os.listdir(path.parent) == [path.name]
+    x = network.x(6, 2)
+    assert torch.equal(again(x)[0], model.eval()(x)[0])
+    again(x)[0].float().square().sum().backward()
+    torch.optim.SGD(again.parameters(), lr=0.1).step()
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        Network(cell="rnn", bias=False, dtype=torch.float32),
+        Network(dilations=(3, 1), fuse=False, dtype=torch.float32),
+        Network(dilations=(1, 1), fuse=True, dtype=torch.float32),
+    ],
+)
+def test_every_option_comes_back(network: Network, path: Path) -> None:
+    model = network.build(batch_first=True, dropout=0.25)
+    save_model(model, path)
+    assert load_model(path).config() == model.config()
+
+
+@pytest.mark.parametrize(
+    "front",
+    [RawWaveform(3), LogMel(n_fft=64, win_length=50, hop_length=20, n_mels=8), MFCC(n_mels=16, n_mfcc=5, deltas=2)],
+    ids=lambda front: type(front).__name__,
+)
+def test_a_model_comes_back_with_its_front_end(front: FrontEnd, path: Path) -> None:
+    model = SpeakerEmbedder(DilatedRNN(front.num_features, 4, dilations=[2, 3]), 3, front)
+    model.feature_mean.fill_(0.5)
+    model.feature_std.fill_(2)
+    save_model(model, path)
+    again = load_model(path)
+    assert isinstance(again, Head)
+    assert again.config() == model.config()
+    audio = randn(2000, 2, seed=1, dtype=torch.float32)
+    assert torch.equal(again(audio)[0], model.eval()(audio)[0])
+
+
+def test_a_loaded_model_does_not_depend_on_its_file(path: Path) -> None:
+    """A new model may be copied over the old one's file while the old one runs."""
+    model = NETWORK.build()
+    save_model(model, path)
+    one, two = load_model(path), load_model(path)
+    with torch.no_grad():
+        for p in one.parameters():
+            p.zero_()
+    path.write_bytes(b"gone")
+    x = NETWORK.x(4, 2)
+    assert torch.equal(two(x)[0], model.eval()(x)[0])
+
+
+def test_notes_come_back(path: Path) -> None:
+    notes = {"threshold": "0.61", "trained on": "seven voices, größer ✓", "empty": ""}
+    save_model(NETWORK.build(), path, notes)
+    assert model_notes(path) == notes
+    save_model(NETWORK.build(), path)
+    assert model_notes(path) == {}
+
+
+@pytest.mark.parametrize("read", [load_model, model_notes])
+def test_a_missing_file_is_named(read: Any, path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors: no such file"):
+        read(path)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 8, 200, -1, -100])
+@pytest.mark.parametrize("read", [load_model, model_notes])
+def test_a_truncated_file_is_refused(kept: int, read: Any, path: Path) -> None:
+    save_model(NETWORK.build(), path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=r"^\S+model\.safetensors: damaged or not a safetensors file"):
+        read(path)
+
+
+def test_a_pickle_is_refused_and_not_run(path: Path) -> None:
+    trap = Trap(path.with_name("sprung"))
+    for write in (lambda: torch.save(trap, path), lambda: path.write_bytes(pickle.dumps(trap))):
+        write()
+        with pytest.raises(ValueError, match="damaged or not a safetensors file"):
+            load_model(path)
+    assert not trap.sprung.exists()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"format": "streamdrnn-state"}, "not a streamdrnn-model file"),
+        ({"version": "2"}, "version '2', this release reads 1"),
+    ],
+)
+def test_another_format_or_version_is_refused(metadata: dict[str, str], message: str, path: Path) -> None:
+    rewrite(path, **metadata)
+    with pytest.raises(ValueError, match=message):
+        load_model(path)
+
+
+MEGA = 10**9
+
+IN_LITTLE_TIME_AND_MEMORY = """
+import resource, sys, streamdrnn
+used = resource.getrusage(resource.RUSAGE_SELF)
+resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 5,) * 2)
+resource.setrlimit(resource.RLIMIT_DATA, (2**31, 2**31))
+try:
+    streamdrnn.load_model(sys.argv[1])
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dilations": [1] * 20_000, "hidden_size": 4},
+        {"dilations": None, "num_layers": 10_000, "hidden_size": 4},
+        {"dilations": None, "num_layers": MEGA, "hidden_size": 4},
+    ],
+    ids=["20000 dilations", "10000 layers", "10^9 layers"],
+)
+def test_a_configuration_with_endless_layers_is_refused_at_once(change: dict[str, Any], path: Path) -> None:
+    """In a process of its own: without the refusal it would take the machine's memory, or hours."""
+    config = good_config(path)
+    rewrite(path, config | {"rnn": config["rnn"] | change})
+    command = [sys.executable, "-c", IN_LITTLE_TIME_AND_MEMORY, str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert "model.safetensors: the model's configuration does not fit: " in result.stdout
+    assert result.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "Recogniser"},
+        {"kind": "Head"},
+        {"kind": "os.system"},
+        {"kind": None},
+        {"kind": ["Tagger"]},
+        {"kind": "Tagger"},
+        {"kind": "SpeakerEmbedder"},
+        {"kind": "DilatedRNN"},
+        {"surprise": 1},
+        {"num_classes": 4},
+        {"num_classes": MEGA},
+        {"num_classes": "3"},
+        {"num_classes": -3},
+        {"pool": "max"},
+        {"frontend": {"kind": "Microphone"}},
+        {"frontend": {"kind": "RawWaveform", "frame_length": 4}},
+        {"frontend": {"kind": "RawWaveform", "frame_length": MEGA}},
+        {"frontend": {"kind": "LogMel", "n_fft": MEGA, "win_length": MEGA, "n_mels": 3}},
+        {"frontend": {"kind": "LogMel", "surprise": 1}},
+        {"frontend": {}},
+        {"frontend": 3},
+        {"frontend": "LogMel"},
+        {"rnn": None},
+        {"rnn": 3},
+        {"rnn": {}},
+    ],
+    ids=str,
+)
+def test_a_hostile_configuration_is_refused(change: dict[str, Any], path: Path) -> None:
+    config = good_config(path)
+    rewrite(path, config | change)
+    assert_refused_at_once(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_size": [MEGA, MEGA]},
+        {"hidden_size": MEGA},
+        {"hidden_size": 10**30},
+        {"hidden_size": [4]},
+        {"hidden_size": 5},
+        {"hidden_size": 2.5},
+        {"hidden_size": "4"},
+        {"hidden_size": {"4": 5}},
+        {"input_size": MEGA},
+        {"input_size": -1},
+        {"dilations": [MEGA, 3]},
+        {"dilations": [2, 0]},
+        {"dilations": "23"},
+        {"dilations": None},
+        {"cell": "gru"},
+        {"cell": ["lstm"]},
+        {"bias": False},
+        {"fuse": False},
+        {"dropout": 2},
+        {"dropout": "half"},
+        {"batch_first": True},
+        {"backend": "triton"},
+        {"device": "cuda"},
+        {"surprise": 1},
+    ],
+    ids=str,
+)
+def test_a_hostile_configuration_of_the_network_is_refused(change: dict[str, Any], path: Path) -> None:
+    config = good_config(path)
+    rewrite(path, config | {"rnn": config["rnn"] | change})
+    assert_refused_at_once(path)
+
+
+@pytest.mark.parametrize(
+    "config", ["", "{", "[]", "3", "null", '"Classifier"', "[" * 100_000, "{}", "NaN"], ids=lambda c: c[:9]
+)
+def test_a_configuration_that_is_no_json_object_is_refused(config: str, path: Path) -> None:
+    rewrite(path, config)
+    assert_refused_at_once(path)
+
+
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """So that a file that is not refused fails its test instead of the machine."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (4 * 2**30, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def assert_refused_at_once(path: Path) -> None:
+    """In one line that names the file, and without taking the memory or the time that the file asks for."""
+    start = time.process_time()
+    with little_memory(), pytest.raises(ValueError, match=r"^\S+model\.safetensors: ") as caught:
+        load_model(path)
+    message = str(caught.value)
+    assert "the model's configuration does not fit: " in message
+    assert "\n" not in message
+    assert len(message) < 1000
+    assert "can't allocate" not in message
+    assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"output.weight": None},
+        {"rnn.weight_hh_l1": None},
+        {"feature_std": None},
+        {"output.weight": torch.zeros(3, 4)},
+        {"rnn.weight_ih_l0": torch.zeros(16, 3, 1)},
+        {"rnn.weight_ih_l0": torch.zeros(16, 3, dtype=torch.int64)},
+        {"rnn.weight_ih_l0": torch.zeros(16, 3, dtype=torch.float64)},
+        {"rnn.weight_ih_l2": torch.zeros(16, 3)},
+    ],
+    ids=lambda change: " ".join(f"{k} {'gone' if v is None else (v.dtype, tuple(v.shape))}" for k, v in change.items()),
+)
+def test_weights_that_the_configuration_does_not_ask_for_are_refused(
+    change: dict[str, Tensor | None], path: Path
+) -> None:
+    rewrite(path)
+    metadata, tensors = parts(path)
+    save_file({k: v for k, v in (tensors | change).items() if v is not None}, path, metadata=metadata)
+    assert_refused_at_once(path)
+
+
+@pytest.mark.parametrize("notes", ["", "{", "[]", "3", "null"])
+def test_damaged_notes_are_refused(notes: str, path: Path) -> None:
+    rewrite(path, notes=notes)
+    with pytest.raises(ValueError, match=r"^\S+model\.safetensors: "):
+        model_notes(path)
+
+
+def test_a_failed_save_leaves_the_old_file_and_no_other(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Classifier(NETWORK.build(), 2)
+    save_model(model, path)
+    before = path.read_bytes()
+
+    def fails(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("streamdrnn.storage.os.replace", fails)
+    with pytest.raises(OSError, match="no space left"):
+        save_model(NETWORK.build(), path)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]

@@ -1,0 +1,296 @@
+"""Live streams: fixed memory, refused inputs, snapshots. What they compute is in ``tests/properties``."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from streamdrnn import Classifier, DilatedRNN, DRNNState, ModelState, StreamingDRNN, Tagger, kernels
+from streamdrnn.audio import RawWaveform
+from streamdrnn.heads import Head
+from tests.agreement import assert_close, assert_same_bits, assert_states_close
+from tests.properties.models import KINDS, build
+from tests.strategies import Network, randn
+
+NETWORK = Network(dilations=(2, 3), cell="lstm", dtype=torch.float32)
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def heard(kind: str = "network", batch_size: int = 2) -> StreamingDRNN:
+    """Streams that have heard something."""
+    live = StreamingDRNN(build(kind, NETWORK), batch_size)
+    live.push(NETWORK.x(5, batch_size))
+    return live
+
+
+def held_bytes(state: DRNNState | ModelState) -> int:
+    """What the storages hold, which a view of something larger would keep alive."""
+    return sum(
+        {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in state.tensors().values()}.values()
+    )
+
+
+@every_kind
+def test_memory_does_not_grow_with_time(kind: str) -> None:
+    live = StreamingDRNN(build(kind, NETWORK), 2)
+    x = NETWORK.x(1, 2)
+    live.step(x[0])
+    before = held_bytes(live.state)
+    steps = 10_000 if kind == "network" else 1000
+    for _ in range(steps):
+        live.step(x[0])
+    assert held_bytes(live.state) == before
+    assert live.cursor.tolist() == [steps + 1] * 2
+    for _ in range(20):
+        live.push(x.expand(50, 2, 3))
+    assert held_bytes(live.state) == before
+    assert not any(t.requires_grad for t in live.state.tensors().values())
+
+
+def test_steps_write_the_same_memory() -> None:
+    live = heard()
+    places = [t.data_ptr() for t in live.state.tensors().values()]
+    live.step(NETWORK.x(1, 2)[0])
+    assert [t.data_ptr() for t in live.state.tensors().values()] == places
+
+
+@every_kind
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_an_input_that_is_not_finite_is_refused_and_changes_nothing(kind: str, value: float) -> None:
+    live = heard(kind)
+    before = live.snapshot()
+    x = NETWORK.x(3, 2)
+    x[2, 1, 0] = value
+    with pytest.raises(ValueError, match=r"^chunk: expected finite values, got NaN or infinity$"):
+        live.push(x)
+    with pytest.raises(ValueError, match=r"^x_t: expected finite values"):
+        live.step(x[2])
+    with pytest.raises(ValueError, match=r"^x_t: expected finite values"):
+        live.step(x[2], torch.tensor([False, True]))
+    assert_same_bits(live.state, before)
+
+
+@every_kind
+def test_an_input_of_an_inactive_stream_may_be_anything(kind: str) -> None:
+    live, other = heard(kind), heard(kind)
+    x = NETWORK.x(3, 2)
+    dirty = x.clone()
+    dirty[:, 1] = torch.nan
+    active = torch.tensor([True, False])
+    assert torch.equal(live.push(dirty, active), other.push(x, active))
+    assert torch.equal(live.step(dirty[0], active), other.step(x[0], active))
+    assert_same_bits(live.state, other.state)
+
+
+@every_kind
+def test_a_refused_shape_changes_nothing(kind: str) -> None:
+    live = heard(kind)
+    before = live.snapshot()
+    calls: list[tuple[Any, Any]] = [
+        (live.push, torch.zeros(5, 3, 3)),
+        (live.push, torch.zeros(5, 2, 3, dtype=torch.float64)),
+        (live.step, torch.zeros(1, 3)),
+        (live.step, torch.zeros(2, 4)),
+        (live.reset, 2),
+    ]
+    for call, argument in calls:
+        with pytest.raises((ValueError, TypeError)):
+            call(argument)
+    assert_same_bits(live.state, before)
+
+
+@every_kind
+@pytest.mark.parametrize("failing_layer", [0, 1])
+def test_an_error_in_the_middle_of_a_call_changes_nothing(
+    kind: str, failing_layer: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = heard(kind)
+    before, x = live.snapshot(), NETWORK.x(3, 2)
+    for name, call in (("cell_step", lambda: live.step(x[0])), ("dilated_layer", lambda: live.push(x))):
+        compute, calls = getattr(kernels, name), iter(range(10))
+
+        def fails(*arguments: Any, compute: Any = compute, calls: Any = calls) -> Any:
+            if next(calls) == failing_layer:
+                raise MemoryError("out of memory")
+            return compute(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(kernels, name, fails)
+            with pytest.raises(MemoryError):
+                call()
+        assert_same_bits(live.state, before)
+    live.step(x[0])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "network"])
+def test_an_error_in_the_head_changes_nothing(kind: str) -> None:
+    """The network below has made its step by then."""
+    live = heard(kind)
+    before, x = live.snapshot(), NETWORK.x(3, 2)
+    assert isinstance(live.model, Head)
+    output = live.model.get_submodule("projection" if kind == "embedder" else "output")
+
+    def fails(*_: Any) -> None:
+        raise MemoryError("out of memory")
+
+    hook = output.register_forward_hook(fails)
+    for call in (lambda: live.push(x), lambda: live.step(x[0])):
+        with pytest.raises(MemoryError):
+            call()
+        assert_same_bits(live.state, before)
+    hook.remove()
+    live.step(x[0])
+
+
+@every_kind
+def test_an_output_stays_as_it_was_given(kind: str) -> None:
+    live = heard(kind)
+    outputs = [live.step(x_t) for x_t in NETWORK.x(3, 2)]
+    outputs += [live.push(NETWORK.x(4, 2))]
+    copies = [y.clone() for y in outputs]
+    for x_t in NETWORK.x(9, 2, seed=7):
+        live.step(x_t)
+    live.reset()
+    assert all(torch.equal(y, copy) for y, copy in zip(outputs, copies, strict=True))
+
+
+@every_kind
+def test_a_snapshot_stays_as_it_was_taken(kind: str) -> None:
+    live = heard(kind)
+    snapshot = live.snapshot()
+    copy = snapshot.clone()
+    first = [live.step(x_t) for x_t in NETWORK.x(9, 2, seed=7)]
+    live.restore(snapshot)
+    again = [live.step(x_t) for x_t in NETWORK.x(9, 2, seed=7)]
+    live.reset()
+    assert_same_bits(snapshot, copy)
+    assert all(torch.equal(y, z) for y, z in zip(first, again, strict=True))
+
+
+def test_a_snapshot_that_does_not_fit_is_refused_and_changes_nothing() -> None:
+    live = heard()
+    before = live.snapshot()
+    assert isinstance(before, DRNNState)
+    shorter = Network(dilations=(2, 2), cell="lstm", dtype=torch.float32).build().zero_state(2)
+    gru = Network(dilations=(2, 3), dtype=torch.float32).build().zero_state(2)
+    bad: list[tuple[Any, type[Exception], str]] = [
+        (None, TypeError, "expected a DRNNState, got NoneType"),
+        (tuple(before), TypeError, "expected a DRNNState, got tuple"),
+        (heard("tagger").snapshot(), TypeError, "expected a DRNNState, got ModelState"),
+        (shorter, ValueError, r"h\.1 is \(2, 2, 4\) .* expected \(3, 2, 4\)"),
+        (gru, ValueError, "of another model"),
+        (before.to(dtype=torch.float64), ValueError, "float64"),
+        (before.to("meta"), ValueError, "meta"),
+        (before.select([0]), ValueError, "holds 1 streams, expected 2"),
+        (before._replace(cursor=torch.tensor([1, -1])), ValueError, "cursor"),
+        (before._replace(cursor=torch.tensor([1, 2, 3])), ValueError, "."),
+        (before._replace(h=[before.h[0][:, :1], before.h[1]]), ValueError, "."),
+    ]
+    for snapshot, kind, message in bad:
+        with pytest.raises(kind, match=message):
+            live.restore(snapshot)
+        assert_same_bits(live.state, before)
+
+
+def test_a_models_snapshot_that_does_not_fit_is_refused() -> None:
+    live = heard("classifier of the mean")
+    with pytest.raises(ValueError, match=r"pooled is \(0, 2, 4\) .* expected \(1, 2, 4\)"):
+        live.restore(heard("tagger").snapshot())
+    with pytest.raises(TypeError, match="expected a ModelState, got DRNNState"):
+        live.restore(heard().snapshot())
+
+
+def test_the_model_is_switched_to_eval_and_outputs_have_no_graph() -> None:
+    model = NETWORK.build(dropout=0.5).train()
+    live = StreamingDRNN(model)
+    y = live.push(NETWORK.x(5, 1))
+    assert not model.training
+    assert not y.requires_grad
+    assert torch.equal(y, model(NETWORK.x(5, 1))[0])
+
+
+def test_the_cursor_counts_each_streams_steps() -> None:
+    live = StreamingDRNN(NETWORK.build(), 2)
+    live.push(NETWORK.x(5, 2))
+    live.push(NETWORK.x(2, 2), torch.tensor([False, True]))
+    live.reset([0])
+    live.step(NETWORK.x(1, 2)[0])
+    cursor = live.cursor
+    assert cursor.tolist() == [1, 8]
+    cursor.zero_()
+    assert live.cursor.tolist() == [1, 8]
+
+
+def test_one_model_may_serve_several_streams_and_training() -> None:
+    model = NETWORK.build()
+    one, two = StreamingDRNN(model), StreamingDRNN(model, 3)
+    one.push(NETWORK.x(5, 1))
+    two.push(NETWORK.x(2, 3))
+    assert one.cursor.tolist() == [5]
+    y, _ = model(NETWORK.x(4, 2))
+    y.square().sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_a_batch_first_network_takes_and_gives_batch_first_chunks() -> None:
+    x = NETWORK.x(6, 2)
+    want = StreamingDRNN(NETWORK.build(), 2).push(x)
+    live = StreamingDRNN(NETWORK.build(batch_first=True), 2)
+    assert_close(live.push(x.transpose(0, 1)), want.transpose(0, 1))
+    active = torch.tensor([True, False])
+    assert live.push(x.transpose(0, 1), active).shape == (2, 6, 4)
+    assert live.cursor.tolist() == [12, 6]
+
+
+def samples_model(kind: str) -> DilatedRNN | Head:
+    """A head that takes samples, three of them a step."""
+    rnn = NETWORK.build()
+    torch.manual_seed(1)
+    front = RawWaveform(3)
+    return Tagger(rnn, 2, front) if kind == "tagger" else Classifier(rnn, 2, kind, front)
+
+
+@pytest.mark.parametrize("kind", ["tagger", "last", "mean"])
+@pytest.mark.parametrize("sizes", [[1] * 17, [5, 0, 12], [2, 15], [16, 1]])
+def test_samples_in_any_chunks_give_what_they_give_whole(kind: str, sizes: list[int]) -> None:
+    model = samples_model(kind)
+    audio = randn(17, 2, seed=3, dtype=torch.float32)
+    want, end = model.eval()(audio)
+    assert want.shape[0] == 5
+    live = StreamingDRNN(model, 2)
+    assert_close(torch.cat([live.push(part) for part in audio.split(sizes)]), want)
+    assert_states_close(live.snapshot(), end.detach())
+
+
+@pytest.mark.parametrize("kind", ["tagger", "last", "mean"])
+def test_a_step_of_samples_is_one_hop(kind: str) -> None:
+    model = samples_model(kind)
+    audio = randn(15, 2, seed=3, dtype=torch.float32)
+    want = model.eval()(audio)[0]
+    live = StreamingDRNN(model, 2)
+    with pytest.raises(ValueError, match=r"^x_t: expected shape"):
+        live.step(audio[:4].T)
+    assert_close(torch.stack([live.step(hop.T) for hop in audio.split(3)]), want)
+
+
+def step_of_samples(live: StreamingDRNN, audio: Tensor, active: list[bool]) -> Tensor:
+    return live.step(audio.T, torch.tensor(active))
+
+
+@pytest.mark.parametrize("kind", ["tagger", "last", "mean"])
+def test_a_masked_step_of_samples_leaves_the_other_streams_alone(kind: str) -> None:
+    audio = randn(3, 2, seed=3, dtype=torch.float32)
+    dirty = audio.clone()
+    dirty[:, 1] = torch.nan
+    live = StreamingDRNN(samples_model(kind), 2)
+    live.push(randn(4, 2, seed=4, dtype=torch.float32))
+    before = live.snapshot()
+    step_of_samples(live, dirty, [True, False])
+    assert_same_bits(live.snapshot().select(1), before.select(1))
+    alone = StreamingDRNN(samples_model(kind), 2)
+    alone.restore(before)
+    both = alone.step(audio.T)
+    assert_states_close(alone.snapshot().select(0), live.snapshot().select(0))
+    live.restore(before)
+    assert_close(step_of_samples(live, audio, [True, False])[0], both[0])

@@ -1,0 +1,86 @@
+"""Random arguments of one dilated layer, and everything that a backend makes of them."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Optional
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from streamdrnn.kernels import GATES, dilated_layer
+from tests.strategies import cells, dtypes, randn, seeds
+
+
+class Arguments(NamedTuple):
+    """The tensors that a gradient may be asked for."""
+
+    x: Tensor
+    w_ih: Tensor
+    w_hh: Tensor
+    b_ih: Optional[Tensor]
+    b_hh: Optional[Tensor]
+    h_ring: Tensor
+    c_ring: Optional[Tensor]
+
+    def given(self) -> list[Tensor]:
+        return [t for t in self if t is not None]
+
+    def differentiable(self) -> "Arguments":
+        leaves = {k: t.detach().clone().requires_grad_() for k, t in self._asdict().items() if t is not None}
+        return self._replace(**leaves)
+
+
+@dataclass(frozen=True)
+class Case:
+    cell: str = "gru"
+    T: int = 5
+    I: int = 3  # noqa: E741 (its name everywhere)
+    H: int = 4
+    d: int = 2
+    cursor: tuple[int, ...] = (0, 3)
+    lengths: Optional[tuple[int, ...]] = None
+    bias: bool = True
+    dtype: torch.dtype = torch.float64
+    seed: int = 0
+
+    def arguments(self) -> Arguments:
+        B, rows = len(self.cursor), GATES[self.cell] * self.H
+        shapes = [(self.T, B, self.I), (rows, self.I), (rows, self.H), (rows,), (rows,), (self.d, B, self.H)]
+        x, w_ih, w_hh, b_ih, b_hh, h_ring = (
+            randn(*shape, seed=self.seed + i, dtype=self.dtype) / 2 for i, shape in enumerate(shapes)
+        )
+        c_ring = randn(self.d, B, self.H, seed=self.seed + 9, dtype=self.dtype) if self.cell == "lstm" else None
+        return Arguments(x, w_ih, w_hh, b_ih if self.bias else None, b_hh if self.bias else None, h_ring, c_ring)
+
+    def run(self, arguments: Arguments, backend: str) -> tuple[Tensor, Tensor, Optional[Tensor], Tensor]:
+        cursor = torch.tensor(self.cursor)
+        lengths = None if self.lengths is None else torch.tensor(self.lengths)
+        return dilated_layer(self.cell, *arguments, cursor, lengths, backend=backend)
+
+    def gradients(self, backend: str, outputs: str = "yhc") -> list[Tensor]:
+        """Of a random functional of some of y, h and c with respect to all arguments."""
+        arguments = self.arguments().differentiable()
+        y, h, c, _ = self.run(arguments, backend)
+        picked = [t for name, t in zip("yhc", (y, h, c), strict=True) if name in outputs and t is not None]
+        loss = 0 * arguments.x.sum()  # something to differentiate where there are no steps
+        for i, t in enumerate(picked):
+            loss = loss + (t * randn(*t.shape, seed=77 + i, dtype=t.dtype)).sum()
+        return list(torch.autograd.grad(loss, arguments.given(), allow_unused=True, materialize_grads=True))
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    B, T = draw(st.integers(1, 4)), draw(st.integers(0, 20))
+    each = st.tuples(*[st.integers(0, T)] * B)
+    return Case(
+        cell=draw(cells),
+        T=T,
+        I=draw(st.integers(1, 4)),
+        H=draw(st.integers(1, 6)),
+        d=draw(st.integers(1, 9)),
+        cursor=draw(st.tuples(*[st.integers(0, 40)] * B)),
+        lengths=draw(st.one_of(st.none(), each)),
+        bias=draw(st.booleans()),
+        dtype=draw(dtypes),
+        seed=draw(seeds),
+    )
