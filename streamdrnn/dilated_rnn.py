@@ -33,6 +33,8 @@ class DilatedRNN(nn.Module):
     The state that :meth:`forward` and :meth:`step` return continues the sequence exactly, whatever the lengths
     of the chunks. It is never kept inside the module. For a live stream see :class:`StreamingDRNN`.
 
+    Outputs can be differentiated once; ``backend="reference"`` also gives second derivatives.
+
     Args:
         input_size: I, the features per step.
         hidden_size: H, one int for all layers or one per layer.
@@ -123,9 +125,9 @@ class DilatedRNN(nn.Module):
     def reset_parameters(self) -> None:
         """Initialise as torch does: uniform within 1 / sqrt(H), and within 1 / sqrt(H d0) for the fusion."""
         for layer, size in enumerate(self.hidden_sizes):
-            for name, parameter in self.named_parameters():
-                if name.endswith(f"_l{layer}"):
-                    nn.init.uniform_(parameter, -1 / math.sqrt(size), 1 / math.sqrt(size))
+            for weight in self._layer_weights(layer, self.weight_ih_l0.dtype):
+                if weight is not None:
+                    nn.init.uniform_(weight, -1 / math.sqrt(size), 1 / math.sqrt(size))
         if self.fusion_weight is not None:
             bound = 1 / math.sqrt(self.hidden_size * self.dilations[0])
             nn.init.uniform_(self.fusion_weight, -bound, bound)

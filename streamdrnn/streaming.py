@@ -137,7 +137,7 @@ class StreamingDRNN:
 
         Raises:
             TypeError: it is no state of this kind of model.
-            ValueError: it is for other sizes, another dtype or device, or another number of streams.
+            ValueError: it is for other sizes, another dtype or device, or another number of streams, or not finite.
         """
         if type(snapshot) is not type(self._state):
             expected, got = type(self._state).__name__, type(snapshot).__name__
@@ -148,6 +148,8 @@ class StreamingDRNN:
         if snapshot.batch_size != self.batch_size:
             raise ValueError(f"snapshot: holds {snapshot.batch_size} streams, expected {self.batch_size}")
         snapshot.check()
+        if not all(bool(tensor.isfinite().all()) for tensor in snapshot.tensors().values()):
+            raise ValueError("snapshot: expected finite values, got NaN or infinity")
         with torch.inference_mode():
             self._state = snapshot.clone()
 

@@ -57,7 +57,7 @@ def assert_gradients_close(got: Sequence[Tensor], want: Sequence[Tensor]) -> Non
     A single weight's gradient is a sum over all steps and streams, which may all but cancel: float32 has no 1e-5 of it.
     """
     assert len(got) == len(want)
-    whole = rms(torch.cat([w.detach().flatten() for w in want]))
+    whole = max(SMALLEST_SCALE, rms(torch.cat([w.detach().flatten() for w in want])))
     for i, (g, w) in enumerate(zip(got, want, strict=True)):
         assert_close(g, w, f"gradient[{i}]", scale=whole if w.dtype == torch.float32 else SMALLEST_SCALE)
 

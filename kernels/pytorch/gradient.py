@@ -17,7 +17,10 @@ from streamdrnn.kernels.pytorch.scan import scan
 
 
 class DilatedScan(torch.autograd.Function):
-    """``(x, weights, past) -> past and new states``, ``(d + T, B, H)`` for h and (LSTM) c."""
+    """``(x, weights, past) -> past and new states``, ``(d + T, B, H)`` for h and (LSTM) c.
+
+    It can be differentiated once. For second derivatives (a gradient penalty) take the reference backend.
+    """
 
     @staticmethod
     def forward(

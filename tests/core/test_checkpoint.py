@@ -164,7 +164,7 @@ MEGA = 10**9
 IN_LITTLE_TIME_AND_MEMORY = """
 import resource, sys, streamdrnn
 used = resource.getrusage(resource.RUSAGE_SELF)
-resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 5,) * 2)
+resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 20,) * 2)
 resource.setrlimit(resource.RLIMIT_DATA, (2**31, 2**31))
 try:
     streamdrnn.load_model(sys.argv[1])

@@ -178,6 +178,7 @@ def test_a_snapshot_that_does_not_fit_is_refused_and_changes_nothing() -> None:
         (None, TypeError, "expected a DRNNState, got NoneType"),
         (tuple(before), TypeError, "expected a DRNNState, got tuple"),
         (heard("tagger").snapshot(), TypeError, "expected a DRNNState, got ModelState"),
+        (before._replace(h=[before.h[0] * torch.nan, *before.h[1:]]), ValueError, "expected finite values"),
         (shorter, ValueError, r"h\.1 is \(2, 2, 4\) .* expected \(3, 2, 4\)"),
         (gru, ValueError, "of another model"),
         (before.to(dtype=torch.float64), ValueError, "float64"),
