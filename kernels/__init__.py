@@ -13,11 +13,13 @@ from streamdrnn.kernels.dispatch import (
     resolve,
     without_autocast,
 )
+from streamdrnn.kernels.weights import Weights
 
 __all__ = [
     "BACKENDS",
     "GATES",
     "Availability",
+    "Weights",
     "available",
     "cell_step",
     "dilated_layer",

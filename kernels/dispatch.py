@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from streamdrnn.kernels import pytorch, reference
+from streamdrnn.kernels.weights import Weights
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 """Gates per cell, which is how many times H rows its weights have."""
@@ -50,10 +51,7 @@ def resolve(backend: str) -> str:
 def dilated_layer(
     cell: str,
     x: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Optional[Tensor],
-    b_hh: Optional[Tensor],
+    weights: Weights,
     h_ring: Tensor,
     c_ring: Optional[Tensor],
     cursor: Tensor,
@@ -67,8 +65,7 @@ def dilated_layer(
     Args:
         cell: ``"rnn"`` (tanh), ``"gru"`` or ``"lstm"``.
         x: ``(T, B, I)``.
-        w_ih, w_hh: ``(G H, I)`` and ``(G H, H)``, the G gates in torch's order.
-        b_ih, b_hh: ``(G H,)``, or None.
+        weights: the layer's.
         h_ring: ``(d, B, H)``, the last d hidden states, time t in slot ``t mod d``.
         c_ring: the same for an LSTM's cell states, else None.
         cursor: ``(B,)`` int64, the time of each stream's first step in this chunk.
@@ -84,16 +81,13 @@ def dilated_layer(
     """
     layer = reference.layer if resolve(backend) == "reference" else pytorch.layer
     with without_autocast(x):
-        return layer(cell, x, w_ih, w_hh, b_ih, b_hh, h_ring, c_ring, cursor, lengths)
+        return layer(cell, x, weights, h_ring, c_ring, cursor, lengths)
 
 
 def cell_step(
     cell: str,
     x: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Optional[Tensor],
-    b_hh: Optional[Tensor],
+    weights: Weights,
     h: Tensor,
     c: Optional[Tensor],
     backend: str = "auto",
@@ -110,7 +104,7 @@ def cell_step(
     """
     step = reference.step if resolve(backend) == "reference" else pytorch.step
     with without_autocast(x):
-        return step(cell, x, w_ih, w_hh, b_ih, b_hh, h, c)
+        return step(cell, x, weights, h, c)
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:

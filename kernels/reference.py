@@ -9,14 +9,13 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from streamdrnn.kernels.weights import Weights
+
 
 def step(
     cell: str,
     x: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Optional[Tensor],
-    b_hh: Optional[Tensor],
+    weights: Weights,
     h: Tensor,
     c: Optional[Tensor],
 ) -> tuple[Tensor, Optional[Tensor]]:
@@ -24,13 +23,13 @@ def step(
 
     Args:
         x: ``(B, I)``.
-        w_ih, w_hh, b_ih, b_hh: ``(G H, I)``, ``(G H, H)``, ``(G H,)``, ``(G H,)``; gates in torch's order.
         h, c: ``(B, H)``, the states d steps ago; c for an LSTM only.
 
     Returns:
         the new h and c.
     """
     H = h.shape[1]
+    w_ih, w_hh, b_ih, b_hh = weights
 
     def from_input(gate: int) -> Tensor:
         rows = slice(gate * H, (gate + 1) * H)
@@ -62,10 +61,7 @@ def step(
 def layer(
     cell: str,
     x: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Optional[Tensor],
-    b_hh: Optional[Tensor],
+    weights: Weights,
     h_ring: Tensor,
     c_ring: Optional[Tensor],
     cursor: Tensor,
@@ -83,7 +79,7 @@ def layer(
         h_old = h_ring[slot, streams]
         c_old = None if c_ring is None else c_ring[slot, streams]
         # What is not a step may hold anything, NaN too, so it is not computed on.
-        h, c = step(cell, torch.where(real, x[t], 0.0), w_ih, w_hh, b_ih, b_hh, h_old, c_old)
+        h, c = step(cell, torch.where(real, x[t], 0.0), weights, h_old, c_old)
         h_ring = h_ring.index_put((slot, streams), torch.where(real, h, h_old))
         if c_ring is not None and c is not None and c_old is not None:
             c_ring = c_ring.index_put((slot, streams), torch.where(real, c, c_old))

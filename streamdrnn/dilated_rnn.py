@@ -18,7 +18,7 @@ from streamdrnn.checks import (
     check_tensor,
 )
 from streamdrnn.fusion import fused_outputs
-from streamdrnn.kernels import pytorch
+from streamdrnn.kernels import Weights, pytorch
 from streamdrnn.kernels.rings import in_time_order, last_of, steps_made
 from streamdrnn.state import DRNNState
 
@@ -213,8 +213,8 @@ class DilatedRNN(nn.Module):
             c_ring: Optional[Tensor] = None
             if self.cell == "lstm":
                 c_ring = state.c[layer]
-            w_ih, w_hh, b_ih, b_hh = self._layer_weights(layer, y.dtype)
-            arguments = (self.cell, y, w_ih, w_hh, b_ih, b_hh, state.h[layer], c_ring, state.cursor, lengths)
+            weights = self._layer_weights(layer, y.dtype)
+            arguments = (self.cell, y, weights, state.h[layer], c_ring, state.cursor, lengths)
             if torch.jit.is_scripting():  # TorchScript compiles the torch backend only
                 y, h_ring, c_ring, cursor = pytorch.layer(*arguments)
             else:
@@ -284,8 +284,8 @@ class DilatedRNN(nn.Module):
             c_old: Optional[Tensor] = None
             if self.cell == "lstm":
                 c_old = state.c[layer][slot, streams]
-            w_ih, w_hh, b_ih, b_hh = self._layer_weights(layer, y.dtype)
-            arguments = (self.cell, y, w_ih, w_hh, b_ih, b_hh, h_old, c_old)
+            weights = self._layer_weights(layer, y.dtype)
+            arguments = (self.cell, y, weights, h_old, c_old)
             if torch.jit.is_scripting():
                 y, c_new = pytorch.step(*arguments)
             else:
@@ -320,9 +320,7 @@ class DilatedRNN(nn.Module):
         else:
             state.cursor.add_(active)
 
-    def _layer_weights(
-        self, layer: int, dtype: torch.dtype
-    ) -> Tuple[Tensor, Tensor, Optional[Tensor], Optional[Tensor]]:
+    def _layer_weights(self, layer: int, dtype: torch.dtype) -> Weights:
         b_ih: Optional[Tensor] = None
         b_hh: Optional[Tensor] = None
         if torch.jit.is_scripting():
@@ -336,7 +334,7 @@ class DilatedRNN(nn.Module):
                 b_ih, b_hh = getattr(self, f"bias_ih_l{layer}"), getattr(self, f"bias_hh_l{layer}")
         if b_ih is not None and b_hh is not None:
             b_ih, b_hh = b_ih.to(dtype), b_hh.to(dtype)
-        return w_ih.to(dtype), w_hh.to(dtype), b_ih, b_hh
+        return Weights(w_ih.to(dtype), w_hh.to(dtype), b_ih, b_hh)
 
     def _fused(self, history: Tensor) -> Tensor:
         own_weight, own_bias = self.fusion_weight, self.fusion_bias

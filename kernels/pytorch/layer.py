@@ -9,15 +9,13 @@ from torch.nn.functional import linear
 from streamdrnn.kernels.pytorch.gradient import DilatedScan
 from streamdrnn.kernels.pytorch.scan import scan
 from streamdrnn.kernels.rings import in_time_order, last_of, steps_made
+from streamdrnn.kernels.weights import Weights
 
 
 def layer(
     cell: str,
     x: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Optional[Tensor],
-    b_hh: Optional[Tensor],
+    weights: Weights,
     h_ring: Tensor,
     c_ring: Optional[Tensor],
     cursor: Tensor,
@@ -25,6 +23,7 @@ def layer(
 ) -> Tuple[Tensor, Tensor, Optional[Tensor], Tensor]:
     """Arguments and result as :func:`streamdrnn.kernels.dilated_layer`."""
     T, d = x.shape[0], h_ring.shape[0]
+    w_ih, w_hh, b_ih, b_hh = weights
     if lengths is not None:
         # What is not a step may hold anything, NaN too, so it is not computed on.
         x = torch.where(steps_made(T, lengths), x, 0.0)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from streamdrnn.kernels.weights import Weights
+
 
 def gates_to_state(
     cell: str, gi: Tensor, gh: Tensor, h: Tensor, c: Optional[Tensor]
@@ -42,15 +44,14 @@ def gates_to_state(
 def step(
     cell: str,
     x: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Optional[Tensor],
-    b_hh: Optional[Tensor],
+    weights: Weights,
     h: Tensor,
     c: Optional[Tensor],
 ) -> Tuple[Tensor, Optional[Tensor]]:
     """One step for B rows; arguments and result as :func:`streamdrnn.kernels.reference.step`."""
-    return gates_to_state(cell, linear(x, w_ih, b_ih), linear(h, w_hh, b_hh), h, c)
+    gi = linear(x, weights.w_ih, weights.b_ih)
+    gh = linear(h, weights.w_hh, weights.b_hh)
+    return gates_to_state(cell, gi, gh, h, c)
 
 
 def scan(

@@ -7,7 +7,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamdrnn.kernels import GATES, dilated_layer
+from streamdrnn.kernels import GATES, Weights, dilated_layer
 from tests.strategies import cells, dtypes, randn, seeds
 
 
@@ -21,6 +21,10 @@ class Arguments(NamedTuple):
     b_hh: Optional[Tensor]
     h_ring: Tensor
     c_ring: Optional[Tensor]
+
+    @property
+    def weights(self) -> Weights:
+        return Weights(self.w_ih, self.w_hh, self.b_ih, self.b_hh)
 
     def given(self) -> list[Tensor]:
         return [t for t in self if t is not None]
@@ -55,7 +59,8 @@ class Case:
     def run(self, arguments: Arguments, backend: str) -> tuple[Tensor, Tensor, Optional[Tensor], Tensor]:
         cursor = torch.tensor(self.cursor)
         lengths = None if self.lengths is None else torch.tensor(self.lengths)
-        return dilated_layer(self.cell, *arguments, cursor, lengths, backend=backend)
+        rings = (arguments.h_ring, arguments.c_ring)
+        return dilated_layer(self.cell, arguments.x, arguments.weights, *rings, cursor, lengths, backend=backend)
 
     def gradients(self, backend: str, outputs: str = "yhc") -> list[Tensor]:
         """Of a random functional of some of y, h and c with respect to all arguments."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamdrnn.kernels import GATES, cell_step, dilated_layer
+from streamdrnn.kernels import GATES, Weights, cell_step, dilated_layer
 from streamdrnn.kernels.pytorch.gradient import DilatedScan
 from tests.agreement import assert_all_close, assert_close, assert_gradients_close
 from tests.kernels.cases import Case, cases
@@ -161,15 +161,16 @@ def test_one_step_agrees_and_is_a_layer_of_one_step(cell: str, bias: bool) -> No
     b_ih, b_hh = (randn(rows, seed=4), randn(rows, seed=5)) if bias else (None, None)
     h, c = randn(B, H, seed=6), randn(B, H, seed=7) if cell == "lstm" else None
     leaves = [t.requires_grad_() for t in (x, w_ih, w_hh, b_ih, b_hh, h, c) if t is not None]
+    weights = Weights(w_ih, w_hh, b_ih, b_hh)
     results = []
     for backend in ("torch", "reference"):
-        h_new, c_new = cell_step(cell, x, w_ih, w_hh, b_ih, b_hh, h, c, backend=backend)
+        h_new, c_new = cell_step(cell, x, weights, h, c, backend=backend)
         loss = h_new.square().sum() + (0 if c_new is None else c_new.square().sum())
         results.append([h_new, c_new, *torch.autograd.grad(loss, leaves)])
     assert_all_close(results[0], results[1])
     c_ring = None if c is None else c[None]
     clock = torch.zeros(B, dtype=torch.int64)
-    y, h_ring, c_ring, _ = dilated_layer(cell, x[None], w_ih, w_hh, b_ih, b_hh, h[None], c_ring, clock)
+    y, h_ring, c_ring, _ = dilated_layer(cell, x[None], weights, h[None], c_ring, clock)
     want_h, want_c = results[1][:2]
     assert_all_close([y[0], h_ring[0], None if c_ring is None else c_ring[0]], [want_h, want_h, want_c])
 

@@ -50,4 +50,4 @@ def test_the_backend_asked_for_computes(backend: str, monkeypatch: pytest.Monkey
     arguments = Case().arguments()
     Case().run(arguments, backend)
     h = torch.zeros(2, Case().H, dtype=torch.float64)
-    kernels.cell_step("gru", arguments.x[0], *arguments[1:5], h, None, backend=backend)
+    kernels.cell_step("gru", arguments.x[0], arguments.weights, h, None, backend=backend)
