@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Union
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 
@@ -16,10 +16,8 @@ def write_safetensors(path: Union[str, os.PathLike[str]], tensors: dict[str, Ten
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        save_file(tensors, partial, metadata=metadata)
+        partial.write_bytes(save(tensors, metadata=metadata))
         os.replace(partial, target)
-    except SafetensorError as error:
-        raise OSError(f"{path}: cannot be written ({error})") from None
     finally:
         partial.unlink(missing_ok=True)
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from streamdrnn import DRNNState, ModelState, storage
+from streamdrnn import DRNNState, ModelState
 from tests.agreement import assert_same_bits
 from tests.core.test_state import Make, every_state, model_state, network_state
 
@@ -187,13 +187,15 @@ def test_a_failed_save_leaves_the_old_file_and_no_other(path: Path, monkeypatch:
     old = network_state()
     old.save(path)
 
-    def half_written(tensors: dict[str, Tensor], partial: Path, metadata: dict[str, str]) -> None:
-        Path(partial).write_bytes(b"half")
+    def half_written(partial: Path, data: bytes) -> None:
+        with partial.open("wb") as file:
+            file.write(data[:4])
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(storage, "save_file", half_written)
-    with pytest.raises(OSError, match="no space left"):
-        old.reset().save(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", half_written)
+        with pytest.raises(OSError, match="no space left"):
+            old.reset().save(path)
     assert_same_bits(DRNNState.load(path), old)
     assert os.listdir(path.parent) == [path.name]
 
