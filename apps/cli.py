@@ -1,0 +1,50 @@
+"""The command line, `streamdrnn`: one subcommand per job, one line per error."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Optional, Union
+
+import tyro
+
+from streamdrnn.apps.info import Info
+from streamdrnn.apps.speaker_id.commands import Enroll, Identify, ListProfiles
+from streamdrnn.apps.speaker_id.demo import Demo
+from streamdrnn.apps.training.commands import Evaluate, Train
+
+Command = Union[
+    Annotated[Demo, tyro.conf.subcommand("demo")],
+    Annotated[Identify, tyro.conf.subcommand("identify")],
+    Annotated[Enroll, tyro.conf.subcommand("enroll")],
+    Annotated[ListProfiles, tyro.conf.subcommand("profiles")],
+    Annotated[Train, tyro.conf.subcommand("train")],
+    Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
+    Annotated[Info, tyro.conf.subcommand("info")],
+]
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    """Run the command that the arguments name, and exit: 0 done, 1 the work failed, 2 wrong usage."""
+    command = tyro.cli(
+        Command,
+        prog="streamdrnn",
+        description="Dilated recurrent networks that stream. Try: streamdrnn demo",
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+    )
+    try:
+        command.run()
+        sys.stdout.flush()
+    except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            # The reader has gone (as in `| head`); nothing is to be said to it at exit either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        print(f"streamdrnn: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

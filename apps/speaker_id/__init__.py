@@ -1,0 +1,1 @@
+"""Speaker identification: who speaks when, by the voices that are enrolled."""

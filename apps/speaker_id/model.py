@@ -1,0 +1,89 @@
+"""The speaker model that is shipped, or one of the user's own."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+from streamdrnn import SpeakerEmbedder, load_model, model_notes
+from streamdrnn.apps.speaker_id.identifier import SILENCE_DBFS, level_dbfs
+from streamdrnn.apps.speaker_id.profiles import Recording, model_id
+from streamdrnn.audio import load_audio
+
+MIN_SECONDS = 1.0
+_CHUNK_SECONDS = 1.0
+
+
+def asset(*parts: str) -> Path:
+    """The path of a file that is shipped with the package."""
+    return Path(str(files("streamdrnn.apps.speaker_id").joinpath("assets", *parts)))
+
+
+class SpeakerModel(NamedTuple):
+    """An embedder with what belongs to it.
+
+    Attributes:
+        embedder: the network with its front-end.
+        threshold: the cosine below which a voice is nobody's, calibrated with the model.
+        id: what its profiles are marked with.
+    """
+
+    embedder: SpeakerEmbedder
+    threshold: float
+    id: str
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of the audio that it takes."""
+        assert self.embedder.frontend is not None
+        return self.embedder.frontend.sample_rate
+
+
+def use_one_thread() -> None:
+    """For programs that only stream: threads would wait for one another longer than a frame takes to compute."""
+    torch.set_num_threads(1)
+
+
+def load_speaker_model(path: Optional[Path] = None) -> SpeakerModel:
+    """The speaker model in a file, the shipped one by default.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or no speaker model.
+    """
+    path = asset("speaker.safetensors") if path is None else path
+    model = load_model(path)
+    if not isinstance(model, SpeakerEmbedder) or model.frontend is None:
+        raise ValueError(f"{path}: expected a SpeakerEmbedder with a front-end, got a {type(model).__name__}")
+    notes = model_notes(path)
+    if "threshold" not in notes:
+        raise ValueError(f"{path}: has no calibrated threshold in its notes")
+    return SpeakerModel(model, float(notes["threshold"]), model_id(path))
+
+
+def listen_to(path: Path, model: SpeakerModel) -> Recording:
+    """What a recording of one voice says of it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read, is too short, or silent.
+    """
+    samples = load_audio(path, model.sample_rate)
+    seconds = len(samples) / model.sample_rate
+    if seconds < MIN_SECONDS:
+        raise ValueError(f"{path}: {seconds:.2f} s long, expected {MIN_SECONDS:g} s of speech or more")
+    if level_dbfs(samples) < SILENCE_DBFS:
+        raise ValueError(f"{path}: silent ({level_dbfs(samples):.0f} dBFS), expected speech")
+    return Recording(seconds, embed_recording(model.embedder, samples))
+
+
+def embed_recording(embedder: SpeakerEmbedder, samples: Tensor) -> Tensor:
+    """The embedding ``(E,)`` of a whole recording ``(N,)``, heard in chunks so that its length costs no memory."""
+    assert embedder.frontend is not None
+    with torch.inference_mode():
+        state = embedder.zero_state(1)
+        for chunk in samples.split(round(_CHUNK_SECONDS * embedder.frontend.sample_rate)):
+            _, state = embedder(chunk[:, None], state)
+        return embedder.output_so_far(state)[0].clone()

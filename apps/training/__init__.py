@@ -1,0 +1,1 @@
+"""Offline training, evaluation and their data."""

@@ -1,0 +1,63 @@
+"""What rooms, microphones and distance do to a voice, imitated on its log-mel features.
+
+Features are in dB, so a gain is an addition and a filter adds a curve over the bands. It is cheap enough for every
+crop of every step.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+SPEEDS = ((1, 1), (10, 9), (9, 10))
+"""Ratios of duration, before to after, at which every voice is heard."""
+
+
+def at_other_speeds(voices: list[Tensor]) -> list[Tensor]:
+    """Every voice ``(N,)`` as it is, faster and slower: as pitch and formants move along, these are other voices.
+
+    More voices are what a model of few speakers lacks (Yamamoto, Lee, Okabe, Koshinaka 2019, "Speaker augmentation and
+    bandwidth extension for deep speaker embedding").
+    """
+    import soxr
+
+    return [
+        samples if before == after else torch.from_numpy(soxr.resample(samples.numpy(), before, after))
+        for before, after in SPEEDS
+        for samples in voices
+    ]
+
+
+def augment(features: Tensor, mean: Tensor, generator: torch.Generator) -> Tensor:
+    """A random gain, filter and noise for each crop, and bands and stretches of time hidden.
+
+    Args:
+        features: ``(T, B, M)`` log-mel in dB.
+        mean: ``(M,)``, the mean features, which stand for what is hidden.
+
+    Returns:
+        ``(T, B, M)``.
+    """
+    T, B, M = features.shape
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    def curve(points: int, spread: float) -> Tensor:
+        return interpolate(spread * normal(B, 1, points), size=M, mode="linear").view(1, B, M)
+
+    features = features + 5 * normal(1, B, 1) + curve(points=5, spread=2.0)
+    level = -90 + 45 * torch.rand(1, B, 1, generator=generator)
+    noise = level + curve(points=4, spread=6.0) + 4 * normal(T, B, M)
+    features = 10 * torch.log10(10 ** (features / 10) + 10 ** (noise / 10))
+    # SpecAugment (Park et al. 2019): one block of bands and one stretch of time per crop.
+    bands = _hidden(M, 8, B, generator)
+    times = _hidden(T, max(1, T // 6), B, generator)
+    return torch.where(times[:, :, None] | bands.T[None], mean, features)
+
+
+def _hidden(size: int, longest: int, B: int, generator: torch.Generator) -> Tensor:
+    """One random run per crop: ``(size, B)`` bool."""
+    length = torch.randint(0, longest + 1, (B,), generator=generator)
+    start = (torch.rand(B, generator=generator) * (size - length + 1)).long()
+    place = torch.arange(size)[:, None]
+    return (place >= start) & (place < start + length)

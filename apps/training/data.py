@@ -1,0 +1,41 @@
+"""Where data sets are, and what is in the speaker folders."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+
+class Utterance(NamedTuple):
+    """One recording and who speaks in it."""
+
+    speaker: str
+    path: Path
+
+
+def data_folder(data_dir: Optional[Path], name: str) -> Path:
+    """The folder of one data set, in ``data_dir`` or else in that which ``STREAMDRNN_DATA`` names.
+
+    Raises:
+        FileNotFoundError: neither is given, or there is no such data set in it.
+    """
+    if data_dir is None:
+        value = os.environ.get("STREAMDRNN_DATA")
+        if not value:
+            raise FileNotFoundError("no data folder: give --data-dir, or set STREAMDRNN_DATA")
+        data_dir = Path(value)
+    folder = data_dir / name
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; expected the data set {name!r} in {data_dir}")
+    return folder
+
+
+def librispeech(folder: Path) -> list[Utterance]:
+    """The utterances of a LibriSpeech folder, ``<speaker>-<chapter>-<number>.flac`` at any depth, by name.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    paths = sorted(folder.rglob("*-*-*.flac"), key=lambda path: path.name)
+    if not paths:
+        raise FileNotFoundError(f"{folder}: no <speaker>-<chapter>-<number>.flac in it")
+    return [Utterance(path.name.split("-")[0], path) for path in paths]

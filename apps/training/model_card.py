@@ -1,0 +1,53 @@
+"""The model card of a speaker model, made from what was measured."""
+
+from dataclasses import asdict
+
+from streamdrnn.apps.training.recipes import SpeakerRecipe
+from streamdrnn.apps.training.speaker import CALIBRATION_EVERY, TRAIN_SHARE, WINDOW_SECONDS, TrainedSpeakers
+
+
+def model_card(trained: TrainedSpeakers, recipe: SpeakerRecipe, num_speakers: int) -> str:
+    """The card as Markdown."""
+    rnn, frontend = trained.embedder.rnn, trained.embedder.frontend
+    assert frontend is not None
+    size = sum(parameter.numel() for parameter in trained.embedder.parameters())
+    options = "\n".join(f"| {name} | {value} |" for name, value in asdict(recipe).items())
+    scores = trained.scores
+    return f"""# Speaker model
+
+A `SpeakerEmbedder`: log-mel features ({frontend.num_features} bands every {frontend.hop_length} samples at
+{frontend.sample_rate} Hz), {rnn.num_layers} dilated {rnn.cell.upper()} layers of {rnn.hidden_size} with dilations
+{rnn.dilations}, the mean of their outputs so far, and an embedding of {trained.embedder.embedding_size} numbers.
+{size:,} parameters.
+
+## Data
+{num_speakers} speakers of LibriSpeech train-clean-100 (Panayotov et al. 2015, CC BY 4.0), one utterance each. The
+first {TRAIN_SHARE:.0%} of every utterance trains, the rest is held back.
+
+## What it scores
+| on | measure | value |
+| --- | --- | --- |
+| held-back parts, whole, against all {num_speakers} voices' training parts | closed-set accuracy | \
+{scores["accuracy"]:.1%} |
+| the same in windows of {WINDOW_SECONDS} s | closed-set accuracy | {scores["accuracy_window"]:.1%} |
+| voices never heard in training, windows of {WINDOW_SECONDS} s | equal error rate | {trained.calibration.rate:.1%} |
+
+The first two are measured again by `streamdrnn evaluate speaker --data-dir DATA`. They are easy: enrolment and
+test come from one recording, with one microphone and room. The third is nearer to life, and still of clean read
+speech within one recording; it is of a second model of the same recipe, trained without every
+{CALIBRATION_EVERY}th voice and tested on the training parts of those. The threshold below which a voice is nobody's,
+a cosine of {trained.calibration.threshold:.2f}, is where that model's two errors are equal.
+
+## Limits
+Trained on minutes of clean English read aloud. Other languages, children, telephones, noise, music and several people
+speaking at once were not tried. Not for security: it can be fooled by a recording.
+
+## How it was trained
+`streamdrnn train speaker --data-dir DATA --out NAME`, additive margin softmax over crops of 0.8 to 3 s, with random
+gain, filter, noise, and hidden bands and times. Every voice is also heard faster and slower by a tenth, as another
+voice.
+
+| recipe | |
+| --- | --- |
+{options}
+"""

@@ -1,0 +1,32 @@
+"""What a training run is made of; every field is an option of the command line."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class SpeakerRecipe:
+    """How the speaker model is trained.
+
+    Attributes:
+        epochs: times that the network hears as much audio as there is, at three speeds.
+        hidden_size: units per layer.
+        layers: number of layers, dilated 1, 2, 4, ...
+        embedding_size: dimensions of an embedding.
+        dropout: between two layers.
+        learning_rate: the highest, of a one-cycle schedule.
+        batch_seconds: seconds of audio per step, in crops of 0.8 to 3 s.
+        margin: by which the right voice's cosine must win.
+        scale: of the cosines in the softmax.
+        seed: of everything random.
+    """
+
+    epochs: int = 60
+    hidden_size: int = 128
+    layers: int = 4
+    embedding_size: int = 128
+    dropout: float = 0.1
+    learning_rate: float = 2e-3
+    batch_seconds: float = 64.0
+    margin: float = 0.2
+    scale: float = 30.0
+    seed: int = 0

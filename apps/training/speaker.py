@@ -1,0 +1,115 @@
+"""The speaker model: an embedder that is trained to tell the voices of a folder apart."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize, one_hot
+
+from streamdrnn import DilatedRNN, SpeakerEmbedder
+from streamdrnn.apps.training.augmentation import at_other_speeds, augment
+from streamdrnn.apps.training.data import librispeech
+from streamdrnn.apps.training.recipes import SpeakerRecipe
+from streamdrnn.apps.training.speaker_scores import EqualError, Parts, closed_set_accuracy, cosines, cut, equal_error
+from streamdrnn.audio import LogMel, load_audio
+
+TRAIN_SHARE = 0.7
+"""The first part of every utterance trains; the rest is held back to test."""
+ENROLMENT_SHARE = 0.6
+"""Of the training part of a voice that calibrates: the share that enrols it."""
+CALIBRATION_EVERY = 5
+"""Every fifth voice is left out of the model that calibrates the threshold."""
+WINDOW_SECONDS = 1.1
+"""The stretch by which live decisions are made, and so the tests that calibrate them."""
+SHORTEST_CROP, LONGEST_CROP = 40, 150
+"""Frames of 20 ms: 0.8 to 3 s."""
+
+
+class TrainedSpeakers(NamedTuple):
+    """A speaker model and what was measured of it.
+
+    Attributes:
+        embedder: the model, trained on all voices.
+        calibration: threshold and equal error rate of a model of the same recipe on voices that it never heard.
+        scores: as :func:`evaluate` gives them.
+    """
+
+    embedder: SpeakerEmbedder
+    calibration: EqualError
+    scores: dict[str, float]
+
+
+Progress = Callable[[str, int, int, float], None]
+"""Called after each step with what is trained, the step, the number of steps, and the loss."""
+
+
+def load_speakers(folder: Path) -> list[Parts]:
+    """The utterances of a LibriSpeech folder, each cut into what trains and what tests."""
+    return [cut(load_audio(utterance.path), TRAIN_SHARE) for utterance in librispeech(folder)]
+
+
+def train_speaker_model(speakers: list[Parts], recipe: SpeakerRecipe, progress: Progress) -> TrainedSpeakers:
+    """Train on the first part of every utterance; calibrate on voices left out; score on the parts held back."""
+    known = [parts for i, parts in enumerate(speakers) if i % CALIBRATION_EVERY]
+    strangers = [cut(parts.enrolment, ENROLMENT_SHARE) for parts in speakers[::CALIBRATION_EVERY]]
+    embedder = fit([parts.enrolment for parts in known], recipe, lambda *at: progress("calibration", *at))
+    calibration = equal_error(*cosines(embedder, strangers, WINDOW_SECONDS))
+    embedder = fit([parts.enrolment for parts in speakers], recipe, lambda *at: progress("model", *at))
+    return TrainedSpeakers(embedder, calibration, evaluate(embedder, speakers))
+
+
+def evaluate(embedder: SpeakerEmbedder, speakers: list[Parts]) -> dict[str, float]:
+    """Closed-set accuracy: each held-back part, and windows of it, against every voice's training part."""
+    return {
+        "accuracy": closed_set_accuracy(*cosines(embedder, speakers)),
+        "accuracy_window": closed_set_accuracy(*cosines(embedder, speakers, WINDOW_SECONDS)),
+    }
+
+
+def fit(voices: list[Tensor], recipe: SpeakerRecipe, progress: Callable[[int, int, float], None]) -> SpeakerEmbedder:
+    """Train an embedder to tell voices apart, by the additive margin softmax (Wang et al. 2018).
+
+    Args:
+        voices: ``(N,)`` samples of each.
+    """
+    torch.manual_seed(recipe.seed)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    frontend = LogMel(hop_length=320, n_mels=64)
+    rnn = DilatedRNN(frontend.num_features, recipe.hidden_size, num_layers=recipe.layers, dropout=recipe.dropout)
+    embedder = SpeakerEmbedder(rnn, recipe.embedding_size, frontend)
+    features = [frontend(samples[:, None])[0][:, 0] for samples in at_other_speeds(voices)]
+    everything = torch.cat(features)
+    embedder.feature_mean.copy_(everything.mean(0))
+    embedder.feature_std.copy_(everything.std(0))
+    centres = torch.nn.Parameter(0.1 * torch.randn(len(features), recipe.embedding_size))
+    parameters = [*embedder.parameters(), centres]
+    batch_frames = round(recipe.batch_seconds * frontend.sample_rate / frontend.hop_length)
+    steps = max(1, recipe.epochs * len(everything) // batch_frames)
+    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps, pct_start=0.1)
+    lengths = torch.tensor([float(len(f)) for f in features])
+    for step in range(steps):
+        T = int(torch.randint(SHORTEST_CROP, LONGEST_CROP + 1, (), generator=generator))
+        owners = torch.multinomial(lengths.sqrt(), max(1, batch_frames // T), replacement=True, generator=generator)
+        crops = torch.stack([_crop(features[i], T, generator) for i in owners.tolist()], 1)
+        x = augment(crops, embedder.feature_mean, generator)
+        y, _ = rnn((x - embedder.feature_mean) / embedder.feature_std)
+        cosine = embedder.embed(y.mean(0)) @ normalize(centres, dim=1).T
+        wanted = cosine - recipe.margin * one_hot(owners, len(features))
+        loss = cross_entropy(recipe.scale * wanted, owners)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimizer.step()
+        schedule.step()
+        progress(step + 1, steps, loss.item())
+    return embedder.eval()
+
+
+def _crop(features: Tensor, T: int, generator: torch.Generator) -> Tensor:
+    """``(T, M)`` from a random place; a recording that is too short is repeated."""
+    features = features.repeat(-(-T // len(features)), 1)
+    start = int(torch.randint(0, len(features) - T + 1, (), generator=generator))
+    return features[start : start + T]

@@ -1,0 +1,224 @@
+"""The command line as its users call it, wrongly too."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import soundfile
+
+from streamdrnn.apps.cli import main
+from streamdrnn.apps.speaker_id.model import asset
+from streamdrnn.apps.speaker_id.profiles import ProfileStore
+from tests.audio.signals import voice_like
+from tests.audio.test_files import bad_files
+
+COMMANDS = ("demo", "identify", "enroll", "profiles", "train", "evaluate", "info")
+CONVERSATION = str(asset("conversation.flac"))
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    def objects(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    def is_one_line_about(self, problem: str) -> None:
+        assert self.code == 1, self
+        assert self.err.startswith("streamdrnn: "), self
+        assert self.err.count("\n") == 1, self
+        assert problem in self.err, self
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        code = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Outcome(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def profiles(tmp_path: Path) -> Path:
+    return tmp_path / "profiles.sqlite3"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(run: Run, command: str) -> None:
+    outcome = run(command, "--help")
+    assert outcome.code == 0
+    assert f"Example: streamdrnn {command}" in " ".join(outcome.out.split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("fly",),
+        ("identify",),
+        ("identify", "a.wav", "--threshold", "high"),
+        ("identify", "a.wav", "--no-such-option"),
+        ("enroll",),
+        ("train", "juggling", "--out", "x"),
+        ("train", "speaker"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_code_2(run: Run, arguments: tuple[str, ...]) -> None:
+    outcome = run(*arguments)
+    assert outcome.code == 2
+    assert not outcome.out
+    assert "Traceback" not in outcome.err
+
+
+def test_the_installed_command_says_what_went_wrong_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "streamdrnn.apps.cli", "identify", "gone.wav", "--profiles", f"{tmp_path}/p"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    Outcome(done.returncode, done.stdout, done.stderr).is_one_line_about("nobody is enrolled")
+
+
+def test_the_demo_attributes_nine_tenths_of_the_speech(run: Run) -> None:
+    outcome = run("demo", "--json")
+    assert outcome.code == 0
+    *segments, summary = outcome.objects()
+    assert summary["right"] >= 0.9  # type: ignore[operator]
+    assert {"Heather", "Paul", "Deborah", "Anders", None} == {segment["speaker"] for segment in segments}
+    assert set(summary) == {"right", "p50_ms", "p95_ms", "p99_ms", "real_time_factor", "decision_delay_s"}
+
+
+def test_the_demo_for_people(run: Run) -> None:
+    outcome = run("demo")
+    assert outcome.code == 0
+    for words in ("enrolled Heather", "right so far", "of the speech time", "p99", "real-time factor"):
+        assert words in outcome.out
+
+
+def test_enrol_identify_list_remove(run: Run, profiles: Path) -> None:
+    for name in ("heather", "paul"):
+        outcome = run("enroll", name.title(), asset(f"{name}.flac"), "--profiles", profiles, "--json")
+        assert outcome.objects()[0] | {"model": ""} == {
+            "name": name.title(),
+            "recordings": 1,
+            "seconds": 5.0,
+            "model": "",
+        }
+    outcome = run("identify", CONVERSATION, "--profiles", profiles, "--json")
+    assert outcome.code == 0
+    segments = outcome.objects()
+    assert all(list(segment) == ["start", "end", "speaker", "score"] for segment in segments)
+    assert {"Heather", "Paul"} <= {segment["speaker"] for segment in segments}
+    middle_of_heathers_first_turn = next(s for s in segments if s["end"] > 1.2)  # type: ignore[operator]
+    assert middle_of_heathers_first_turn["speaker"] == "Heather"
+    assert len(run("identify", CONVERSATION, "--profiles", profiles).out.splitlines()) == len(segments)
+
+    assert [profile["name"] for profile in run("profiles", "--profiles", profiles, "--json").objects()] == [
+        "Heather",
+        "Paul",
+    ]
+    assert "Heather" not in run("profiles", "--profiles", profiles, "--remove", "Heather").out
+    run("profiles", "--profiles", profiles, "--remove", "Heather").is_one_line_about("no profile 'Heather'")
+    assert "nobody is enrolled" in run("profiles", "--profiles", profiles, "--remove", "Paul").out
+
+
+def test_profiles_are_the_users_own_unless_they_say_otherwise(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    run("enroll", "Paul", asset("paul.flac"))
+    assert (tmp_path / "streamdrnn" / "profiles.sqlite3").is_file()
+    assert "Paul" in run("profiles").out
+
+
+def test_a_voice_below_the_threshold_is_nobodys(run: Run, profiles: Path) -> None:
+    run("enroll", "Paul", asset("paul.flac"), "--profiles", profiles)
+    outcome = run("identify", CONVERSATION, "--profiles", profiles, "--threshold", 1.0, "--json")
+    assert {segment["speaker"] for segment in outcome.objects()} == {None}
+
+
+def test_bad_recordings_get_one_line_and_change_no_profile(run: Run, profiles: Path, tmp_path: Path) -> None:
+    run("enroll", "Paul", asset("paul.flac"), "--profiles", profiles)
+    before = profiles.read_bytes()
+    soundfile.write(tmp_path / "brief.wav", voice_like(8000).numpy(), 16000)
+    soundfile.write(tmp_path / "quiet.wav", 1e-4 * voice_like(32000).numpy(), 16000)
+    bad = bad_files(tmp_path)
+    for name, problem in bad.items():
+        run("identify", tmp_path / name, "--profiles", profiles).is_one_line_about(problem)
+    bad |= {"brief.wav": "0.50 s long, expected 1 s", "quiet.wav": "silent", "gone.wav": "no such file"}
+    for name, problem in bad.items():
+        outcome = run("enroll", "Paul", asset("paul.flac"), tmp_path / name, "--profiles", profiles)
+        outcome.is_one_line_about(problem)
+        assert not outcome.out
+    run("enroll", "two\nlines", asset("paul.flac"), "--profiles", profiles).is_one_line_about("name: expected")
+    assert profiles.read_bytes() == before
+
+
+@pytest.mark.parametrize(("rate", "channels", "subtype"), [(16000, 1, "PCM_U8"), (96000, 2, "PCM_16")])
+def test_unusual_recordings_are_fine(
+    run: Run, profiles: Path, tmp_path: Path, rate: int, channels: int, subtype: str
+) -> None:
+    samples = voice_like(2 * rate)[:, None].expand(-1, channels).numpy()
+    soundfile.write(tmp_path / "a.wav", samples, rate, subtype=subtype)
+    assert run("enroll", "a", tmp_path / "a.wav", "--profiles", profiles).code == 0
+    assert run("identify", tmp_path / "a.wav", "--profiles", profiles).code == 0
+
+
+def test_bad_models_get_one_line(run: Run, profiles: Path, tmp_path: Path) -> None:
+    whole = asset("speaker.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[:1000])
+    (tmp_path / "text.safetensors").write_text("no model")
+    for name, problem in {"cut": "damaged", "text": "damaged", "gone": "no such file"}.items():
+        model = tmp_path / f"{name}.safetensors"
+        enrol = ("enroll", "Paul", asset("paul.flac"), "--profiles", profiles, "--model", model)
+        run(*enrol).is_one_line_about(problem)
+        run("info", model).is_one_line_about(problem)
+    assert not profiles.exists()
+
+
+def test_profiles_of_another_model_are_noticed(run: Run, profiles: Path) -> None:
+    run("enroll", "Paul", asset("paul.flac"), "--profiles", profiles)
+    store = ProfileStore(profiles)
+    with store._transaction() as db:
+        db.execute("UPDATE recordings SET model = 'another'")
+    run("identify", CONVERSATION, "--profiles", profiles).is_one_line_about("enrolled with another model")
+
+
+def test_info(run: Run) -> None:
+    facts = run("info", "--json").objects()[0]
+    assert facts["backend torch"] == "usable"
+    assert "no native CPU kernels" in str(facts["backend cpu"])
+    facts = run("info", asset("speaker.safetensors"), "--json").objects()[0]
+    assert facts["kind"] == "SpeakerEmbedder"
+    assert 0 < float(str(facts["threshold"])) < 1
+    assert "SpeakerEmbedder" in run("info", asset("speaker.safetensors")).out
+
+
+def test_without_data_training_says_where_it_looked(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STREAMDRNN_DATA", raising=False)
+    out = tmp_path / "voices"
+    run("train", "speaker", "--out", out).is_one_line_about("no data folder: give --data-dir, or set STREAMDRNN_DATA")
+    run("train", "speaker", "--out", out, "--data-dir", tmp_path).is_one_line_about(
+        "expected the data set 'librispeech'"
+    )
+    (tmp_path / "librispeech").mkdir()
+    run("evaluate", "speaker", "--data-dir", tmp_path).is_one_line_about("no <speaker>-<chapter>-<number>.flac in it")
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = f"{sys.executable} -m streamdrnn.apps.cli demo | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("enrolled")
+    assert not done.stderr

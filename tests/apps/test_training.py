@@ -1,0 +1,115 @@
+"""Training learns, scores are what they say, and the shipped model is as good as its card claims."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from streamdrnn import SpeakerEmbedder, load_model
+from streamdrnn.apps.speaker_id.model import asset, load_speaker_model
+from streamdrnn.apps.training.augmentation import augment
+from streamdrnn.apps.training.data import Utterance, data_folder, librispeech
+from streamdrnn.apps.training.recipes import SpeakerRecipe
+from streamdrnn.apps.training.speaker import fit, load_speakers
+from streamdrnn.apps.training.speaker_scores import closed_set_accuracy, cosines, cut, equal_error
+from tests.apps.test_cli import Run, run
+
+__all__ = ["run"]
+
+SMALL = ("--epochs", "60", "--hidden-size", "24", "--layers", "2", "--embedding-size", "16", "--batch-seconds", "24")
+
+
+@pytest.fixture
+def twelve_speakers(data_dir: Path, tmp_path: Path) -> Path:
+    """A data folder with twelve of the speakers."""
+    folder = tmp_path / "data" / "librispeech"
+    folder.mkdir(parents=True)
+    for utterance in librispeech(data_dir / "librispeech")[:12]:
+        (folder / utterance.path.name).symlink_to(utterance.path)
+    return tmp_path / "data"
+
+
+def test_training_learns_and_its_model_is_used(run: Run, twelve_speakers: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "voices"
+    outcome = run("train", "speaker", "--data-dir", twelve_speakers, "--out", out, *SMALL, "--json")
+    assert outcome.code == 0, outcome.err
+    (scores,) = outcome.objects()
+    assert scores["accuracy"] >= 0.5, "chance is 0.08"  # type: ignore[operator]
+    model = load_model(out.with_suffix(".safetensors"))
+    assert isinstance(model, SpeakerEmbedder)
+    assert f"{scores['accuracy']:.1%}" in out.with_suffix(".md").read_text()
+    again = run("evaluate", "speaker", "--data-dir", twelve_speakers, "--model", f"{out}.safetensors", "--json")
+    assert again.objects()[0]["accuracy"] == scores["accuracy"]
+
+
+def test_the_same_seed_gives_the_same_model_and_the_loss_falls(twelve_speakers: Path) -> None:
+    voices = [parts.enrolment for parts in load_speakers(twelve_speakers / "librispeech")[:3]]
+    recipe = SpeakerRecipe(epochs=30, hidden_size=16, layers=1, embedding_size=8, batch_seconds=12)
+    losses: list[float] = []
+    first = fit(voices, recipe, lambda step, steps, loss: losses.append(loss))
+    second = fit(voices, recipe, lambda step, steps, loss: None)
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+    third = len(losses) // 3
+    assert sum(losses[-third:]) < sum(losses[:third])
+
+
+def test_the_shipped_model_scores_what_its_card_says(data_dir: Path) -> None:
+    card = asset("speaker.md").read_text(encoding="utf-8")
+    claimed = re.search(r"whole, against all 251 .* \| ([\d.]+)% \|", card)
+    assert claimed, card
+    speakers = load_speakers(data_folder(data_dir, "librispeech"))
+    accuracy = closed_set_accuracy(*cosines(load_speaker_model().embedder, speakers))
+    assert accuracy * 100 == pytest.approx(float(claimed[1]), abs=0.45), "one speaker in 251 is 0.4 %"
+    assert accuracy >= 0.9
+
+
+def test_the_shipped_model_is_small() -> None:
+    assert asset("speaker.safetensors").stat().st_size <= 4e6
+    assert asset("conversation.flac").stat().st_size <= 1e6
+
+
+def test_librispeech_folders_are_read_by_name(tmp_path: Path) -> None:
+    for name in ("19/198/19-198-0001.flac", "103-1240-0000.flac", "notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert librispeech(tmp_path) == [
+        Utterance("103", tmp_path / "103-1240-0000.flac"),
+        Utterance("19", tmp_path / "19/198/19-198-0001.flac"),
+    ]
+
+
+def test_an_utterance_is_cut_once_and_whole() -> None:
+    enrolment, test = cut(torch.arange(10.0), 0.7)
+    assert enrolment.tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert test.tolist() == [7, 8, 9]
+
+
+def test_accuracy_counts_the_nearest() -> None:
+    scores = torch.tensor([[0.9, 0.1], [0.6, 0.5], [0.2, 0.3]])
+    assert closed_set_accuracy(scores, torch.tensor([0, 1, 1])) == pytest.approx(2 / 3)
+
+
+def test_equal_error_is_where_the_two_errors_meet() -> None:
+    # Friends 0.1 ... 1.0, strangers the same but 0.55 lower: at the threshold half-way both err alike.
+    friends = torch.linspace(0.1, 1.0, 100)
+    scores = torch.stack([friends, friends - 0.55], 1)
+    threshold, rate = equal_error(scores, torch.zeros(100, dtype=torch.int64))
+    let_in = float((scores[:, 1] >= threshold).double().mean())
+    kept_out = float((scores[:, 0] < threshold).double().mean())
+    assert rate == pytest.approx((let_in + kept_out) / 2)
+    assert let_in == pytest.approx(kept_out, abs=0.011)
+    apart = equal_error(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 1]))
+    assert apart.rate == 0
+    assert apart.threshold == pytest.approx(0.8)
+
+
+def test_augmentation_changes_every_crop_and_keeps_its_size() -> None:
+    features = torch.randn(50, 4, 40)
+    changed = augment(features, torch.zeros(40), torch.Generator().manual_seed(0))
+    assert changed.shape == features.shape
+    assert changed.isfinite().all()
+    assert ((changed - features).abs() > 0.1).float().mean() > 0.5
+    assert torch.equal(changed, augment(features, torch.zeros(40), torch.Generator().manual_seed(0)))
