@@ -5,7 +5,7 @@ from typing import Optional, Sequence
 import torch
 from torch import Tensor
 
-from streamdrnn.state import DRNNState
+from streamdrnn.drnn_state import DRNNState
 
 
 def check_positive(name: str, value: int) -> int:

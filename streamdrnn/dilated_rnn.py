@@ -17,10 +17,10 @@ from streamdrnn.checks import (
     check_state,
     check_tensor,
 )
+from streamdrnn.drnn_state import DRNNState
 from streamdrnn.fusion import fused_outputs
 from streamdrnn.kernels import Weights, pytorch
 from streamdrnn.kernels.rings import in_time_order, last_of, steps_made
-from streamdrnn.state import DRNNState
 
 
 class DilatedRNN(nn.Module):

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from streamdrnn.audio.state import AudioState
-from streamdrnn.state import DRNNState, StreamState
+from streamdrnn.drnn_state import DRNNState
+from streamdrnn.state import StreamState
 
 
 class _ModelFields(NamedTuple):

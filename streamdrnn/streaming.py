@@ -7,9 +7,10 @@ from torch import Tensor
 
 from streamdrnn.checks import check_active, check_like, check_positive, check_tensor
 from streamdrnn.dilated_rnn import DilatedRNN
+from streamdrnn.drnn_state import DRNNState
 from streamdrnn.heads import Head
 from streamdrnn.model_state import ModelState
-from streamdrnn.state import DRNNState, Streams, batch_dim, stream_indices
+from streamdrnn.state import Streams, batch_dim, stream_indices
 
 State = Union[DRNNState, ModelState]
 
