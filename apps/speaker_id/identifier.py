@@ -21,6 +21,7 @@ TICK_BLOCKS = 5
 TICK_SECONDS = BLOCK_SECONDS * TICK_BLOCKS
 REACH_TICKS = 5
 """A moment is judged by the outputs from this long before it to this long after it."""
+WINDOW_SECONDS = (2 * REACH_TICKS + 1) * TICK_SECONDS
 LAG_TICKS = 8
 SWITCH_COST = 0.6
 SILENCE_DBFS = -50.0

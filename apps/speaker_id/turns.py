@@ -67,24 +67,24 @@ class TurnBuilder:
     def __init__(self, tick: float) -> None:
         self._tick = tick
         self._speaker: Optional[str] = None
-        self._scores: list[float] = []
-        self._start = 0
+        self._start = self._ticks = 0
+        self._score = 0.0
 
     def push(self, speaker: Optional[str], score: float) -> Optional[Segment]:
         """Take the decision for the next tick; give the segment that it ends, if it does."""
         ended = None
-        if self._scores and speaker != self._speaker:
-            ended = self._segment(self._tick * (self._start + len(self._scores)))
-            self._start += len(self._scores)
-            self._scores = []
+        if self._ticks and speaker != self._speaker:
+            ended = self._segment(self._tick * (self._start + self._ticks))
+            self._start, self._ticks, self._score = self._start + self._ticks, 0, 0.0
         self._speaker = speaker
-        self._scores.append(score)
+        self._ticks += 1
+        self._score += score
         return ended
 
     def finish(self, end: float) -> Optional[Segment]:
         """The last segment, up to the stream's end in seconds."""
-        return self._segment(end) if self._scores else None
+        return self._segment(end) if self._ticks else None
 
     def _segment(self, end: float) -> Segment:
-        mean = sum(self._scores) / len(self._scores)
-        return Segment(round(self._tick * self._start, 3), round(end, 3), self._speaker, round(mean, 4))
+        mean = round(self._score / self._ticks, 4)
+        return Segment(round(self._tick * self._start, 3), round(end, 3), self._speaker, mean)

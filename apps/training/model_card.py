@@ -2,8 +2,9 @@
 
 from dataclasses import asdict
 
+from streamdrnn.apps.speaker_id.identifier import WINDOW_SECONDS
 from streamdrnn.apps.training.recipes import SpeakerRecipe
-from streamdrnn.apps.training.speaker import CALIBRATION_EVERY, TRAIN_SHARE, WINDOW_SECONDS, TrainedSpeakers
+from streamdrnn.apps.training.speaker import CALIBRATION_EVERY, TRAIN_SHARE, TrainedSpeakers
 
 
 def model_card(trained: TrainedSpeakers, recipe: SpeakerRecipe, num_speakers: int) -> str:
@@ -13,6 +14,7 @@ def model_card(trained: TrainedSpeakers, recipe: SpeakerRecipe, num_speakers: in
     size = sum(parameter.numel() for parameter in trained.embedder.parameters())
     options = "\n".join(f"| {name} | {value} |" for name, value in asdict(recipe).items())
     scores = trained.scores
+    window = f"{WINDOW_SECONDS:.1f} s"
     return f"""# Speaker model
 
 A `SpeakerEmbedder`: log-mel features ({frontend.num_features} bands every {frontend.hop_length} samples at
@@ -29,8 +31,8 @@ first {TRAIN_SHARE:.0%} of every utterance trains, the rest is held back.
 | --- | --- | --- |
 | held-back parts, whole, against all {num_speakers} voices' training parts | closed-set accuracy | \
 {scores["accuracy"]:.1%} |
-| the same in windows of {WINDOW_SECONDS} s | closed-set accuracy | {scores["accuracy_window"]:.1%} |
-| voices never heard in training, windows of {WINDOW_SECONDS} s | equal error rate | {trained.calibration.rate:.1%} |
+| the same in windows of {window} | closed-set accuracy | {scores["accuracy_window"]:.1%} |
+| voices never heard in training, windows of {window} | equal error rate | {trained.calibration.rate:.1%} |
 
 The first two are measured again by `streamdrnn evaluate speaker --data-dir DATA`. They are easy: enrolment and
 test come from one recording, with one microphone and room. The third is nearer to life, and still of clean read

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
 from streamdrnn import DilatedRNN, SpeakerEmbedder
+from streamdrnn.apps.speaker_id.identifier import WINDOW_SECONDS
 from streamdrnn.apps.training.augmentation import at_other_speeds, augment
 from streamdrnn.apps.training.data import librispeech
 from streamdrnn.apps.training.recipes import SpeakerRecipe
@@ -21,8 +22,6 @@ ENROLMENT_SHARE = 0.6
 """Of the training part of a voice that calibrates: the share that enrols it."""
 CALIBRATION_EVERY = 5
 """Every fifth voice is left out of the model that calibrates the threshold."""
-WINDOW_SECONDS = 1.1
-"""The stretch by which live decisions are made, and so the tests that calibrate them."""
 SHORTEST_CROP, LONGEST_CROP = 40, 150
 """Frames of 20 ms: 0.8 to 3 s."""
 
