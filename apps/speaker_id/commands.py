@@ -82,9 +82,8 @@ class Enroll:
 
     def run(self) -> None:
         from streamdrnn.apps.speaker_id.model import listen_to, load_speaker_model, use_one_thread
-        from streamdrnn.apps.speaker_id.profiles import ProfileStore, check_name, default_path
+        from streamdrnn.apps.speaker_id.profiles import ProfileStore, default_path
 
-        check_name(self.name)
         if not self.files:
             raise ValueError("files: expected one recording or more, got none")
         use_one_thread()

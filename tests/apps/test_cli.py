@@ -11,8 +11,10 @@ import pytest
 import soundfile
 
 from streamdrnn.apps.cli import main
+from streamdrnn.apps.speaker_id.demo import Score
 from streamdrnn.apps.speaker_id.model import asset
 from streamdrnn.apps.speaker_id.profiles import ProfileStore
+from streamdrnn.apps.speaker_id.turns import Segment
 from tests.audio.signals import voice_like
 from tests.audio.test_files import bad_files
 
@@ -98,6 +100,14 @@ def test_the_demo_attributes_nine_tenths_of_the_speech(run: Run) -> None:
     assert summary["right"] >= 0.9  # type: ignore[operator]
     assert {"Heather", "Paul", "Deborah", "Anders", None} == {segment["speaker"] for segment in segments}
     assert set(summary) == {"right", "p50_ms", "p95_ms", "p99_ms", "real_time_factor", "decision_delay_s"}
+
+
+def test_the_demos_score_is_the_share_of_the_turns_time() -> None:
+    score = Score([{"start": 0.0, "end": 2.0, "speaker": "a"}, {"start": 3.0, "end": 4.0, "speaker": None}])
+    assert score.add(Segment(2.0, 3.0, "a", 0.5)) is None, "nobody has spoken yet"
+    assert score.add(Segment(0.0, 1.5, "a", 0.5)) == 1.0
+    assert score.add(Segment(1.5, 2.5, "b", 0.5)) == pytest.approx(0.75)
+    assert score.add(Segment(2.5, 4.0, None, 0.1)) == pytest.approx(2.5 / 3)
 
 
 def test_the_demo_for_people(run: Run) -> None:
@@ -218,7 +228,8 @@ def test_without_data_training_says_where_it_looked(run: Run, tmp_path: Path, mo
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
-    command = f"{sys.executable} -m streamdrnn.apps.cli demo | head -1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    script = f"set -o pipefail; {sys.executable} -m streamdrnn.apps.cli demo | head -1"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
     assert done.stdout.startswith("enrolled")
     assert not done.stderr

@@ -7,22 +7,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from streamdrnn import DilatedRNN, SpeakerEmbedder
 from streamdrnn.apps.speaker_id.identifier import Identifier, level_dbfs
+from streamdrnn.apps.speaker_id.model import asset, embed_recording, load_speaker_model
 from streamdrnn.apps.speaker_id.turns import Segment
-from streamdrnn.audio import LogMel
+from streamdrnn.audio import load_audio
 from tests.audio.signals import voice_like
 from tests.strategies import examples
 
-torch.manual_seed(0)
-MODEL = SpeakerEmbedder(DilatedRNN(40, 8, num_layers=2), 4, LogMel()).eval()
-VOICES = {"a": normalize(torch.tensor([1.0, 0, 0, 0]), dim=0), "b": normalize(torch.tensor([0, 1.0, 0, 1.0]), dim=0)}
-CONVERSATION = torch.cat([voice_like(20000), torch.zeros(24000), voice_like(17123, 1)])
+MODEL, THRESHOLD, _ = load_speaker_model()
+VOICES = {name: embed_recording(MODEL, load_audio(asset(f"{name}.flac"))) for name in ("heather", "paul")}
+HEARD = load_audio(asset("conversation.flac"))
+# Heather, Paul, 1.5 s of silence, and a voice that is not enrolled.
+CONVERSATION = torch.cat([HEARD[:80000], torch.zeros(24000), HEARD[84800:112123]])
 
 
-def identify(chunks: list[Tensor], threshold: float = -0.2) -> list[Segment]:
+def identify(chunks: list[Tensor], threshold: float = THRESHOLD) -> list[Segment]:
     identifier = Identifier(MODEL, VOICES, threshold)
     return [segment for chunk in chunks for segment in identifier.push(chunk)] + identifier.finish()
 
@@ -38,9 +38,26 @@ def test_segments_cover_the_stream_without_gaps() -> None:
         assert before.speaker != after.speaker
 
 
-def test_silence_is_nobodys() -> None:
-    silent = [segment for segment in WHOLE if segment.speaker is None and segment.score == 0]
-    assert any(segment.start < 2.2 and segment.end > 1.9 for segment in silent)
+def at(time: float) -> Segment:
+    return next(segment for segment in WHOLE if segment.start <= time < segment.end)
+
+
+def test_each_voice_is_named_and_silence_and_strangers_are_nobodys() -> None:
+    assert [at(time).speaker for time in (1.0, 4.0, 5.75, 7.5)] == ["heather", "paul", None, None]
+    assert at(5.75) == Segment(5.5, 6.0, None, 0.0), "where it is quiet half a second around"
+    assert 0 < at(7.5).score < THRESHOLD < at(4.0).score
+
+
+def test_silence_is_not_averaged_into_a_voice() -> None:
+    identifier = Identifier(MODEL, VOICES, THRESHOLD)
+    identifier.push(CONVERSATION[:80000])
+    spoken = identifier._notes[-1]
+    assert spoken.frames > 150
+    identifier.push(CONVERSATION[80000:104000])
+    assert identifier._notes[-1].frames == spoken.frames
+    assert torch.equal(identifier._notes[-1].total, spoken.total)
+    identifier.push(CONVERSATION[104000:])
+    assert identifier._notes[-1].frames > spoken.frames
 
 
 @examples(15)
@@ -51,7 +68,7 @@ def test_chunks_do_not_matter(cuts: list[int]) -> None:
 
 
 def test_decisions_come_within_the_stated_time() -> None:
-    identifier = Identifier(MODEL, VOICES, -0.2)
+    identifier = Identifier(MODEL, VOICES, THRESHOLD)
     heard = 0
     for block in CONVERSATION.split(320):
         heard += len(block)
@@ -61,7 +78,7 @@ def test_decisions_come_within_the_stated_time() -> None:
 
 
 def test_memory_does_not_grow() -> None:
-    identifier = Identifier(MODEL, VOICES, -0.2)
+    identifier = Identifier(MODEL, VOICES, THRESHOLD)
 
     def size() -> tuple[int, ...]:
         parts = (identifier._notes, identifier._undecided, identifier._levels, identifier._path._came_from)
@@ -74,7 +91,7 @@ def test_memory_does_not_grow() -> None:
 
 
 def test_nan_is_refused_and_nothing_has_been_heard() -> None:
-    identifier = Identifier(MODEL, VOICES, -0.2)
+    identifier = Identifier(MODEL, VOICES, THRESHOLD)
     segments = identifier.push(CONVERSATION[:30000])
     with pytest.raises(ValueError, match="samples: expected finite values"):
         identifier.push(torch.full((1000,), float("nan")))

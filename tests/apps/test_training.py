@@ -106,6 +106,15 @@ def test_equal_error_is_where_the_two_errors_meet() -> None:
     assert apart.threshold == pytest.approx(0.8)
 
 
+def test_augmentation_hides_one_run_of_bands_and_one_of_time() -> None:
+    hidden = torch.full((40,), 1000.0)
+    changed = augment(torch.randn(50, 30, 40), hidden, torch.Generator().manual_seed(0)) == 1000
+    bands, times = changed.all(0), changed.all(2)
+    assert torch.equal(changed, bands[None] | times[:, :, None])
+    assert 1 <= bands.sum(1).max() <= 8
+    assert 1 <= times.sum(0).max() <= 50 // 6
+
+
 def test_augmentation_changes_every_crop_and_keeps_its_size() -> None:
     features = torch.randn(50, 4, 40)
     changed = augment(features, torch.zeros(40), torch.Generator().manual_seed(0))
