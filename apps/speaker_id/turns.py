@@ -73,7 +73,8 @@ class TurnBuilder:
     def push(self, speaker: Optional[str], score: float) -> Optional[Segment]:
         """Take the decision for the next tick; give the segment that it ends, if it does."""
         ended = None
-        if self._ticks and speaker != self._speaker:
+        # Silence and a voice that nobody enrolled are both nobody's, and yet two things.
+        if self._ticks and (speaker, score == 0) != (self._speaker, self._score == 0):
             ended = self._segment(self._tick * (self._start + self._ticks))
             self._start, self._ticks, self._score = self._start + self._ticks, 0, 0.0
         self._speaker = speaker

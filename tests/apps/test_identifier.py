@@ -35,7 +35,7 @@ def test_segments_cover_the_stream_without_gaps() -> None:
     assert WHOLE[-1].end == pytest.approx(len(CONVERSATION) / 16000, abs=1e-3)
     for before, after in pairwise(WHOLE):
         assert before.end == after.start
-        assert before.speaker != after.speaker
+        assert before.label != after.label
 
 
 def at(time: float) -> Segment:

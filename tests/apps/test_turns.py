@@ -69,3 +69,14 @@ def test_segments_join_equal_decisions() -> None:
         Segment(0.3, 0.65, "b", 0.8),
     ]
     assert TurnBuilder(0.1).finish(1.0) is None
+
+
+def test_silence_and_a_stranger_do_not_join() -> None:
+    turns = TurnBuilder(0.1)
+    decisions = [(None, 0.0), (None, 0.0), (None, 0.3), (None, 0.1), (None, 0.0)]
+    ended = [segment for segment in (turns.push(*decision) for decision in decisions) if segment]
+    assert [*ended, turns.finish(0.5)] == [
+        Segment(0.0, 0.2, None, 0.0),
+        Segment(0.2, 0.4, None, 0.2),
+        Segment(0.4, 0.5, None, 0.0),
+    ]
