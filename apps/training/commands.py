@@ -45,14 +45,15 @@ class Train:
             from streamdrnn.apps.training.progress import training_progress
         except ModuleNotFoundError as error:
             raise ValueError(f"{error}; training needs it: pip install 'streamdrnn[train]'") from None
+        self.recipe.check()
         speakers = load_speakers(data_folder(self.data_dir, "librispeech"))
         self.out.parent.mkdir(parents=True, exist_ok=True)
         with training_progress() as progress:
             trained = train_speaker_model(speakers, self.recipe, progress)
         notes = {"task": self.task, "threshold": f"{trained.calibration.threshold:.4f}"}
-        save_model(trained.embedder, self.out.with_suffix(".safetensors"), notes)
+        save_model(trained.embedder, Path(f"{self.out}.safetensors"), notes)
         card = model_card(trained, self.recipe, len(speakers))
-        self.out.with_suffix(".md").write_text(card, encoding="utf-8")
+        Path(f"{self.out}.md").write_text(card, encoding="utf-8")
         report({**trained.scores, **trained.calibration._asdict()}, self.json)
 
 

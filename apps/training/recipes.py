@@ -30,3 +30,11 @@ class SpeakerRecipe:
     margin: float = 0.2
     scale: float = 30.0
     seed: int = 0
+
+    def check(self) -> None:
+        """Raise ``ValueError`` if nothing can be trained with this."""
+        for name, value in vars(self).items():
+            if name not in ("dropout", "margin", "seed") and not value > 0:
+                raise ValueError(f"{name}: expected more than 0, got {value}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: expected 0 to below 1, got {self.dropout}")

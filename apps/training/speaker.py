@@ -13,9 +13,20 @@ from streamdrnn.apps.speaker_id.identifier import WINDOW_SECONDS
 from streamdrnn.apps.training.augmentation import at_other_speeds, augment
 from streamdrnn.apps.training.data import librispeech
 from streamdrnn.apps.training.recipes import SpeakerRecipe
-from streamdrnn.apps.training.speaker_scores import EqualError, Parts, closed_set_accuracy, cosines, cut, equal_error
+from streamdrnn.apps.training.speaker_scores import (
+    EqualError,
+    Parts,
+    closed_set_accuracy,
+    cosines,
+    cut,
+    equal_error,
+    join,
+)
 from streamdrnn.audio import LogMel, load_audio
 
+SAMPLE_RATE = 16000
+SHORTEST_UTTERANCE = 1.5
+"""Seconds; less than that leaves nothing to cut into parts."""
 TRAIN_SHARE = 0.7
 """The first part of every utterance trains; the rest is held back to test."""
 ENROLMENT_SHARE = 0.6
@@ -45,8 +56,23 @@ Progress = Callable[[str, int, int, float], None]
 
 
 def load_speakers(folder: Path) -> list[Parts]:
-    """The utterances of a LibriSpeech folder, each cut into what trains and what tests."""
-    return [cut(load_audio(utterance.path), TRAIN_SHARE) for utterance in librispeech(folder)]
+    """The speakers of a LibriSpeech folder, every utterance cut into what trains and what tests.
+
+    Raises:
+        FileNotFoundError: there are no utterances.
+        ValueError: one of them cannot be read or is too short, or there are too few speakers to calibrate with.
+    """
+    speakers: dict[str, list[Parts]] = {}
+    for speaker, path in librispeech(folder):
+        samples = load_audio(path, SAMPLE_RATE)
+        if len(samples) < SHORTEST_UTTERANCE * SAMPLE_RATE:
+            raise ValueError(
+                f"{path}: {len(samples) / SAMPLE_RATE:.2f} s long, expected {SHORTEST_UTTERANCE} s or more"
+            )
+        speakers.setdefault(speaker, []).append(cut(samples, TRAIN_SHARE))
+    if len(speakers) < 2 * CALIBRATION_EVERY:
+        raise ValueError(f"{folder}: {len(speakers)} speakers, expected {2 * CALIBRATION_EVERY} or more")
+    return [join(parts) for parts in speakers.values()]
 
 
 def train_speaker_model(speakers: list[Parts], recipe: SpeakerRecipe, progress: Progress) -> TrainedSpeakers:
@@ -75,7 +101,7 @@ def fit(voices: list[Tensor], recipe: SpeakerRecipe, progress: Callable[[int, in
     """
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
-    frontend = LogMel(hop_length=320, n_mels=64)
+    frontend = LogMel(SAMPLE_RATE, hop_length=320, n_mels=64)
     rnn = DilatedRNN(frontend.num_features, recipe.hidden_size, num_layers=recipe.layers, dropout=recipe.dropout)
     embedder = SpeakerEmbedder(rnn, recipe.embedding_size, frontend)
     features = [frontend(samples[:, None])[0][:, 0] for samples in at_other_speeds(voices)]

@@ -10,7 +10,7 @@ from streamdrnn.apps.speaker_id.model import embed_recording
 
 
 class Parts(NamedTuple):
-    """One speaker's utterance, cut in two in time: ``(N,)`` samples each."""
+    """One speaker's utterances, each cut in two in time: ``(N,)`` samples each."""
 
     enrolment: Tensor
     test: Tensor
@@ -20,6 +20,11 @@ def cut(samples: Tensor, share: float) -> Parts:
     """The first ``share`` of an utterance, and the rest."""
     at = int(share * len(samples))
     return Parts(samples[:at], samples[at:])
+
+
+def join(parts: list[Parts]) -> Parts:
+    """All utterances of one speaker as one."""
+    return Parts(torch.cat([p.enrolment for p in parts]), torch.cat([p.test for p in parts]))
 
 
 def cosines(embedder: SpeakerEmbedder, speakers: list[Parts], window: float = 0.0) -> tuple[Tensor, Tensor]:

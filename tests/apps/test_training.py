@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 
 from streamdrnn import SpeakerEmbedder, load_model
@@ -14,6 +15,7 @@ from streamdrnn.apps.training.recipes import SpeakerRecipe
 from streamdrnn.apps.training.speaker import fit, load_speakers
 from streamdrnn.apps.training.speaker_scores import closed_set_accuracy, cosines, cut, equal_error
 from tests.apps.test_cli import Run, run
+from tests.audio.signals import voice_like
 
 __all__ = ["run"]
 
@@ -31,14 +33,14 @@ def twelve_speakers(data_dir: Path, tmp_path: Path) -> Path:
 
 
 def test_training_learns_and_its_model_is_used(run: Run, twelve_speakers: Path, tmp_path: Path) -> None:
-    out = tmp_path / "runs" / "voices"
+    out = tmp_path / "runs" / "voices.v2"
     outcome = run("train", "speaker", "--data-dir", twelve_speakers, "--out", out, *SMALL, "--json")
     assert outcome.code == 0, outcome.err
     (scores,) = outcome.objects()
     assert scores["accuracy"] >= 0.5, "chance is 0.08"  # type: ignore[operator]
-    model = load_model(out.with_suffix(".safetensors"))
+    model = load_model(f"{out}.safetensors")
     assert isinstance(model, SpeakerEmbedder)
-    assert f"{scores['accuracy']:.1%}" in out.with_suffix(".md").read_text()
+    assert f"{scores['accuracy']:.1%}" in Path(f"{out}.md").read_text()
     again = run("evaluate", "speaker", "--data-dir", twelve_speakers, "--model", f"{out}.safetensors", "--json")
     assert again.objects()[0]["accuracy"] == scores["accuracy"]
 
@@ -63,6 +65,44 @@ def test_the_shipped_model_scores_what_its_card_says(data_dir: Path) -> None:
     accuracy = closed_set_accuracy(*cosines(load_speaker_model().embedder, speakers))
     assert accuracy * 100 == pytest.approx(float(claimed[1]), abs=0.45), "one speaker in 251 is 0.4 %"
     assert accuracy >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        (("--epochs", "0"), "epochs: expected more than 0, got 0"),
+        (("--batch-seconds", "0"), "batch_seconds: expected more than 0, got 0.0"),
+        (("--layers", "-1"), "layers: expected more than 0, got -1"),
+        (("--dropout", "1"), "dropout: expected 0 to below 1, got 1.0"),
+    ],
+)
+def test_a_recipe_that_trains_nothing_is_refused_first(
+    run: Run, tmp_path: Path, option: tuple[str, str], problem: str
+) -> None:
+    run("train", "speaker", "--data-dir", tmp_path, "--out", tmp_path / "x", *option).is_one_line_about(problem)
+
+
+def write_utterances(folder: Path, names: list[str], seconds: float) -> None:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        soundfile.write(folder / f"{name}.flac", voice_like(round(seconds * 16000)).numpy(), 16000)
+
+
+def test_all_utterances_of_a_speaker_are_one_voice(tmp_path: Path) -> None:
+    write_utterances(tmp_path / "librispeech", [f"{speaker}-1-{n}" for speaker in range(10) for n in range(2)], 2.0)
+    speakers = load_speakers(tmp_path / "librispeech")
+    assert [len(part) for part in speakers[0]] == [2 * 22400, 2 * 9600]
+    assert len(speakers) == 10
+
+
+@pytest.mark.parametrize(
+    ("speakers", "seconds", "problem"), [(9, 2.0, "9 speakers, expected 10"), (10, 1.0, "1.00 s long")]
+)
+def test_data_that_train_nothing_are_refused(
+    run: Run, tmp_path: Path, speakers: int, seconds: float, problem: str
+) -> None:
+    write_utterances(tmp_path / "librispeech", [f"{speaker}-1-1" for speaker in range(speakers)], seconds)
+    run("train", "speaker", "--data-dir", tmp_path, "--out", tmp_path / "x").is_one_line_about(problem)
 
 
 def test_the_shipped_model_is_small() -> None:
