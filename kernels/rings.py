@@ -1,7 +1,7 @@
 """Rings of past states: time t is in slot ``t mod d``, and every stream has its own clock.
 
-Batch computation wants the past in order of time instead. These two gathers are the only place
-where the two views meet.
+Batch computation wants the past in order of time instead. The first two functions are where the two views meet. They
+index where they could gather: a gather keeps the ring for its gradient, and a step could then not write into it.
 """
 
 import torch

@@ -91,7 +91,7 @@ class Enroll:
         recordings = [listen_to(path, model) for path in self.files]
         store = ProfileStore(self.profiles or default_path())
         store.add(self.name, model.id, recordings)
-        profile = next(profile for profile in store.list() if profile.name == self.name)
+        profile = next(profile for profile in store.profiles() if profile.name == self.name)
         if self.json:
             print(json.dumps(profile._asdict(), ensure_ascii=False))
         else:
@@ -115,10 +115,10 @@ class ListProfiles:
         store = ProfileStore(self.profiles or default_path())
         if self.remove is not None:
             store.remove(self.remove)
-        for profile in store.list():
+        for profile in store.profiles():
             if self.json:
                 print(json.dumps(profile._asdict(), ensure_ascii=False))
             else:
                 print(f"{profile.name:<24} {profile.seconds:8.1f} s, recordings: {profile.recordings}")
-        if not self.json and not store.list():
+        if not self.json and not store.profiles():
             print(f"nobody is enrolled in {store.path}")

@@ -101,7 +101,7 @@ class ProfileStore:
             if not db.execute("DELETE FROM recordings WHERE name = ?", (name,)).rowcount:
                 raise ValueError(f"no profile {name!r} in {self.path}")
 
-    def list(self) -> list[Profile]:
+    def profiles(self) -> list[Profile]:
         """All profiles by name."""
         if not self.path.is_file():
             return []
