@@ -24,14 +24,18 @@ check-full: lint types
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -n auto
 	$(BIN)/streamdrnn evaluate speaker
 
-$(VENV)/core: pyproject.toml constraints.txt
+# What an installation depends on; pip compiles the kernels anew when their sources change.
+SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernels/cpu/src/*)
+
+$(VENV)/core: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
-$(VENV)/dev: $(VENV)/core
+$(VENV)/dev: $(SOURCES)
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	touch $(VENV)/core $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) kernels/cpu/_native.* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

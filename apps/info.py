@@ -41,6 +41,7 @@ def describe_installation() -> dict[str, object]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         **{f"backend {name}": state for name, state in backends.items()},
+        **({"cpu kernels": kernels.cpu.level()} if kernels.available()["cpu"].usable else {}),
     }
 
 

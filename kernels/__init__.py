@@ -1,6 +1,7 @@
 """How one dilated recurrent layer is computed: tensors in, tensors out, one folder or file per way.
 
-``reference`` is the specification, ``pytorch`` folds the phases into the batch, ``dispatch`` chooses.
+``reference`` is the specification, ``pytorch`` folds the phases into the batch, ``cpu`` is native code,
+``dispatch`` chooses.
 """
 
 from streamdrnn.kernels.dispatch import (
@@ -9,7 +10,9 @@ from streamdrnn.kernels.dispatch import (
     Availability,
     available,
     cell_step,
+    check_backend,
     dilated_layer,
+    linear,
     resolve,
     without_autocast,
 )
@@ -22,7 +25,9 @@ __all__ = [
     "Weights",
     "available",
     "cell_step",
+    "check_backend",
     "dilated_layer",
+    "linear",
     "resolve",
     "without_autocast",
 ]

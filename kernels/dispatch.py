@@ -1,12 +1,15 @@
 """Which backend computes, and the op in front of them all."""
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from streamdrnn.kernels import pytorch, reference
+from streamdrnn.kernels import cpu, pytorch, reference
 from streamdrnn.kernels.weights import Weights
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
@@ -27,13 +30,13 @@ def available() -> dict[str, Availability]:
     return {
         "reference": Availability(True),
         "torch": Availability(True),
-        "cpu": Availability(False, "this release has no native CPU kernels"),
+        "cpu": Availability(not cpu.why_not(), cpu.why_not()),
         "triton": Availability(False, "this release has no Triton kernels"),
     }
 
 
-def resolve(backend: str) -> str:
-    """The backend that a name stands for; ``"auto"`` takes the fastest that is usable.
+def check_backend(backend: str) -> None:
+    """Raise unless the name is one of :data:`BACKENDS` that can be used on this machine.
 
     Raises:
         ValueError: the name is unknown, or that backend cannot be used here.
@@ -41,11 +44,35 @@ def resolve(backend: str) -> str:
     if backend not in BACKENDS:
         raise ValueError(f"backend: got {backend!r}, expected one of {', '.join(BACKENDS)}")
     if backend == "auto":
-        return "torch"
+        return
     usable, reason = available()[backend]
     if not usable:
         raise ValueError(f'backend {backend!r} is not available: {reason}; "auto" picks one that is')
-    return backend
+
+
+def resolve(backend: str, x: Tensor) -> str:
+    """The backend that computes on tensors like ``x``: ``"reference"``, ``"torch"`` or ``"cpu"``.
+
+    ``"auto"`` takes the fastest. The native CPU kernels are for float32 on the CPU; with ``"cpu"`` all else goes to
+    ``torch``, and so does what ``torch.compile`` traces.
+
+    Raises:
+        ValueError: as :func:`check_backend`.
+    """
+    check_backend(backend)
+    if backend not in ("auto", "cpu"):
+        return backend
+    if x.dtype != torch.float32 or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return "torch"
+    if cpu.why_not():
+        _warn_that_torch_computes(cpu.why_not())
+        return "torch"
+    return "cpu"
+
+
+@cache
+def _warn_that_torch_computes(reason: str) -> None:
+    warnings.warn(f"the native CPU kernels cannot be used, torch computes: {reason}", RuntimeWarning, stacklevel=2)
 
 
 def dilated_layer(
@@ -79,7 +106,12 @@ def dilated_layer(
     Raises:
         ValueError: the backend is unknown or not available.
     """
-    layer = reference.layer if resolve(backend) == "reference" else pytorch.layer
+    chosen = resolve(backend, x)
+    if chosen == "cpu":
+        rings = None if c_ring is None else [c_ring]
+        y, h, c, cursor = cpu.stack(cell, x, [weights], [h_ring.shape[0]], [h_ring], rings, cursor, lengths)
+        return y, h[0], c[0] if c else None, cursor
+    layer = reference.layer if chosen == "reference" else pytorch.layer
     with without_autocast(x):
         return layer(cell, x, weights, h_ring, c_ring, cursor, lengths)
 
@@ -102,9 +134,30 @@ def cell_step(
     Returns:
         the states at t, ``(B, H)``.
     """
-    step = reference.step if resolve(backend) == "reference" else pytorch.step
+    chosen = resolve(backend, x)
+    if chosen == "cpu":
+        c_rings = None if c is None else [c[None]]
+        y, _, c_new, _ = cpu.stack(cell, x[None], [weights], [1], [h[None]], c_rings, h.new_zeros(h.shape[0]).long())
+        return y[0], c_new[0][0] if c_new else None
+    step = reference.step if chosen == "reference" else pytorch.step
     with without_autocast(x):
         return step(cell, x, weights, h, c)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor], backend: str = "auto") -> Tensor:
+    """``torch.nn.functional.linear``, by the ``cpu`` backend with the same bits for a row whatever the other rows are.
+
+    Args:
+        x: ``(..., K)``.
+        weight, bias: ``(M, K)``, and ``(M,)`` or None.
+
+    Returns:
+        ``(..., M)``.
+    """
+    autocast = torch.is_autocast_enabled(x.device.type)
+    if x.dtype == weight.dtype and not autocast and resolve(backend, x) == "cpu":
+        return cpu.linear(x, weight, bias)
+    return functional.linear(x, weight, bias)
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:

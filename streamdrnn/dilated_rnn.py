@@ -19,7 +19,7 @@ from streamdrnn.checks import (
 )
 from streamdrnn.drnn_state import DRNNState
 from streamdrnn.fusion import fused_outputs
-from streamdrnn.kernels import Weights, pytorch
+from streamdrnn.kernels import Weights, cpu, pytorch
 from streamdrnn.kernels.rings import in_time_order, last_of, steps_made
 
 
@@ -90,7 +90,7 @@ class DilatedRNN(nn.Module):
             raise TypeError(f"dropout: expected a float, got {dropout!r}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout: expected a probability from 0 to below 1, got {dropout}")
-        kernels.resolve(backend)
+        kernels.check_backend(backend)
         self.input_size = check_positive("input_size", input_size)
         self.dilations: List[int] = _dilations(num_layers, dilations)
         self.num_layers = len(self.dilations)
@@ -201,6 +201,16 @@ class DilatedRNN(nn.Module):
             x = self.check_chunk(x, state, lengths)
         if self.batch_first:
             x = x.transpose(0, 1)
+        if torch.jit.is_scripting():  # TorchScript compiles the torch backend only
+            return self._layer_by_layer(x, state, lengths)
+        elif self._native(x) and not (self.training and self.dropout):
+            return self._natively(x, state, lengths)
+        else:
+            return self._layer_by_layer(x, state, lengths)
+
+    def _layer_by_layer(
+        self, x: Tensor, state: Optional[DRNNState], lengths: Optional[Tensor]
+    ) -> Tuple[Tensor, DRNNState]:
         if state is None:
             state = self.zero_state(x.shape[1], x.device, x.dtype)
         y = x.to(state.fusion.dtype)
@@ -215,22 +225,71 @@ class DilatedRNN(nn.Module):
                 c_ring = state.c[layer]
             weights = self._layer_weights(layer, y.dtype)
             arguments = (self.cell, y, weights, state.h[layer], c_ring, state.cursor, lengths)
-            if torch.jit.is_scripting():  # TorchScript compiles the torch backend only
+            if torch.jit.is_scripting():
                 y, h_ring, c_ring, cursor = pytorch.layer(*arguments)
             else:
                 y, h_ring, c_ring, cursor = kernels.dilated_layer(*arguments, self.backend)
             h.append(h_ring)
             if c_ring is not None:
                 c.append(c_ring)
-        fusion = state.fusion
+        return self._with_fusion(x, y, h, c, state.fusion, state.cursor, cursor, lengths)
+
+    @torch.jit.unused
+    def _natively(self, x: Tensor, state: Optional[DRNNState], lengths: Optional[Tensor]) -> Tuple[Tensor, DRNNState]:
+        kind = _state_dtype(x.dtype)
+        weights = [self._layer_weights(layer, kind) for layer in range(self.num_layers)]
+        arguments = (self.cell, x.to(kind), weights, self.dilations)
+        if state is None:
+            y, h, c, cursor = cpu.stack(*arguments, None, None, None, lengths)
+            slots = self.dilations[0] if self.fuse else 0
+            fusion, before = y.new_zeros(slots, y.shape[1], self.hidden_size), torch.zeros_like(cursor)
+        else:
+            y, h, c, cursor = cpu.stack(*arguments, state.h, state.c, state.cursor, lengths)
+            fusion, before = state.fusion, state.cursor
+        return self._with_fusion(x, y, h, c, fusion, before, cursor, lengths)
+
+    @torch.jit.unused
+    def native_stream(self, state: DRNNState) -> Optional[cpu.Stream]:
+        """This network on the native CPU kernels, with a copy of its weights, advancing ``state`` in place; None if
+        another backend computes."""
+        if not self._native(self.weight_ih_l0):
+            return None
+        kind = state.fusion.dtype
+        weights = [self._layer_weights(layer, kind) for layer in range(self.num_layers)]
+        fusion: Optional[Tuple[Tensor, Optional[Tensor]]] = None
+        if self.fusion_weight is not None:
+            fusion = (
+                self.fusion_weight.to(kind),
+                None if self.fusion_bias is None else self.fusion_bias.to(kind),
+            )
+        stream = cpu.Stream(self.cell, weights, self.dilations, fusion, state.cursor.shape[0])
+        stream.bind(state.h, state.c, state.fusion, state.cursor)
+        return stream
+
+    @torch.jit.unused
+    def _native(self, x: Tensor) -> bool:
+        """Whether the native CPU kernels compute the recurrence for inputs like x, whose states may be wider."""
+        like = x if x.dtype == torch.float64 else torch.empty(0, device=x.device)
+        return kernels.resolve(self.backend, like) == "cpu"
+
+    def _with_fusion(
+        self,
+        x: Tensor,
+        y: Tensor,
+        h: List[Tensor],
+        c: List[Tensor],
+        fusion: Tensor,
+        before: Tensor,
+        cursor: Tensor,
+        lengths: Optional[Tensor],
+    ) -> Tuple[Tensor, DRNNState]:
         if self.fuse:
             d0 = self.dilations[0]
-            made = cursor - state.cursor
-            history = torch.cat([in_time_order(fusion, state.cursor), y])
+            history = torch.cat([in_time_order(fusion, before), y])
             y = self._fused(history[1:])
             if lengths is not None:
-                y = torch.where(steps_made(x.shape[0], lengths), y, 0.0)
-            fusion = last_of(history, d0, state.cursor, made)
+                y = torch.where(steps_made(y.shape[0], lengths), y, 0.0)
+            fusion = last_of(history, d0, before, cursor - before)
         y = y.to(x.dtype)
         if self.batch_first:
             y = y.transpose(0, 1)
@@ -344,10 +403,10 @@ class DilatedRNN(nn.Module):
         if own_bias is not None:
             bias = own_bias.to(history.dtype)
         if torch.jit.is_scripting():
-            return fused_outputs(history, weight, bias)
+            return fused_outputs(history, weight, bias, "torch")
         else:
             with kernels.without_autocast(history):
-                return fused_outputs(history, weight, bias)
+                return fused_outputs(history, weight, bias, self.backend)
 
     def __prepare_scriptable__(self) -> "DilatedRNN":
         # TorchScript cannot look parameters up by a computed name, but it can index a list of them.

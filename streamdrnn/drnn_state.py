@@ -8,6 +8,8 @@ from torch import Tensor
 
 from streamdrnn.state import StreamState
 
+MOST_STEPS = 2**62  # far beyond any stream's life, and as far from overflowing
+
 
 class _DRNNFields(NamedTuple):
     cell: str
@@ -62,5 +64,5 @@ class DRNNState(_DRNNFields, StreamState):
             raise ValueError(f"fusion has shape {tuple(self.fusion.shape)}")
         if {t.dtype for t in [*self.h, *self.c, self.fusion]} not in ({torch.float32}, {torch.float64}):
             raise ValueError("the rings must all be float32, or all float64")
-        if self.cursor.dtype != torch.int64 or bool((self.cursor < 0).any()):
-            raise ValueError("cursor must hold int64 step counts")
+        if self.cursor.dtype != torch.int64 or bool(((self.cursor < 0) | (self.cursor > MOST_STEPS)).any()):
+            raise ValueError("cursor must hold int64 step counts from 0 to 2**62")

@@ -9,9 +9,11 @@ from typing import Optional, Tuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn import functional
 
+from streamdrnn import kernels
 from streamdrnn.audio.frontends import FrontEnd
+from streamdrnn.audio.state import AudioState
 from streamdrnn.checks import check_like, check_positive, check_tensor
 from streamdrnn.dilated_rnn import DilatedRNN
 from streamdrnn.kernels.rings import steps_made
@@ -97,13 +99,23 @@ class Head(nn.Module):
             self._check_chunk(x, state, lengths)
         if state is None:
             state = self.zero_state(x.shape[1], x.device, self.feature_mean.dtype)
-        audio = state.audio
+        x, lengths, audio = self.features(x, state.audio, lengths)
+        y, rnn = self.rnn(x, state.rnn, lengths)
+        out, pooled = self.read_out(y, state.pooled, state.rnn.cursor, rnn.cursor)
+        return out, ModelState(audio, rnn, pooled)
+
+    def features(
+        self, x: Tensor, audio: Optional[AudioState], lengths: Optional[Tensor]
+    ) -> Tuple[Tensor, Optional[Tensor], Optional[AudioState]]:
+        """What the network is given, for the arguments of :meth:`forward`: x itself where there is no front-end.
+
+        Returns:
+            the network's x ``(T, B, I)``, its lengths, and the front-end's state after the chunk.
+        """
         if self.frontend is not None:
             x, lengths, audio = self.frontend(x, audio, lengths)
             x = ((x - self.feature_mean) / self.feature_std).to(self.feature_mean.dtype)
-        y, rnn = self.rnn(x, state.rnn, lengths)
-        out, pooled = self._read_out(y, state.pooled, state.rnn.cursor, rnn.cursor)
-        return out, ModelState(audio, rnn, pooled)
+        return x, lengths, audio
 
     @torch.jit.export
     def step(self, x_t: Tensor, state: ModelState, active: Optional[Tensor] = None) -> Tuple[Tensor, ModelState]:
@@ -140,7 +152,7 @@ class Head(nn.Module):
         y, h, c, top = self.rnn.next_states(x_t, state.rnn, active)
         before = state.rnn.cursor
         after = before + 1 if active is None else before + active.long()
-        out, pooled = self._read_out(y[None], state.pooled, before, after)
+        out, pooled = self.read_out(y[None], state.pooled, before, after)
         self.rnn.write_states(state.rnn, h, c, top, active)
         state.pooled.copy_(pooled)
         return out[0]
@@ -150,11 +162,17 @@ class Head(nn.Module):
         """The output ``(B, ...)`` that the steps made so far lead to; what a stream would hear without a new step."""
         none = torch.zeros_like(state.rnn.cursor)
         top = torch.zeros(1, none.shape[0], self.rnn.hidden_size, dtype=self.feature_mean.dtype, device=none.device)
-        return self._read_out(top, state.pooled, state.rnn.cursor, state.rnn.cursor)[0][0]
+        return self.read_out(top, state.pooled, state.rnn.cursor, state.rnn.cursor)[0][0]
 
-    def _read_out(self, y: Tensor, pooled: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
+    def read_out(self, y: Tensor, pooled: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
         """The outputs for the network's ``y`` ``(T, B, H)``, and the new summary, between two cursors."""
         raise NotImplementedError
+
+    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        if torch.jit.is_scripting():
+            return functional.linear(x, weight, bias)
+        else:
+            return kernels.linear(x, weight, bias, self.rnn.backend)
 
     @torch.jit.unused
     def _check_chunk(self, x: Tensor, state: Optional[ModelState], lengths: Optional[Tensor]) -> None:
@@ -195,8 +213,10 @@ class Tagger(Head):
     def config(self) -> dict[str, object]:
         return {**super().config(), "num_outputs": self.num_outputs}
 
-    def _read_out(self, y: Tensor, pooled: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
-        return torch.where(steps_made(y.shape[0], after - before), self.output(y), 0.0), pooled
+    def read_out(self, y: Tensor, pooled: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
+        return torch.where(
+            steps_made(y.shape[0], after - before), self._linear(y, self.output.weight, self.output.bias), 0.0
+        ), pooled
 
 
 class Classifier(Head):
@@ -224,12 +244,12 @@ class Classifier(Head):
     def config(self) -> dict[str, object]:
         return {**super().config(), "num_classes": self.num_classes, "pool": self.pool}
 
-    def _read_out(self, y: Tensor, pooled: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
+    def read_out(self, y: Tensor, pooled: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
         if self.pool == "mean":
             summary, pooled = running_mean(y, pooled, before, after)
         else:
             summary, pooled = running_last(y, pooled, before, after)
-        return self.output(summary), pooled
+        return self._linear(summary, self.output.weight, self.output.bias), pooled
 
 
 class SpeakerEmbedder(Head):
@@ -253,8 +273,8 @@ class SpeakerEmbedder(Head):
     @torch.jit.export
     def embed(self, mean: Tensor) -> Tensor:
         """The embedding ``(..., embedding_size)`` of a mean top output ``(..., H)``."""
-        return normalize(self.projection(mean), dim=-1)
+        return functional.normalize(self._linear(mean, self.projection.weight, self.projection.bias), dim=-1)
 
-    def _read_out(self, y: Tensor, pooled: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
+    def read_out(self, y: Tensor, pooled: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
         mean, pooled = running_mean(y, pooled, before, after)
         return self.embed(mean), pooled

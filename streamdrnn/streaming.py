@@ -21,7 +21,10 @@ class StreamingDRNN:
     It owns the states of B streams, which may be masked, reset, taken out and put back one by one. Inference only:
     no gradients, no dropout (the model is switched to ``eval()``).
 
-    A call that raises leaves every stream as it was.
+    A call that refuses its arguments leaves every stream as it was.
+
+    On the native CPU kernels a step or a chunk is one foreign call for the whole network, on a copy of the weights
+    that is made here: after changing the model's weights, make a new one and :meth:`restore` a :meth:`snapshot`.
 
     Args:
         model: a :class:`DilatedRNN`, :class:`Classifier`, :class:`Tagger` or :class:`SpeakerEmbedder`.
@@ -48,6 +51,15 @@ class StreamingDRNN:
         self._frontend = model.frontend if isinstance(model, Head) else None
         with torch.inference_mode():
             self._state: Any = model.zero_state(batch_size)  # of the model's own kind
+            self._native = self._rnn.native_stream(self._rnn_state)
+            if isinstance(model, Head):
+                no_output_yet = model.output_so_far(model.zero_state(batch_size))
+            else:
+                no_output_yet = self._rnn_state.h[-1][0]
+        # What a step on the native kernels takes as it is; everything else is checked, and if need be refused.
+        self._step_shape = torch.Size([batch_size, self._rnn.input_size])
+        self._output_shape = no_output_yet.shape
+        self._plain = self._native is not None and model is self._rnn and self._rnn.weight_ih_l0.dtype == torch.float32
 
     @property
     def state(self) -> State:
@@ -58,15 +70,21 @@ class StreamingDRNN:
     @property
     def cursor(self) -> Tensor:
         """``(B,)`` int64, the network's steps that each stream has made since its beginning."""
-        state = self.state
-        return (state.rnn if isinstance(state, ModelState) else state).cursor.clone()
+        return self._rnn_state.cursor.clone()
 
-    def step(self, x_t: Tensor, active: Optional[Tensor] = None) -> Tensor:
+    @property
+    def _rnn_state(self) -> DRNNState:
+        state = self.state
+        return state.rnn if isinstance(state, ModelState) else state
+
+    def step(self, x_t: Tensor, active: Optional[Tensor] = None, out: Optional[Tensor] = None) -> Tensor:
         """One step.
 
         Args:
             x_t: ``(B, I)``; for a model with a front-end the next ``(B, hop_length)`` samples.
             active: ``(B,)`` bool, the streams that make it; None is all. The others stay as they are.
+            out: where to write the output, no part of ``x_t``; None is a new tensor. With it a network's step on the
+                native CPU kernels takes no memory.
 
         Returns:
             the output ``(B, ...)``. For streams that are not active it is zero from a :class:`DilatedRNN` or
@@ -75,16 +93,40 @@ class StreamingDRNN:
         Raises:
             ValueError, TypeError: a shape, dtype or device does not fit, or an active stream's input is not finite.
         """
+        if self._plain and active is None and _is_plain(x_t, self._step_shape):
+            assert self._native is not None
+            if out is None:
+                y_t = torch.empty(*self._output_shape)
+                if self._native.step(x_t.data_ptr(), y_t.data_ptr()):
+                    return y_t
+            elif _is_plain(out, self._output_shape) and self._native.step(x_t.data_ptr(), out.data_ptr()):
+                return out
         if self._frontend is None:
             check_tensor("x_t", x_t, (self.batch_size, self._rnn.input_size), "(B, I)")
         else:
             check_tensor("x_t", x_t, (self.batch_size, self._frontend.hop_length), "(B, hop_length)")
         self._check_input("x_t", x_t, active, stream_dim=0)
+        if out is not None:
+            check_tensor("out", out, tuple(self._output_shape), "(B, ...)")
+            check_like("out", out, self._rnn.weight_ih_l0)
         with torch.inference_mode():
-            if self._frontend is None:
-                return self.model.step_(x_t, self._state, active)
+            y_t = self._step(x_t, active)
+            return y_t if out is None else out.copy_(y_t)
+
+    def _step(self, x_t: Tensor, active: Optional[Tensor]) -> Tensor:
+        y_t: Tensor
+        if self._native is not None:
+            steps = 1 if self._frontend is None else x_t.shape[1]
+            y = self._run(x_t[None] if self._frontend is None else x_t.t(), _lengths(active, steps))
+            if y.shape[0]:
+                return y[-1]
+            assert isinstance(self.model, Head)  # a step of a network is always one step
+            return self.model.output_so_far(self._state)
+        if self._frontend is None:
+            y_t = self.model.step_(x_t, self._state, active)
+        else:
             y_t, self._state = self.model.step(x_t, self._state, active)
-            return y_t
+        return y_t
 
     def push(self, chunk: Tensor, active: Optional[Tensor] = None) -> Tensor:
         """Several steps at once.
@@ -109,11 +151,26 @@ class StreamingDRNN:
         else:
             check_tensor("chunk", chunk, (None, self.batch_size, self._rnn.input_size), "(T, B, I)")
         self._check_input("chunk", chunk, active, stream_dim=0 if batch_first else 1)
-        lengths = None if active is None else active.long() * chunk.shape[1 if batch_first else 0]
+        lengths = _lengths(active, chunk.shape[1 if batch_first else 0])
         y: Tensor
         with torch.inference_mode():
+            if self._native is not None:
+                y = self._run(chunk.transpose(0, 1) if batch_first else chunk, lengths)
+                return y.transpose(0, 1) if batch_first else y
             y, self._state = self.model(chunk, self._state, lengths)
         return y
+
+    def _run(self, x: Tensor, lengths: Optional[Tensor]) -> Tensor:
+        """A chunk on the native kernels: what the model's forward does, but for writing the state in place."""
+        assert self._native is not None
+        if not isinstance(self.model, Head):
+            return self._native.run(x, lengths).to(x.dtype)
+        x, lengths, audio = self.model.features(x, self._state.audio, lengths)
+        before = self.cursor
+        y = self._native.run(x, lengths).to(x.dtype)
+        out, pooled = self.model.read_out(y, self._state.pooled, before, self._rnn_state.cursor)
+        self._state = ModelState(audio, self._rnn_state, pooled)
+        return out
 
     def reset(self, streams: Optional[Streams] = None) -> None:
         """Put some streams (all by default) back at their beginning.
@@ -152,7 +209,10 @@ class StreamingDRNN:
         if not all(bool(tensor.isfinite().all()) for tensor in snapshot.tensors().values()):
             raise ValueError("snapshot: expected finite values, got NaN or infinity")
         with torch.inference_mode():
-            self._state = snapshot.clone()
+            self._state = snapshot.map(lambda t: t.resolve_neg().clone(memory_format=torch.contiguous_format))
+            if self._native is not None:
+                rnn = self._rnn_state
+                self._native.bind(rnn.h, rnn.c, rnn.fusion, rnn.cursor)
 
     def _check_input(self, name: str, x: Tensor, active: Optional[Tensor], stream_dim: int) -> None:
         check_like(name, x, self._rnn.weight_ih_l0, any_float=self._frontend is not None)
@@ -163,3 +223,19 @@ class StreamingDRNN:
             heard = x if active is None else x.index_select(stream_dim, active.nonzero().flatten())
             if not torch.isfinite(heard).all():
                 raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+
+
+def _is_plain(tensor: Tensor, shape: torch.Size) -> bool:
+    """Whether the native kernels can take a tensor as it is."""
+    return (
+        isinstance(tensor, Tensor)
+        and tensor.shape == shape
+        and tensor.dtype is torch.float32
+        and tensor.is_cpu
+        and tensor.is_contiguous()
+        and not tensor.is_neg()
+    )
+
+
+def _lengths(active: Optional[Tensor], steps: int) -> Optional[Tensor]:
+    return None if active is None else active.long() * steps

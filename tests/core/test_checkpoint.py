@@ -56,7 +56,7 @@ def good_config(path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_model_comes_back_with_the_same_answers(kind: str, dtype: torch.dtype, path: Path) -> None:
     network = Network(hidden_size=(4, 5), dilations=(2, 3), cell="lstm", dtype=dtype)
-    model = build(kind, network).train()
+    model = build(kind, network, backend="auto").train()
     save_model(model, path)
     again = load_model(path)
     assert type(again) is type(model)
@@ -103,7 +103,7 @@ def test_a_model_comes_back_with_its_front_end(front: FrontEnd, path: Path) -> N
 
 def test_a_loaded_model_does_not_depend_on_its_file(path: Path) -> None:
     """A new model may be copied over the old one's file while the old one runs."""
-    model = NETWORK.build()
+    model = NETWORK.build("auto")
     save_model(model, path)
     one, two = load_model(path), load_model(path)
     with torch.no_grad():

@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
+import pytest
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamdrnn.kernels import GATES, Weights, dilated_layer
+from streamdrnn.kernels import GATES, Weights, cpu, dilated_layer
 from tests.strategies import cells, dtypes, randn, seeds
+
+needs_native = pytest.mark.skipif(bool(cpu.why_not()), reason=f"the native CPU kernels cannot be used: {cpu.why_not()}")
+NATIVE = pytest.param("cpu", marks=needs_native)
 
 
 class Arguments(NamedTuple):
@@ -33,6 +37,10 @@ class Arguments(NamedTuple):
         leaves = {k: t.detach().clone().requires_grad_() for k, t in self._asdict().items() if t is not None}
         return self._replace(**leaves)
 
+    def double(self) -> "Arguments":
+        """The same numbers in float64."""
+        return self._replace(**{k: t.double() for k, t in self._asdict().items() if t is not None})
+
 
 @dataclass(frozen=True)
 class Case:
@@ -51,20 +59,22 @@ class Case:
         B, rows = len(self.cursor), GATES[self.cell] * self.H
         shapes = [(self.T, B, self.I), (rows, self.I), (rows, self.H), (rows,), (rows,), (self.d, B, self.H)]
         x, w_ih, w_hh, b_ih, b_hh, h_ring = (
-            randn(*shape, seed=self.seed + i, dtype=self.dtype) / 2 for i, shape in enumerate(shapes)
+            # Weights whose products stay of order one, however many there are: larger ones make chaos of a recurrence.
+            randn(*shape, seed=self.seed + i, dtype=self.dtype) / max(2.0, (shape[-1] if i in (1, 2) else 1) ** 0.5)
+            for i, shape in enumerate(shapes)
         )
         c_ring = randn(self.d, B, self.H, seed=self.seed + 9, dtype=self.dtype) if self.cell == "lstm" else None
         return Arguments(x, w_ih, w_hh, b_ih if self.bias else None, b_hh if self.bias else None, h_ring, c_ring)
 
     def run(self, arguments: Arguments, backend: str) -> tuple[Tensor, Tensor, Optional[Tensor], Tensor]:
-        cursor = torch.tensor(self.cursor)
-        lengths = None if self.lengths is None else torch.tensor(self.lengths)
+        cursor = torch.tensor(self.cursor, dtype=torch.int64)
+        lengths = None if self.lengths is None else torch.tensor(self.lengths, dtype=torch.int64)
         rings = (arguments.h_ring, arguments.c_ring)
         return dilated_layer(self.cell, arguments.x, arguments.weights, *rings, cursor, lengths, backend=backend)
 
-    def gradients(self, backend: str, outputs: str = "yhc") -> list[Tensor]:
-        """Of a random functional of some of y, h and c with respect to all arguments."""
-        arguments = self.arguments().differentiable()
+    def gradients(self, backend: str, outputs: str = "yhc", arguments: Optional[Arguments] = None) -> list[Tensor]:
+        """Of a random functional of some of y, h and c with respect to all arguments (the case's own by default)."""
+        arguments = (self.arguments() if arguments is None else arguments).differentiable()
         y, h, c, _ = self.run(arguments, backend)
         picked = [t for name, t in zip("yhc", (y, h, c), strict=True) if name in outputs and t is not None]
         loss = 0 * arguments.x.sum()  # something to differentiate where there are no steps
@@ -87,5 +97,25 @@ def cases(draw: st.DrawFn) -> Case:
         lengths=draw(st.one_of(st.none(), each)),
         bias=draw(st.booleans()),
         dtype=draw(dtypes),
+        seed=draw(seeds),
+    )
+
+
+@st.composite
+def wide_cases(draw: st.DrawFn) -> Case:
+    """Float32 in sizes that fill vectors and cross blocks, and those one beside them; 1 to 40 streams."""
+    B, T = draw(st.integers(1, 40)), draw(st.integers(0, 40))
+    each = st.lists(st.integers(0, T), min_size=B, max_size=B).map(tuple)
+    cursors = st.one_of(st.integers(0, 200), st.integers(2**55, 2**55 + 200))
+    return Case(
+        cell=draw(cells),
+        T=T,
+        I=draw(st.sampled_from([1, 3, 16, 17, 40])),
+        H=draw(st.sampled_from([1, 2, 4, 5, 8, 15, 16, 17, 20, 31, 33, 50, 65])),
+        d=draw(st.integers(1, 70)),
+        cursor=draw(st.lists(cursors, min_size=B, max_size=B).map(tuple)),
+        lengths=draw(st.one_of(st.none(), each)),
+        bias=draw(st.booleans()),
+        dtype=torch.float32,
         seed=draw(seeds),
     )

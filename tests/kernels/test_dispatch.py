@@ -1,13 +1,27 @@
 """Which backend computes."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
 
-from streamdrnn import kernels
-from streamdrnn.kernels import BACKENDS, available, resolve
+from streamdrnn import DilatedRNN, StreamingDRNN, kernels
+from streamdrnn.kernels import BACKENDS, available, check_backend, cpu, dispatch, resolve
 from streamdrnn.kernels import pytorch as torch_backend
 from streamdrnn.kernels import reference as reference_backend
-from tests.kernels.cases import Case
+from streamdrnn.kernels.cpu import library
+from tests.kernels.cases import NATIVE, Case, needs_native
+from tests.strategies import Network
+
+FLOAT = torch.zeros(1)
+NOT_COMPILED = "its library was not compiled"
 
 
 def test_available_says_of_every_backend_whether_and_why_not() -> None:
@@ -20,34 +34,164 @@ def test_available_says_of_every_backend_whether_and_why_not() -> None:
 
 
 def test_auto_resolves_to_a_usable_backend() -> None:
-    assert available()[resolve("auto")].usable
+    for x in (FLOAT, FLOAT.double(), FLOAT.bfloat16(), FLOAT.to("meta")):
+        assert available()[resolve("auto", x)].usable
+
+
+@needs_native
+@pytest.mark.parametrize("name", ["auto", "cpu"])
+def test_native_code_takes_float32_on_the_cpu_and_torch_the_rest(name: str) -> None:
+    assert resolve(name, FLOAT) == "cpu"
+    for x in (FLOAT.double(), FLOAT.bfloat16(), FLOAT.half(), FLOAT.to("meta")):
+        assert resolve(name, x) == "torch"
 
 
 @pytest.mark.parametrize("name", ["reference", "torch"])
 def test_a_usable_name_resolves_to_itself(name: str) -> None:
-    assert resolve(name) == name
+    check_backend(name)
+    assert resolve(name, FLOAT) == name
 
 
 @pytest.mark.parametrize("name", ["cuda", "", "Torch", None])
 def test_an_unknown_backend_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"^backend: got .*expected one of auto, reference, torch, cpu, triton$"):
-        resolve(name)
-    with pytest.raises(ValueError, match=r"^backend: got"):
+    message = r"^backend: got .*expected one of auto, reference, torch, cpu, triton$"
+    with pytest.raises(ValueError, match=message):
+        check_backend(name)
+    with pytest.raises(ValueError, match=message):
+        resolve(name, FLOAT)
+    with pytest.raises(ValueError, match=message):
         Case().run(Case().arguments(), name)
 
 
 @pytest.mark.parametrize("name", sorted(name for name, (usable, _) in available().items() if not usable))
 def test_an_unavailable_backend_is_refused_with_the_reason(name: str) -> None:
-    with pytest.raises(ValueError, match=f"backend '{name}' is not available: {available()[name].reason}"):
-        resolve(name)
+    reason = available()[name].reason
+    for refused in (
+        lambda: check_backend(name),
+        lambda: resolve(name, FLOAT),
+        lambda: DilatedRNN(3, 4, 2, backend=name),
+    ):
+        with pytest.raises(ValueError, match="backend") as caught:
+            refused()
+        assert str(caught.value).startswith(f"backend {name!r} is not available: {reason}")
 
 
-@pytest.mark.parametrize("backend", ["auto", "torch", "reference"])
-def test_the_backend_asked_for_computes(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = torch_backend if backend == "reference" else reference_backend
-    for name in ("layer", "step"):
-        monkeypatch.setattr(other, name, lambda *_: pytest.fail("the other backend was called"))
-    arguments = Case().arguments()
-    Case().run(arguments, backend)
-    h = torch.zeros(2, Case().H, dtype=torch.float64)
-    kernels.cell_step("gru", arguments.x[0], arguments.weights, h, None, backend=backend)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("backend", ["auto", "torch", "reference", NATIVE])
+def test_the_backend_asked_for_computes(backend: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = resolve(backend, torch.zeros(1, dtype=dtype))
+    called = []
+    for name, module, functions in (
+        ("torch", torch_backend, ("layer", "step")),
+        ("reference", reference_backend, ("layer", "step")),
+        ("cpu", cpu, ("stack",)),
+    ):
+        for function in functions:
+
+            def counted(*arguments: object, name: str = name, compute: object = getattr(module, function)) -> object:
+                called.append(name)
+                assert callable(compute)
+                return compute(*arguments)
+
+            monkeypatch.setattr(module, function, counted)
+    case = Case(dtype=dtype)
+    arguments = case.arguments()
+    case.run(arguments, backend)
+    assert set(called) == {expected}
+    called.clear()
+    kernels.cell_step("gru", arguments.x[0], arguments.weights, torch.zeros(2, 4, dtype=dtype), None, backend=backend)
+    assert set(called) == {expected}
+
+
+@pytest.fixture
+def without_library(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if the package had been installed without a compiler."""
+
+    def forget() -> None:
+        library.why_not.cache_clear()
+        dispatch._warn_that_torch_computes.cache_clear()
+
+    monkeypatch.setattr(library, "find", lambda: None)
+    forget()
+    yield
+    monkeypatch.undo()
+    forget()
+
+
+def test_without_the_library_torch_computes_and_says_so_once(without_library: None) -> None:
+    network = Network(dilations=(2, 3), dtype=torch.float32)
+    x = network.x(7, 2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = network.build("auto")
+        y, state = model(x)
+        live = StreamingDRNN(network.build("auto"), 2)
+        pushed = live.push(x)
+        model.step(x[0], state)
+        resolve("auto", x)
+    assert [w.category for w in caught] == [RuntimeWarning]
+    assert "torch computes" in str(caught[0].message)
+    assert NOT_COMPILED in str(caught[0].message)
+    want = network.build("torch")(x)[0]
+    assert torch.equal(y, want)
+    assert torch.equal(pushed, StreamingDRNN(network.build("torch"), 2).push(x))
+
+
+def test_without_the_library_the_cpu_backend_is_refused(without_library: None) -> None:
+    usable, reason = available()["cpu"]
+    assert not usable
+    assert NOT_COMPILED in reason
+    message = rf"^backend 'cpu' is not available: {NOT_COMPILED}"
+    with pytest.raises(ValueError, match=message):
+        DilatedRNN(3, 4, 2, backend="cpu")
+    with pytest.raises(ValueError, match=message):
+        Case().run(Case(dtype=torch.float32).arguments(), "cpu")
+
+
+def test_float64_needs_no_library_and_no_warning(without_library: None) -> None:
+    network = Network()
+    network.build("auto")(network.x(3, 1))
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, NOT_COMPILED), (b"not a library", "does not load")])
+def test_an_installation_without_a_library_that_loads(content: bytes | None, reason: str, tmp_path: Path) -> None:
+    root = Path(kernels.__file__).resolve().parent.parent
+    package = tmp_path / "streamdrnn"
+    for source, target in ((root / "streamdrnn", package), (root / "kernels", package / "kernels")):
+        no = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__", "kernels", "apps")
+        shutil.copytree(source, target, ignore=no, dirs_exist_ok=True)
+    found = library.find()
+    if content is not None:
+        if found is None:
+            pytest.skip("there is no compiled library whose name could be taken")
+        (package / "kernels" / "cpu" / found.name).write_bytes(content)
+    script = """
+import json, warnings, torch, streamdrnn
+from streamdrnn import kernels
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    y, _ = streamdrnn.DilatedRNN(3, 4, 2)(torch.zeros(5, 2, 3))
+    streamdrnn.StreamingDRNN(streamdrnn.DilatedRNN(3, 4, 2)).step(torch.zeros(1, 3))
+try:
+    streamdrnn.DilatedRNN(3, 4, 2, backend="cpu")
+    refused = ""
+except ValueError as error:
+    refused = str(error)
+warned = [str(w.message) for w in caught if "native" in str(w.message)]
+print(json.dumps([streamdrnn.__file__, list(y.shape), warned, refused, kernels.available()["cpu"]]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    where, shape, warned, refused, (usable, why) = json.loads(done.stdout)
+    assert Path(where).is_relative_to(tmp_path)
+    assert shape == [5, 2, 4]
+    assert len(warned) == 1
+    assert not usable
+    for text in (*warned, refused, why):
+        assert reason in text

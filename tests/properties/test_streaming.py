@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from torch import Tensor
 
 from streamdrnn import DilatedRNN, DRNNState, ModelState, StreamingDRNN, Tagger
+from streamdrnn.kernels import cpu
 from tests.agreement import assert_close, assert_same_bits, assert_states_close
 from tests.properties.models import build, without_a_step
 from tests.strategies import Network, examples, masks, networks, randn, seeds
@@ -37,11 +38,12 @@ class Stream:
 class Streams(RuleBasedStateMachine):
     kind = "network"
     dtype = torch.float64
+    backend = "torch"
 
     @initialize(data=st.data(), batch_size=st.integers(1, 3))
     def start(self, data: st.DataObject, batch_size: int) -> None:
         self.network: Network = data.draw(networks(self.dtype))
-        self.model = build(self.kind, self.network)
+        self.model = build(self.kind, self.network, self.backend)
         self.reference = build(self.kind, self.network, backend="reference").eval()
         self.finished: list[tuple[State, Stream]] = []
         self.kept: list[tuple[State, list[Stream]]] = []
@@ -195,6 +197,22 @@ class StreamsOfAnEmbedderInFloat32(Streams):
     dtype = torch.float32
 
 
+class NativeStreams(StreamsOfFloat32):
+    backend = "cpu"
+
+
+class NativeStreamsOfAClassifierOfTheLast(NativeStreams):
+    kind = "classifier of the last"
+
+
+class NativeStreamsOfATagger(NativeStreams):
+    kind = "tagger"
+
+
+class NativeStreamsOfAnEmbedder(NativeStreams):
+    kind = "embedder"
+
+
 TestNetwork = Streams.TestCase
 TestNetwork.settings = examples(60)
 TestNetworkInFloat32 = StreamsOfFloat32.TestCase
@@ -209,3 +227,12 @@ TestEmbedder = StreamsOfAnEmbedder.TestCase
 TestEmbedder.settings = examples(25)
 TestEmbedderInFloat32 = StreamsOfAnEmbedderInFloat32.TestCase
 TestEmbedderInFloat32.settings = examples(25)
+if not cpu.why_not():
+    TestNativeNetwork = NativeStreams.TestCase
+    TestNativeNetwork.settings = examples(60)
+    TestNativeClassifierOfTheLast = NativeStreamsOfAClassifierOfTheLast.TestCase
+    TestNativeClassifierOfTheLast.settings = examples(25)
+    TestNativeTagger = NativeStreamsOfATagger.TestCase
+    TestNativeTagger.settings = examples(25)
+    TestNativeEmbedder = NativeStreamsOfAnEmbedder.TestCase
+    TestNativeEmbedder.settings = examples(25)

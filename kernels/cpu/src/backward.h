@@ -1,0 +1,316 @@
+// A chunk through the stack, backward.
+//
+// The forward pass saved states only. Per block of time, from the last to the first, a layer gets its gates back from them
+// and folds each cell's derivatives into factors that do not depend on the incoming gradient. Then the recurrence is linear:
+// factors times the gradient of h, and one product with W_hh. The gradients of the input and the weights follow for
+// the block as a whole.
+#pragma once
+#include "forward.h"
+
+namespace streamdrnn::STREAMDRNN_LEVEL {
+
+struct Backward : Chunk {
+    const streamdrnn_state &before, &after;
+    const float *saved, *dy;
+    float *dx;
+
+    Scratch scratch;
+    Array<float *> factors;                   // per worker: a block's, [step or row][kept H][lane]
+    Array<float *> outer;                     // per worker, by units: see outer_by_units
+    Array<float *> block_x, block_dy;         // per worker, by rows: x and dy, or dx, of a block
+    Array<float *> step_sums;                 // per worker, by rows: the sums of one step
+    Array<Array<const float *>> xs, hs;       // per worker: where each row's x and h of d steps ago are
+    Array<Array<float *>> rows_of;            // per worker: scratch for pointers
+    Array<float *> dh;                        // per group and layer: gradients from the layer above, in flight
+    Array<float *> h0, c0, dh_ring, dc_ring;  // by rows, per group and layer: the rings of the batch at work
+    Array<float *> sums;                      // per group and layer: gradients of the weights
+    Buffer zeros;                             // the h and c before the first step
+
+    Backward(const Stack &stack, const streamdrnn_state &before, int64_t T, const float *x, const int64_t *lengths,
+             const float *saved, const float *dy, const streamdrnn_state &after, float *dx, int threads)
+        : Chunk(stack, T, before.batch_size, x, lengths, true), before(before), after(after), saved(saved), dy(dy), dx(dx),
+          zeros(Buffer::zeros(stack.widest())) {
+        if (dx) expect_writes(dx, T * B * stack.layer[0].I);
+        const int64_t lanes = groups * stack.layers, lane_width = stack.by_rows ? W : 1, I = stack.layer[0].I;
+        const int64_t rows = steps_per_block * (stack.by_rows ? 1 : B);
+        xs = Array<Array<const float *>>(threads), hs = Array<Array<const float *>>(threads);
+        rows_of = Array<Array<float *>>(threads);
+        for (int i = 0; i < threads; i++) {
+            xs[i] = Array<const float *>(rows), hs[i] = Array<const float *>(rows);
+            rows_of[i] = Array<float *>(4 * rows);
+        }
+        factors = Array<float *>(threads), block_x = Array<float *>(threads), block_dy = Array<float *>(threads);
+        outer = Array<float *>(threads);
+        step_sums = Array<float *>(threads), dh = Array<float *>(lanes), sums = Array<float *>(lanes);
+        h0 = Array<float *>(lanes), c0 = Array<float *>(lanes);
+        dh_ring = Array<float *>(lanes), dc_ring = Array<float *>(lanes);
+        scratch.lay_out([&] {
+            for (int i = 0; i < threads; i++) {
+                factors[i] = scratch.take(rows * kept() * stack.widest() * lane_width);
+                if (!stack.by_rows) outer[i] = scratch.take(outer_scratch(largest(I, stack.widest())));
+                if (!stack.by_rows) continue;
+                step_sums[i] = scratch.take(4 * stack.widest() * W);
+                block_x[i] = scratch.take(rows * I * W);
+                block_dy[i] = scratch.take(rows * largest(stack.top(), I) * W);
+            }
+            for (int64_t i = 0; i < lanes; i++) {
+                const Layer &layer = stack.layer[i % stack.layers];
+                if (i % stack.layers < stack.layers - 1) dh[i] = scratch.take(steps_in_flight() * rows_per_group * layer.H);
+                sums[i] = scratch.take(sums_size(layer));
+                if (!stack.by_rows) continue;
+                const int64_t ring = smallest(T, layer.d) * layer.H * W, c_ring = stack.has_c() ? ring : 0;
+                h0[i] = scratch.take(ring), dh_ring[i] = scratch.take(ring);
+                c0[i] = scratch.take(c_ring), dc_ring[i] = scratch.take(c_ring);
+            }
+        });
+        for (int64_t i = 0; i < lanes; i++)
+            std::memset(sums[i], 0, static_cast<size_t>(sums_size(stack.layer[i % stack.layers])) * sizeof(float));
+    }
+
+    void run(int threads) {
+        const Task task = [](void *self, int worker, int64_t group, int64_t from_top, int64_t block) {
+            Backward &b = *static_cast<Backward *>(self);
+            const int64_t l = b.stack.layers - 1 - from_top;
+            with_cell(b.stack.cell, [&](auto c) {
+                using C = decltype(c);
+                b.stack.by_rows ? b.by_rows<C>(worker, group, l, block) : b.by_units<C>(worker, l, block);
+            });
+        };
+        run_lanes(threads, groups, stack.layers, blocks(), task, this);
+    }
+
+    int64_t gates() const { return stack.cell == STREAMDRNN_RNN ? 1 : stack.cell == STREAMDRNN_GRU ? 3 : 4; }
+    int64_t kept() const { return stack.cell == STREAMDRNN_RNN ? Rnn::kept : stack.has_c() ? Lstm::kept : Gru::kept; }
+
+    // Per layer: [k][gate, unit] for the input and for the state, and the sums of all of a step's gradients of gates.
+    int64_t sums_size(const Layer &layer) const { return ((layer.I + layer.H) * gates() + kept()) * layer.H; }
+
+    // ---- by units
+
+    template <class C> void by_units(int worker, int64_t l, int64_t block) {
+        const Layer &layer = stack.layer[l];
+        const Block at(*this, 0, block, true);
+        const int64_t H = layer.H, I = layer.I, d = layer.d, rows = (at.end - at.begin) * B, stride = C::kept * H;
+        const float *const saved_h = saved + saved_start(0, l), *const saved_c = saved_h + T * B * H;
+        const float *const in = l ? saved + saved_start(0, l - 1) : x;
+        const auto slot = [&](int64_t t, int64_t b) { return (slot_of(before.cursor[b], t, d) * B + b) * H; };
+        float *const f = factors[worker];
+        const float **const x_rows = &xs[worker][0], **const h_rows = &hs[worker][0];
+        const int64_t most = steps_per_block * B;
+        float **const f_rows = &rows_of[worker][0], **const to_rows = f_rows + most;
+        float **const dy_rows = f_rows + 2 * most, **const dc_rows = f_rows + 3 * most;
+
+        for (int64_t r = 0; r < rows; r++) {
+            const int64_t t = at.begin + r / B, b = r % B;
+            x_rows[r] = in + (t * B + b) * I;
+            h_rows[r] = t < d ? (before.h ? before.h[l] + slot(t, b) : zeros.get()) : saved_h + ((t - d) * B + b) * H;
+        }
+        for_tiles_by_units<C>(rows, layer.from_input.tiles.count, [&](int64_t row, auto m, int64_t tile, auto n) {
+            constexpr int M = decltype(m)::value, N = decltype(n)::value;
+            V s[C::sums][M * N];
+            Forward::sums_by_units<C, M, N>(layer, tile, x_rows + row, h_rows + row, s);
+            for (int i = 0; i < M; i++)
+                for (int j = 0; j < N; j++) {
+                    const int64_t u = (tile + j) * W, r = row + i, t = at.begin + r / B, b = r % B;
+                    const int lanes = static_cast<int>(smallest(W, H - u));
+                    V sum[C::sums], kept[C::kept], c_old = all(0.0f), c_new = all(0.0f);
+                    for (int k = 0; k < C::sums; k++) sum[k] = s[k][i * N + j];
+                    if (C::has_c) {
+                        const float *first_c = before.c ? before.c[l] + slot(t, b) : zeros.get();
+                        c_old = load((t < d ? first_c : saved_c + ((t - d) * B + b) * H) + u, lanes);
+                        c_new = load(saved_c + (t * B + b) * H + u, lanes);
+                    }
+                    C::factors(sum, load(h_rows[r] + u, lanes), c_old, c_new, kept);
+                    for (int k = 0; k < C::kept; k++) store(f + r * stride + k * H + u, kept[k], lanes);
+                }
+        });
+
+        for (int64_t end = at.end; end > at.begin;) {
+            const int64_t begin = largest(at.begin, end - d);
+            int64_t count = 0;
+            for (int64_t t = begin; t < end; t++)
+                for (int64_t b = 0; b < B; b++) {
+                    float *const row = f + ((t - at.begin) * B + b) * stride;
+                    if (t >= length(b)) {
+                        std::memset(row, 0, static_cast<size_t>(stride) * sizeof(float));
+                        continue;
+                    }
+                    f_rows[count] = row, to_rows[count] = after.h[l] + slot(t, b);
+                    dc_rows[count] = C::has_c ? after.c[l] + slot(t, b) : nullptr;
+                    dy_rows[count++] = const_cast<float *>(dy_by_units(at, l, t)) + b * H;
+                }
+            for (int64_t r = 0; r < count; r++)
+                for (int64_t u = 0; u < H; u += W) {
+                    const int lanes = static_cast<int>(smallest(W, H - u));
+                    V kept[C::kept], dh_old, dc_old = all(0.0f);
+                    for (int k = 0; k < C::kept; k++) kept[k] = load(f_rows[r] + k * H + u, lanes);
+                    const V dc = C::has_c ? load(dc_rows[r] + u, lanes) : all(0.0f);
+                    C::gradients(kept, load(dy_rows[r] + u, lanes) + load(to_rows[r] + u, lanes), dc, dh_old, dc_old);
+                    for (int k = 0; k < C::input_factor + C::gates; k++) store(f_rows[r] + k * H + u, kept[k], lanes);
+                    store(to_rows[r] + u, dh_old, lanes);
+                    if (C::has_c) store(dc_rows[r] + u, dc_old, lanes);
+                }
+            product_by_units(count, f_rows, layer.to_state, nullptr, Onto::OUTPUT, to_rows);
+            end = begin;
+        }
+
+        if (l || dx) {
+            for (int64_t r = 0; r < rows; r++) {
+                f_rows[r] = f + r * stride + C::input_factor * H;
+                to_rows[r] = (l ? dh[l - 1] + at.in_flight * B * I : dx + at.begin * B * I) + r * I;
+            }
+            product_by_units(rows, f_rows, layer.to_input, nullptr, Onto::BIAS, to_rows);
+        }
+        float *const total = sums[l], *const state_total = total + I * C::gates * H;
+        outer_by_units(rows, x_rows, I, f + C::input_factor * H, stride, C::gates * H, outer[worker], total);
+        outer_by_units(rows, h_rows, H, f, stride, C::gates * H, outer[worker], state_total);
+        float *const bias_total = state_total + H * C::gates * H;
+        for (int64_t j = 0; j < (C::input_factor + C::gates) * H; j += W) {
+            const int lanes = static_cast<int>(smallest(W, (C::input_factor + C::gates) * H - j));
+            V sum = all(0.0f);
+            for (int64_t r = 0; r < rows; r++) sum = sum + load(f + r * stride + j, lanes);
+            store(bias_total + j, load(bias_total + j, lanes) + sum, lanes);
+        }
+    }
+
+    const float *dy_by_units(const Block &at, int64_t l, int64_t t) const {
+        if (l == stack.layers - 1) return dy + t * B * h_of(l);
+        return dh[l] + (at.in_flight + t - at.begin) * B * h_of(l);
+    }
+
+    // ---- by rows
+
+    template <class C> void by_rows(int worker, int64_t group, int64_t l, int64_t block) {
+        const Block at(*this, group, block, true);
+        if (at.batch >= batches) return;
+        const Layer &layer = stack.layer[l];
+        const int64_t H = layer.H, I = layer.I, d = layer.d, lane = group * stack.layers + l;
+        const int64_t steps = at.end - at.begin, stride = C::kept * H * W;
+        const Lanes lanes(*this, at.batch);
+        const float *const saved_h = saved + saved_start(at.batch, l), *const saved_c = saved_h + T * H * W;
+        float *const dh_old = dh_ring[lane], *const dc_old = C::has_c ? dc_ring[lane] : nullptr;
+        if (at.last) {
+            ring_to_lanes(before.h ? before.h[l] : nullptr, before.cursor, *this, layer, lanes, h0[lane]);
+            ring_to_lanes(after.h[l], before.cursor, *this, layer, lanes, dh_old);
+            if (C::has_c) {
+                ring_to_lanes(before.c ? before.c[l] : nullptr, before.cursor, *this, layer, lanes, c0[lane]);
+                ring_to_lanes(after.c[l], before.cursor, *this, layer, lanes, dc_old);
+            }
+        }
+        float *const f = factors[worker];
+        const float **const x_steps = &xs[worker][0], **const h_steps = &hs[worker][0];
+        for (int64_t i = 0; i < steps; i++) {
+            const int64_t t = at.begin + i;
+            if (l) {
+                x_steps[i] = saved + saved_start(at.batch, l - 1) + t * I * W;
+            } else {
+                float *const to = block_x[worker] + i * I * W;
+                to_lanes(x + (t * B + lanes.first) * I, I, I, lanes, t, to);
+                x_steps[i] = to;
+            }
+            h_steps[i] = t < d ? h0[lane] + t * H * W : saved_h + (t - d) * H * W;
+            const float *c_step = nullptr;
+            if (C::has_c) c_step = t < d ? c0[lane] + t * H * W : saved_c + (t - d) * H * W;
+            float *const sums_t = step_sums[worker];
+            Forward::sums_by_rows<C>(layer, x_steps[i], h_steps[i], sums_t);
+            for (int64_t u = 0; u < H; u++) {
+                V s[C::sums], kept[C::kept], c = all(0.0f), c_new = all(0.0f);
+                for (int k = 0; k < C::sums; k++) s[k] = load(sums_t + (u * C::sums + k) * W);
+                if (C::has_c) c = load(c_step + u * W), c_new = load(saved_c + (t * H + u) * W);
+                C::factors(s, load(h_steps[i] + u * W), c, c_new, kept);
+                for (int k = 0; k < C::kept; k++) store(f + i * stride + (k * H + u) * W, kept[k]);
+            }
+        }
+
+        const bool top = l == stack.layers - 1;
+        float *const dh_new = top ? block_dy[worker] : dh[lane] + at.in_flight * H * W;
+        for (int64_t i = steps - 1; i >= 0; i--) {
+            const int64_t t = at.begin + i;
+            if (top) to_lanes(dy + (t * B + lanes.first) * H, H, H, lanes, t, dh_new + i * H * W);
+            float *const to = dh_old + t % d * H * W, *const c_to = C::has_c ? dc_old + t % d * H * W : nullptr;
+            // A lane that did not make the step passes its gradients on as they are.
+            const bool some_end = t >= lanes.shortest;
+            const V made = some_end ? lanes.made(t) : all(1.0f), none = all(0.0f);
+            float *const f_t = f + i * stride;
+            for (int64_t u = 0; u < H * W; u += W) {
+                V kept[C::kept], old, c = none;
+                for (int k = 0; k < C::kept; k++) kept[k] = load(f_t + k * H * W + u);
+                const V carried = load(to + u), c_carried = C::has_c ? load(c_to + u) : none;
+                V grad = load(dh_new + i * H * W + u) + carried, c_grad = c_carried;
+                if (some_end) grad = choose(made, grad, none), c_grad = choose(made, c_grad, none);
+                C::gradients(kept, grad, c_grad, old, c);
+                for (int k = 0; k < C::input_factor + C::gates; k++) store(f_t + k * H * W + u, kept[k]);
+                store(to + u, some_end ? choose(made, old, carried) : old);
+                if (C::has_c) store(c_to + u, some_end ? choose(made, c, c_carried) : c);
+            }
+            product_by_rows(f_t, layer.to_state, true, to);
+        }
+
+        if (l || dx)
+            for (int64_t i = 0; i < steps; i++) {
+                float *const to = l ? dh[lane - 1] + (at.in_flight + i) * I * W : block_dy[worker];
+                product_by_rows(f + i * stride + C::input_factor * H * W, layer.to_input, false, to);
+                if (!l) from_lanes(to, I, I, lanes, at.begin + i, dx + ((at.begin + i) * B + lanes.first) * I);
+            }
+        float *const total = sums[lane], *const state_total = total + I * C::gates * H;
+        outer_by_rows(steps, x_steps, I, f + C::input_factor * H * W, stride, C::gates * H, total);
+        outer_by_rows(steps, h_steps, H, f, stride, C::gates * H, state_total);
+        float *const bias_total = state_total + H * C::gates * H;
+        for (int64_t j = 0; j < (C::input_factor + C::gates) * H; j++) {
+            V sum_of = all(0.0f);
+            for (int64_t i = 0; i < steps; i++) sum_of = sum_of + load(f + i * stride + j * W);
+            bias_total[j] += sum(sum_of);
+        }
+        if (at.first) {
+            ring_from_lanes(dh_old, before.cursor, *this, layer, lanes, after.h[l]);
+            if (C::has_c) ring_from_lanes(dc_old, before.cursor, *this, layer, lanes, after.c[l]);
+        }
+    }
+
+    // The groups' sums, in their order, in torch's layout.
+    template <class C> void write(int64_t l, const streamdrnn_layer_gradients &to) {
+        const Layer &layer = stack.layer[l];
+        const int64_t I = layer.I, H = layer.H, K = C::gates * H;
+        float *const total = sums[l];
+        for (int64_t g = 1; g < groups; g++) {
+            const float *const more = sums[g * stack.layers + l];
+            for (int64_t i = 0; i < sums_size(layer); i++) total[i] += more[i];
+        }
+        const float *const state = total + I * K, *const bias = state + H * K;
+        for (int64_t j = 0; j < K; j++) {
+            for (int64_t k = 0; k < I; k++) to.w_ih[j * I + k] = total[k * K + j];
+            const int64_t row = C::gate(static_cast<int>(j / H)) * H + j % H;
+            for (int64_t k = 0; k < H; k++) to.w_hh[row * H + k] = state[k * K + j];
+            if (to.b_ih) to.b_ih[j] = bias[C::input_factor * H + j];
+            if (to.b_hh) to.b_hh[row] = bias[j];
+        }
+    }
+};
+
+inline int backward(const streamdrnn_stack *handle, const streamdrnn_state *before, int64_t T, const float *x,
+                    const int64_t *lengths, const float *saved, const float *dy, const streamdrnn_state *after, float *dx,
+                    const streamdrnn_layer_gradients *gradients, int threads) {
+    const Stack &stack = stack_of(handle);
+    const int64_t B = before->batch_size, steps = B ? T : 0;
+    threads = useful_threads(threads, 3 * T * B * stack.multiply_adds());
+    if (!steps) {
+        for (int64_t l = 0; l < stack.layers; l++) {
+            const Layer &layer = stack.layer[l];
+            const int64_t K = (stack.cell == STREAMDRNN_RNN ? 1 : stack.cell == STREAMDRNN_GRU ? 3 : 4) * layer.H;
+            const auto clear = [](float *to, int64_t n) {
+                if (to) std::memset(to, 0, static_cast<size_t>(n) * sizeof(float));
+            };
+            clear(gradients[l].w_ih, K * layer.I), clear(gradients[l].w_hh, K * layer.H);
+            clear(gradients[l].b_ih, K), clear(gradients[l].b_hh, K);
+        }
+        return STREAMDRNN_OK;
+    }
+    Backward pass(stack, *before, T, x, lengths, saved, dy, *after, dx, threads);
+    pass.run(threads);
+    with_cell(stack.cell, [&](auto c) {
+        for (int64_t l = 0; l < stack.layers; l++) pass.template write<decltype(c)>(l, gradients[l]);
+    });
+    return STREAMDRNN_OK;
+}
+
+}  // namespace streamdrnn

@@ -1,0 +1,143 @@
+// What the passes over a chunk share: its sizes, how it is cut into blocks of time, and who made which steps.
+#pragma once
+#include "schedule.h"
+#include "stack.h"
+
+namespace streamdrnn::STREAMDRNN_LEVEL {
+
+constexpr int MOST_GROUPS = 16;
+
+// The slot of a ring of d in which a stream with this clock has the step t of a chunk.
+inline int64_t slot_of(int64_t cursor, int64_t t, int64_t d) {
+    const int64_t slot = (cursor % d + t) % d;
+    return slot < 0 ? slot + d : slot;
+}
+
+
+
+struct Chunk {
+    const Stack &stack;
+    int64_t T, B;
+    const float *x;
+    const int64_t *lengths;
+    int64_t rows_per_group;   // W by rows; all by units
+    int64_t batches;          // of rows_per_group streams; a group takes every `groups`-th, one after the other
+    int64_t groups;
+    int64_t steps_per_block, blocks_per_batch;
+
+    Chunk(const Stack &stack, int64_t T, int64_t B, const float *x, const int64_t *lengths, bool gradients)
+        : stack(stack), T(T), B(B), x(x), lengths(lengths) {
+        rows_per_group = stack.by_rows ? W : B;
+        batches = ceil_div(B, rows_per_group);
+        // The gradients of the weights are summed per group: how many there are must not depend on the threads.
+        groups = smallest(batches, MOST_GROUPS);
+        if (stack.by_rows) {
+            // Forward, a layer's block should be in the first cache when the next layer reads it; backward, where a task
+            // does more with more data, in the second.
+            const int64_t per_step = stack.widest() * W * (gradients ? 8 : 1);
+            steps_per_block = largest(8, smallest(64, (gradients ? 131072 : 10240) / per_step));
+        } else {
+            steps_per_block = largest(8, smallest(64, 128 / B));
+        }
+        steps_per_block = smallest(steps_per_block, T);
+        blocks_per_batch = ceil_div(T, steps_per_block);
+    }
+
+    int64_t blocks() const { return ceil_div(batches, groups) * blocks_per_batch; }
+    int64_t length(int64_t b) const { return lengths ? lengths[b] : T; }
+    int64_t h_of(int64_t l) const { return stack.layer[l].H; }
+    // How many steps a layer may write before the next layer has read them.
+    int64_t steps_in_flight() const { return LEAD * steps_per_block; }
+    // Where a layer's saved h begins, (T, B, H) by units and per batch (T, H, W) by rows; its c follows.
+    int64_t saved_start(int64_t batch, int64_t l) const {
+        int64_t start = batch * saved_per_batch();
+        for (int64_t i = 0; i < l; i++) start += saved_of(i);
+        return start;
+    }
+    int64_t saved_of(int64_t l) const { return T * rows_per_group * h_of(l) * (1 + stack.has_c()); }
+    int64_t saved_per_batch() const { return T * rows_per_group * stack.units() * (1 + stack.has_c()); }
+};
+
+// A batch and steps of it, for a task's number of block.
+struct Block {
+    int64_t batch, begin, end;
+    bool first, last;  // of the batch, in time
+    int64_t in_flight;  // where in a buffer of steps in flight the block begins
+
+    Block(const Chunk &c, int64_t group, int64_t block, bool backward) {
+        batch = group + block / c.blocks_per_batch * c.groups;
+        in_flight = block % LEAD * c.steps_per_block;
+        int64_t i = block % c.blocks_per_batch;
+        if (backward) i = c.blocks_per_batch - 1 - i;
+        begin = i * c.steps_per_block;
+        end = smallest(c.T, begin + c.steps_per_block);
+        first = i == 0, last = i == c.blocks_per_batch - 1;
+    }
+};
+
+// By rows: the streams of one batch, a lane each.
+struct Lanes {
+    int64_t first, count;    // streams
+    int64_t length[W];       // 0 for lanes without a stream
+    int64_t shortest;
+
+    Lanes(const Chunk &c, int64_t batch) : first(batch * W), count(smallest(W, c.B - batch * W)), shortest(c.T) {
+        for (int64_t lane = 0; lane < W; lane++) {
+            length[lane] = lane < count ? c.length(first + lane) : 0;
+            if (lane < count) shortest = smallest(shortest, length[lane]);
+        }
+    }
+    // 1 for the lanes that make step t.
+    V made(int64_t t) const {
+        float mask[W];
+        for (int lane = 0; lane < W; lane++) mask[lane] = t < length[lane] ? 1.0f : 0.0f;
+        return load(mask);
+    }
+};
+
+// One step of user data, row b at rows + b stride, to [feature][lane] and back. Lanes without a stream, and those
+// not to be read, get zeros.
+inline void to_lanes(const float *rows, int64_t stride, int64_t features, const Lanes &lanes, int64_t t, float *to) {
+    for (int64_t lane = 0; lane < W; lane++) {
+        const float *from = rows + lane * stride;
+        if (t < lanes.length[lane])
+            for (int64_t f = 0; f < features; f++) to[f * W + lane] = from[f];
+        else
+            for (int64_t f = 0; f < features; f++) to[f * W + lane] = 0.0f;
+    }
+}
+
+inline void from_lanes(const float *from, int64_t stride, int64_t features, const Lanes &lanes, int64_t t, float *rows) {
+    for (int64_t lane = 0; lane < lanes.count; lane++) {
+        float *to = rows + lane * stride;
+        if (t < lanes.length[lane])
+            for (int64_t f = 0; f < features; f++) to[f] = from[f * W + lane];
+        else
+            std::memset(to, 0, static_cast<size_t>(features) * sizeof(float));
+    }
+}
+
+// The slots of a ring (d, B, H), or of zeros, that a chunk touches, to [slot][H][lane] and back. In the lanes' ring, time counts
+// from the beginning of the chunk.
+inline void ring_to_lanes(const float *ring, const int64_t *cursor, const Chunk &c, const Layer &layer,
+                          const Lanes &lanes, float *to) {
+    for (int64_t s = 0; s < smallest(c.T, layer.d); s++)
+        for (int64_t lane = 0; lane < W; lane++) {
+            const int64_t b = lanes.first + lane;
+            const bool given = ring && lane < lanes.count;
+            const float *from = given ? ring + (slot_of(cursor[b], s, layer.d) * c.B + b) * layer.H : nullptr;
+            for (int64_t u = 0; u < layer.H; u++) to[(s * layer.H + u) * W + lane] = from ? from[u] : 0.0f;
+        }
+}
+
+inline void ring_from_lanes(const float *from, const int64_t *cursor, const Chunk &c, const Layer &layer,
+                            const Lanes &lanes, float *ring) {
+    for (int64_t s = 0; s < smallest(c.T, layer.d); s++)
+        for (int64_t lane = 0; lane < lanes.count; lane++) {
+            const int64_t b = lanes.first + lane;
+            float *to = ring + (slot_of(cursor[b], s, layer.d) * c.B + b) * layer.H;
+            for (int64_t u = 0; u < layer.H; u++) to[u] = from[(s * layer.H + u) * W + lane];
+        }
+}
+
+}  // namespace streamdrnn

@@ -1,0 +1,109 @@
+// Threads are made for a call and joined at its end. That takes some microseconds of a call that takes milliseconds, and in
+// return nothing spins or sleeps between calls, and a process may fork at any time.
+#include "schedule.h"
+
+#include <atomic>
+#include <exception>
+#include <memory>
+#include <thread>
+#include <vector>
+
+namespace streamdrnn {
+namespace {
+
+struct Lane {
+    std::atomic<int64_t> done{0};
+    std::atomic<bool> taken{false};
+};
+
+class Lanes {
+  public:
+    Lanes(int64_t groups, int64_t layers, int64_t blocks, Task task, void *context)
+        : groups_(groups), layers_(layers), blocks_(blocks), task_(task), context_(context),
+          lanes_(new Lane[static_cast<size_t>(groups * layers)]), left_(groups * layers * blocks) {}
+
+    void work(int worker, int threads) {
+        int64_t group = worker * groups_ / threads;  // far from the others, for the sake of the caches
+        for (int idle = 0; left_.load(std::memory_order_acquire) > 0;) {
+            bool found = false;
+            for (int64_t tried = 0; tried < groups_ && !found; tried++) {
+                found = advance(worker, group);
+                if (!found) group = (group + 1) % groups_;
+            }
+            idle = found ? 0 : idle + 1;
+            if (idle > 100) std::this_thread::yield();
+        }
+    }
+
+  private:
+    // One block of the deepest layer that is ready: what it reads is still in the cache.
+    bool advance(int worker, int64_t group) {
+        for (int64_t layer = layers_ - 1; layer >= 0; layer--) {
+            Lane &lane = at(group, layer);
+            if (!ready(group, layer) || lane.taken.exchange(true, std::memory_order_acquire)) continue;
+            const bool still = ready(group, layer);
+            if (still) {
+                const int64_t block = lane.done.load(std::memory_order_relaxed);
+                task_(context_, worker, group, layer, block);
+                lane.done.store(block + 1, std::memory_order_release);
+            }
+            lane.taken.store(false, std::memory_order_release);
+            if (still) {
+                left_.fetch_sub(1, std::memory_order_release);
+                return true;
+            }
+        }
+        return false;
+    }
+
+    bool ready(int64_t group, int64_t layer) {
+        const int64_t block = done(group, layer);
+        return block < blocks_ && (layer == 0 || done(group, layer - 1) > block) &&
+               (layer == layers_ - 1 || done(group, layer + 1) + LEAD > block);
+    }
+
+    Lane &at(int64_t group, int64_t layer) { return lanes_[static_cast<size_t>(group * layers_ + layer)]; }
+    int64_t done(int64_t group, int64_t layer) { return at(group, layer).done.load(std::memory_order_acquire); }
+
+    const int64_t groups_, layers_, blocks_;
+    const Task task_;
+    void *const context_;
+    const std::unique_ptr<Lane[]> lanes_;
+    std::atomic<int64_t> left_;
+};
+
+// f(worker) on this thread and up to threads - 1 others; if the system gives no more threads, on fewer.
+template <class F> void on_threads(int threads, F f) {
+    std::vector<std::thread> others;
+    others.reserve(static_cast<size_t>(threads));
+    try {
+        for (int worker = 1; worker < threads; worker++) others.emplace_back(f, worker);
+    } catch (const std::exception &) {
+    }
+    f(0);
+    for (std::thread &other : others) other.join();
+}
+
+}  // namespace
+
+void run_lanes(int threads, int64_t groups, int64_t layers, int64_t blocks, Task task, void *context) {
+    if (threads > groups * layers) threads = static_cast<int>(groups * layers);
+    if (threads <= 1) {
+        for (int64_t group = 0; group < groups; group++)
+            for (int64_t block = 0; block < blocks; block++)
+                for (int64_t layer = 0; layer < layers; layer++) task(context, 0, group, layer, block);
+        return;
+    }
+    Lanes lanes(groups, layers, blocks, task, context);
+    on_threads(threads, [&](int worker) { lanes.work(worker, threads); });
+}
+
+void run_parts(int threads, int64_t parts, Task task, void *context) {
+    if (threads > parts) threads = static_cast<int>(parts);
+    std::atomic<int64_t> next{0};
+    on_threads(threads, [&](int worker) {
+        for (int64_t part = next.fetch_add(1); part < parts; part = next.fetch_add(1)) task(context, worker, part, 0, 0);
+    });
+}
+
+}  // namespace streamdrnn

@@ -1,0 +1,101 @@
+/* The native CPU kernels, as plain C: a stack of dilated recurrent layers forward and backward, and a linear map.
+ *
+ * All arrays are float32, contiguous and the caller's; shapes are as in the Python interface. Functions that return an int
+ * give one of the codes below, and have written nothing where it is not STREAMDRNN_OK. Nothing here keeps state of its own but the
+ * level of instructions.
+ */
+#ifndef STREAMDRNN_CPU_H
+#define STREAMDRNN_CPU_H
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#ifdef __GNUC__
+#pragma GCC visibility push(default)
+#endif
+
+enum { STREAMDRNN_OK = 0, STREAMDRNN_NOT_FINITE = 1, STREAMDRNN_NO_MEMORY = 2 };
+enum { STREAMDRNN_RNN = 0, STREAMDRNN_GRU = 1, STREAMDRNN_LSTM = 2 };
+
+/* One layer's weights in torch's layout: (G H, I), (G H, H), (G H) or NULL. */
+typedef struct {
+    int64_t input_size, hidden_size, dilation;
+    const float *w_ih, *w_hh, *b_ih, *b_hh;
+} streamdrnn_layer;
+
+/* Where the gradients of one layer's weights go; biases may be NULL. */
+typedef struct {
+    float *w_ih, *w_hh, *b_ih, *b_hh;
+} streamdrnn_layer_gradients;
+
+/* The state of B streams: per layer rings (d, B, H), c for an LSTM only; the fusion's ring (d0, B, H), or NULL;
+ * the steps that each stream has made. */
+typedef struct {
+    int64_t batch_size;
+    float **h, **c;
+    float *fusion;
+    int64_t *cursor;
+} streamdrnn_state;
+
+typedef struct streamdrnn_stack streamdrnn_stack;
+
+/* A network and the streams that it runs on, bound once. */
+typedef struct {
+    const streamdrnn_stack *stack;
+    streamdrnn_state state;
+} streamdrnn_live;
+
+/* The best instructions of this processor are taken by default: "avx512", "avx2" or "portable". */
+const char *streamdrnn_level(void);
+/* Take others, for tests; 0 if this processor or build lacks them. Stacks that exist keep theirs. */
+int streamdrnn_set_level(const char *name);
+
+/* A copy of the weights, laid out for chunks of `steps` steps of `batch_size` streams; for other sizes it is as right, but
+ * slower. `gradients`: whether streamdrnn_backward will be called. The fusion, of `taps` taps, has a weight
+ * (H, H, taps) and a bias or NULL; taps is 0 where there is none. NULL when there is no memory. */
+streamdrnn_stack *streamdrnn_stack_new(int cell, int64_t layers, const streamdrnn_layer *layer, int64_t taps,
+                                       const float *fusion_weight, const float *fusion_bias, int64_t steps,
+                                       int64_t batch_size, int gradients);
+void streamdrnn_stack_free(streamdrnn_stack *stack);
+
+/* How many floats streamdrnn_forward saves for the backward pass of a chunk. */
+int64_t streamdrnn_saved_size(const streamdrnn_stack *stack, int64_t steps, int64_t batch_size);
+
+/* x (T, B, I) -> y (T, B, H), from the state before, NULL for that of streams before their first step, to the one after; all of
+ * the latter is written. lengths: (B) from 0 to T, or NULL for T. saved: see streamdrnn_saved_size; NULL if there will
+ * be no backward pass. No fusion here. */
+int streamdrnn_forward(const streamdrnn_stack *stack, const streamdrnn_state *before, const streamdrnn_state *after,
+                       int64_t steps, const float *x, const int64_t *lengths, float *y, float *saved, int threads);
+
+/* The same for live streams: the state is advanced in place, the fusion is included, and first of all the input of every step
+ * that is really made is looked through for NaN and infinity. */
+int streamdrnn_run(const streamdrnn_live *live, int64_t steps, const float *x, const int64_t *lengths, float *y, int threads);
+
+/* One step of all of them, x (B, I) -> y (B, H), on this thread and without taking memory. */
+int streamdrnn_step(const streamdrnn_live *live, const float *x, float *y);
+
+/* Gradients of a chunk. before: the state that it began with; its rings are NULL for streams at their first step. after: holds the gradients of the rings after the chunk, and
+ * is turned into those of the rings before it; its cursor and fusion are not looked at. dx may be NULL.
+ * There is no fusion here. */
+int streamdrnn_backward(const streamdrnn_stack *stack, const streamdrnn_state *before, int64_t steps, const float *x,
+                        const int64_t *lengths, const float *saved, const float *dy, const streamdrnn_state *after,
+                        float *dx, const streamdrnn_layer_gradients *gradients, int threads);
+
+/* y (N, M) = x (N, K) w^T + b with w (M, K), every row by itself and always in the same order. b may be NULL. */
+int streamdrnn_linear(int64_t rows, int64_t inputs, int64_t outputs, const float *x, const float *w, const float *b,
+                      float *y, int threads);
+/* dx (N, K), dw (M, K) and db (M) from dy (N, M); each of the three may be NULL. */
+int streamdrnn_linear_backward(int64_t rows, int64_t inputs, int64_t outputs, const float *x, const float *w,
+                               const float *dy, float *dx, float *dw, float *db, int threads);
+
+/* Multiply-adds per second that one thread reaches in registers, measured for about `seconds`. */
+double streamdrnn_multiply_adds_per_second(double seconds);
+
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#endif
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,245 @@
+// Matrix products, a tile of the result in registers at a time.
+//
+// Weights meet data in one of two ways. By UNITS, a vector is W units of one row and a row's values are broadcast: right for few
+// rows. By ROWS, a vector is one unit of W rows (their values interleaved, "lanes") and the weights are broadcast: right for
+// many rows of narrow layers. Either way an output is its bias, then one multiply-add per product in the order of the
+// weights. So its bits depend on nothing but its own row, whichever way and beside whatever it is computed.
+#pragma once
+#include "cells.h"
+
+namespace streamdrnn::STREAMDRNN_LEVEL {
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t smallest(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t largest(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// A plain product, in the terms of a cell.
+struct Plain {
+    static constexpr int gates = 1, sums = 1;
+    static constexpr int sum(bool, int) { return 0; }
+};
+
+// Rows that share one pass over the weights.
+constexpr int MOST_ROWS = W == 16 ? 6 : 3;
+// Units (by rows) or vectors of units (by units) that fill the registers.
+template <class C> constexpr int most_units() { return static_cast<int>(smallest(ACCUMULATORS / C::sums, 10)); }
+template <class C> constexpr int most_vectors(int rows) {
+    return static_cast<int>(largest(1, smallest(ACCUMULATORS / C::sums / rows, 4)));
+}
+
+// How the outputs are cut into tiles: by units W each, the last one padded with zeros; by rows as equal as can be.
+struct Tiles {
+    int64_t outputs, count, wide;  // `wide` tiles of `width`, the others one narrower
+    int width;
+
+    static Tiles by_units(int64_t outputs) { return {outputs, ceil_div(outputs, W), ceil_div(outputs, W), W}; }
+    static Tiles by_rows(int64_t outputs, int most) {
+        const int64_t count = ceil_div(outputs, most), width = ceil_div(outputs, count);
+        return {outputs, count, outputs - count * (width - 1), static_cast<int>(width)};
+    }
+    int64_t start(int64_t i) const { return i * width - (i > wide ? i - wide : 0); }
+    int size(int64_t i) const { return width - (i >= wide); }
+    int64_t padded() const { return start(count); }
+};
+
+// Weights as the tiles read them: per tile [k][gate][unit of the tile].
+struct Packed {
+    Tiles tiles;
+    int64_t gates, inputs;
+    float *data;
+
+    const float *tile(int64_t i) const { return data + tiles.start(i) * gates * inputs; }
+    int64_t size() const { return tiles.padded() * gates * inputs; }
+
+    // from(gate, unit, k) gives the weight.
+    template <class From> void fill(From from) {
+        float *p = data;
+        for (int64_t i = 0; i < tiles.count; i++)
+            for (int64_t k = 0; k < inputs; k++)
+                for (int64_t g = 0; g < gates; g++)
+                    for (int u = 0; u < tiles.size(i); u++) {
+                        const int64_t unit = tiles.start(i) + u;
+                        *p++ = unit < tiles.outputs ? from(g, unit, k) : 0.0f;
+                    }
+    }
+};
+
+// By units: s[sum][row m, vector n] += products of M rows with N neighbouring tiles.
+template <class C, bool INPUT, int M, int N>
+inline void add_by_units(V (&s)[C::sums][M * N], const float *const *x, const Packed &w, int64_t tile) {
+    const float *p[N];
+    for (int n = 0; n < N; n++) p[n] = w.tile(tile + n);
+    const float *row[M];
+    for (int m = 0; m < M; m++) row[m] = x[m];
+    for (int64_t k = 0; k < w.inputs; k++) {
+        V value[M];
+        for (int m = 0; m < M; m++) value[m] = all(row[m][k]);
+        for (int n = 0; n < N; n++) {
+            for (int g = 0; g < C::gates; g++) {
+                const V weight = load(p[n] + g * W);
+                for (int m = 0; m < M; m++) {
+                    V &t = s[C::sum(INPUT, g)][m * N + n];
+                    t = fma(value[m], weight, t);
+                }
+            }
+            p[n] += C::gates * W;
+        }
+    }
+}
+
+// By rows: s[sum][unit] += products of the W rows at x, [k][lane], with a tile of U units.
+template <class C, bool INPUT, int U>
+inline void add_by_rows(V (&s)[C::sums][U], const float *x, const Packed &w, int64_t tile) {
+    const float *p = w.tile(tile);
+    for (int64_t k = 0; k < w.inputs; k++) {
+        const V value = load(x + k * W);
+        for (int g = 0; g < C::gates; g++)
+            for (int u = 0; u < U; u++) {
+                V &t = s[C::sum(INPUT, g)][u];
+                t = fma(value, all(p[g * U + u]), t);
+            }
+        p += C::gates * U;
+    }
+}
+
+// Call f with the number n, from 1 to MOST, as a constant.
+template <int N> struct Size {
+    static constexpr int value = N;
+};
+template <int MOST, class F> inline void with_size(int n, F f) {
+    if constexpr (MOST > 1) {
+        if (n < MOST) return with_size<MOST - 1>(n, f);
+    }
+    f(Size<MOST>{});
+}
+
+// Walk `rows` rows and all tiles by units: f(first row, Size<M>, first tile, Size<N>). The rows that share a pass over
+// the weights are inside, so that a tile's weights stay in the cache.
+template <class C, class F> inline void for_tiles_by_units(int64_t rows, int64_t tiles, F f) {
+    for (int64_t first = 0; first < rows;) {
+        with_size<MOST_ROWS>(static_cast<int>(smallest(rows - first, MOST_ROWS)), [&](auto size) {
+            constexpr int M = decltype(size)::value, MOST = most_vectors<C>(M);
+            const int64_t end = M == MOST_ROWS ? first + (rows - first) / M * M : first + M;
+            for (int64_t tile = 0; tile < tiles; tile += MOST)
+                with_size<MOST>(static_cast<int>(smallest(tiles - tile, MOST)), [&](auto vectors) {
+                    for (int64_t row = first; row < end; row += M) f(row, size, tile, vectors);
+                });
+            first = end;
+        });
+    }
+}
+
+// Walk all tiles by rows: f(tile, Size<U>).
+template <class C, class F> inline void for_tiles_by_rows(const Tiles &tiles, F f) {
+    for (int64_t i = 0; i < tiles.count; i++)
+        with_size<most_units<C>()>(tiles.size(i), [&](auto units) { f(i, units); });
+}
+
+// Plain product of rows with weights, added to what is in y (or to the bias, or to 0), by units.
+enum class Onto { OUTPUT, BIAS };
+inline void product_by_units(int64_t rows, const float *const *x, const Packed &w, const float *bias, Onto onto,
+                             float *const *y) {
+    const int64_t outputs = w.tiles.outputs;
+    for_tiles_by_units<Plain>(rows, w.tiles.count, [&](int64_t row, auto m_size, int64_t tile, auto n_size) {
+        constexpr int M = decltype(m_size)::value, N = decltype(n_size)::value;
+        V s[1][M * N];
+        for (int m = 0; m < M; m++)
+            for (int n = 0; n < N; n++) {
+                const int64_t u = (tile + n) * W;
+                const float *from = onto == Onto::OUTPUT ? y[row + m] : bias;
+                s[0][m * N + n] = from ? load(from + u, static_cast<int>(smallest(outputs - u, W))) : all(0.0f);
+            }
+        add_by_units<Plain, true, M, N>(s, x + row, w, tile);
+        for (int m = 0; m < M; m++)
+            for (int n = 0; n < N; n++) {
+                const int64_t u = (tile + n) * W;
+                store(y[row + m] + u, s[0][m * N + n], static_cast<int>(smallest(outputs - u, W)));
+            }
+    });
+}
+
+// The same by rows, for W rows.
+inline void product_by_rows(const float *x, const Packed &w, bool onto_output, float *y) {
+    for_tiles_by_rows<Plain>(w.tiles, [&](int64_t tile, auto size) {
+        constexpr int U = decltype(size)::value;
+        float *out = y + w.tiles.start(tile) * W;
+        V s[1][U];
+        for (int u = 0; u < U; u++) s[0][u] = onto_output ? load(out + u * W) : all(0.0f);
+        add_by_rows<Plain, true, U>(s, x, w, tile);
+        for (int u = 0; u < U; u++) store(out + u * W, s[0][u]);
+    });
+}
+
+// Rows whose products with one another are summed in registers, and the scratch that outer_by_units takes for them.
+constexpr int64_t OUTER_ROWS = 128;
+constexpr int64_t outer_scratch(int64_t inputs) { return OUTER_ROWS * (inputs + MOST_ROWS); }
+
+// sum[k][j] += the sum over rows of x[row][k] d[row][j]: a weight gradient, transposed. What a tile reads is first copied to
+// where it lies in a row: rows that are a power of two apart would drive one another out of the cache.
+inline void outer_by_units(int64_t rows, const float *const *x, int64_t inputs, const float *d, int64_t d_stride,
+                           int64_t outputs, float *scratch, float *sum) {
+    constexpr int K = MOST_ROWS, N = ACCUMULATORS / MOST_ROWS;
+    for (int64_t begin = 0; begin < rows; begin += OUTER_ROWS) {
+        const int64_t count = smallest(rows - begin, OUTER_ROWS);
+        for (int64_t k = 0; k < inputs; k += K)
+            for (int64_t r = 0; r < count; r++)
+                for (int64_t i = 0; i < K; i++)
+                    scratch[(k * count) + r * K + i] = k + i < inputs ? x[begin + r][k + i] : 0.0f;
+        for (int64_t j = 0; j < outputs; j += N * W)
+            with_size<N>(static_cast<int>(smallest(ceil_div(outputs - j, W), N)), [&](auto n_size) {
+                constexpr int n_vectors = decltype(n_size)::value;
+                int lanes[n_vectors];
+                for (int n = 0; n < n_vectors; n++) lanes[n] = static_cast<int>(smallest(outputs - j - n * W, W));
+                float slab[OUTER_ROWS * n_vectors * W];
+                for (int64_t r = 0; r < count; r++)
+                    for (int n = 0; n < n_vectors; n++)
+                        store(slab + (r * n_vectors + n) * W, load(d + (begin + r) * d_stride + j + n * W, lanes[n]));
+                for (int64_t k = 0; k < inputs; k += K) {
+                    V s[K][n_vectors];
+                    for (int i = 0; i < K; i++)
+                        for (int n = 0; n < n_vectors; n++) s[i][n] = all(0.0f);
+                    const float *values = scratch + k * count;
+                    for (int64_t r = 0; r < count; r++, values += K)
+                        for (int n = 0; n < n_vectors; n++) {
+                            const V v = load(slab + (r * n_vectors + n) * W);
+                            for (int i = 0; i < K; i++) s[i][n] = fma(all(values[i]), v, s[i][n]);
+                        }
+                    for (int i = 0; i < smallest(K, inputs - k); i++)
+                        for (int n = 0; n < n_vectors; n++) {
+                            float *to = sum + (k + i) * outputs + j + n * W;
+                            store(to, load(to, lanes[n]) + s[i][n], lanes[n]);
+                        }
+                }
+            });
+    }
+}
+
+// The same by rows: x[t] and d + t d_stride are [k][lane] and [j][lane], and the sum is over t and the lanes.
+inline void outer_by_rows(int64_t steps, const float *const *x, int64_t inputs, const float *d, int64_t d_stride,
+                          int64_t outputs, float *total) {
+    constexpr int N = W == 16 ? 5 : 3;
+    for (int64_t k = 0; k < inputs; k += N)
+        with_size<N>(static_cast<int>(smallest(inputs - k, N)), [&](auto k_size) {
+            constexpr int ks = decltype(k_size)::value;
+            for (int64_t j = 0; j < outputs; j += N)
+                with_size<N>(static_cast<int>(smallest(outputs - j, N)), [&](auto j_size) {
+                    constexpr int js = decltype(j_size)::value;
+                    V s[ks][js];
+                    for (int a = 0; a < ks; a++)
+                        for (int b = 0; b < js; b++) s[a][b] = all(0.0f);
+                    for (int64_t t = 0; t < steps; t++) {
+                        const float *from = d + t * d_stride + j * W;
+                        V values[js];
+                        for (int b = 0; b < js; b++) values[b] = load(from + b * W);
+                        for (int a = 0; a < ks; a++) {
+                            const V v = load(x[t] + (k + a) * W);
+                            for (int b = 0; b < js; b++) s[a][b] = fma(v, values[b], s[a][b]);
+                        }
+                    }
+                    for (int a = 0; a < ks; a++)
+                        for (int b = 0; b < js; b++) total[(k + a) * outputs + j + b] += sum(s[a][b]);
+                });
+        });
+}
+
+}  // namespace streamdrnn
