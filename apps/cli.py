@@ -7,6 +7,7 @@ from typing import Annotated, Optional, Union
 
 import tyro
 
+from streamdrnn.apps.bench.command import Bench
 from streamdrnn.apps.info import Info
 from streamdrnn.apps.speaker_id.commands import Enroll, Identify, ListProfiles
 from streamdrnn.apps.speaker_id.demo import Demo
@@ -19,6 +20,7 @@ Command = Union[
     Annotated[ListProfiles, tyro.conf.subcommand("profiles")],
     Annotated[Train, tyro.conf.subcommand("train")],
     Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
+    Annotated[Bench, tyro.conf.subcommand("bench")],
     Annotated[Info, tyro.conf.subcommand("info")],
 ]
 

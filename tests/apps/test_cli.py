@@ -19,7 +19,7 @@ from streamdrnn.kernels import cpu
 from tests.audio.signals import voice_like
 from tests.audio.test_files import bad_files
 
-COMMANDS = ("demo", "identify", "enroll", "profiles", "train", "evaluate", "info")
+COMMANDS = ("demo", "identify", "enroll", "profiles", "train", "evaluate", "bench", "info")
 CONVERSATION = str(asset("conversation.flac"))
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks: what the network costs, beside other ways to compute the same numbers."""
