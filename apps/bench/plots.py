@@ -110,7 +110,7 @@ def live(found: dict[str, Table]) -> Figure:
         rows.reverse()
         places = range(len(rows))
         p50 = numbers(rows, "p50_us")
-        colours = [OURS if row["runner"] == "ours" else RESHAPE for row in rows]
+        colours = [OURS if str(row["runner"]).startswith("ours") else RESHAPE for row in rows]
         axes.barh(places, p50, 0.55, color=colours, label="p50")
         for percent, mark, colour in ((95, "d", "black"), (99, ">", PURPLE)):
             axes.plot(numbers(rows, f"p{percent}_us"), places, mark, color=colour, label=f"p{percent}", markersize=5)
@@ -160,7 +160,7 @@ def growth(found: dict[str, Table]) -> Figure:
     if over_time:
         thousands = [steps / 1000 for steps in numbers(over_time, "steps")]
         last.plot(thousands, numbers(over_time, "resident_mib"), "o-", color=OURS, markersize=4)
-        last.set_ylim(bottom=0)
+        last.set_ylim(0, 1.15 * last.get_ylim()[1])
     last.set_xlabel("thousands of steps pushed")
     last.set_ylabel("resident memory (MiB)")
     last.grid(alpha=0.3)

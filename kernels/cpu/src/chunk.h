@@ -121,10 +121,15 @@ inline void from_lanes(const float *from, int64_t stride, int64_t features, cons
 // from the beginning of the chunk.
 inline void ring_to_lanes(const float *ring, const int64_t *cursor, const Chunk &c, const Layer &layer,
                           const Lanes &lanes, float *to) {
-    for (int64_t s = 0; s < smallest(c.T, layer.d); s++)
+    const int64_t slots = smallest(c.T, layer.d);
+    if (!ring) {
+        std::memset(to, 0, static_cast<size_t>(slots * layer.H * W) * sizeof(float));
+        return;
+    }
+    for (int64_t s = 0; s < slots; s++)
         for (int64_t lane = 0; lane < W; lane++) {
             const int64_t b = lanes.first + lane;
-            const bool given = ring && lane < lanes.count;
+            const bool given = lane < lanes.count;
             const float *from = given ? ring + (slot_of(cursor[b], s, layer.d) * c.B + b) * layer.H : nullptr;
             for (int64_t u = 0; u < layer.H; u++) to[(s * layer.H + u) * W + lane] = from ? from[u] : 0.0f;
         }

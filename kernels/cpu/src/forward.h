@@ -13,11 +13,13 @@ struct Forward : Chunk {
     Array<float *> x_lanes;         // by rows: per group a block of x, [step][I][lane]
     Array<float *> sums_of;         // by rows: per worker the sums of one step
     int threads;
+    bool fresh;                     // by rows: the streams are before their first step, and their rings are not read
     bool single_step;               // everything is in the stack's scratch: no memory is taken
 
     Forward(const Stack &stack, const streamdrnn_state &state, int64_t T, const float *x, const int64_t *lengths, float *y,
-            float *saved, int threads)
+            float *saved, int threads, bool fresh)
         : Chunk(stack, T, state.batch_size, x, lengths, false), state(state), y(y), saved(saved), threads(threads),
+          fresh(fresh),
           single_step(T == 1 && !stack.by_rows && !saved && B <= stack.step_rows) {
         if (single_step) return;
         if (saved) expect_writes(saved, batches * saved_per_batch());
@@ -144,8 +146,8 @@ struct Forward : Chunk {
         const Lanes lanes(*this, at.batch);
         float *const h = h_ring[lane], *const c = C::has_c ? c_ring[lane] : nullptr;
         if (at.first) {
-            ring_to_lanes(state.h[l], state.cursor, *this, layer, lanes, h);
-            if (C::has_c) ring_to_lanes(state.c[l], state.cursor, *this, layer, lanes, c);
+            ring_to_lanes(fresh ? nullptr : state.h[l], state.cursor, *this, layer, lanes, h);
+            if (C::has_c) ring_to_lanes(fresh ? nullptr : state.c[l], state.cursor, *this, layer, lanes, c);
         }
         for (int64_t t = at.begin; t < at.end; t++) {
             const float *in;
@@ -266,9 +268,9 @@ inline void begin_ring(const float *before, int64_t size, float *ring) {
 
 // Memory is taken when this is made, and nothing is written before run().
 inline Forward prepared(const Stack &stack, const streamdrnn_state &state, int64_t T, const float *x, const int64_t *lengths,
-                        float *y, float *saved, int threads) {
+                        float *y, float *saved, int threads, bool fresh) {
     threads = useful_threads(threads, T * state.batch_size * stack.multiply_adds());
-    return Forward(stack, state, T, x, lengths, y, saved, threads);
+    return Forward(stack, state, T, x, lengths, y, saved, threads, fresh);
 }
 
 inline void move_on(const streamdrnn_state &state, int64_t T, const int64_t *lengths) {
@@ -282,6 +284,7 @@ inline int forward(const streamdrnn_stack *handle, const streamdrnn_state *befor
     const auto begin = [&] {
         for (int64_t l = 0; l < stack.layers; l++) {
             const int64_t size = stack.layer[l].d * B * stack.layer[l].H;
+            if (!before && stack.by_rows && T >= stack.layer[l].d) continue;  // every slot will be written
             begin_ring(before ? before->h[l] : nullptr, size, after->h[l]);
             if (stack.has_c()) begin_ring(before ? before->c[l] : nullptr, size, after->c[l]);
         }
@@ -291,7 +294,7 @@ inline int forward(const streamdrnn_stack *handle, const streamdrnn_state *befor
         begin();
         return STREAMDRNN_OK;
     }
-    Forward pass = prepared(stack, *after, T, x, lengths, y, saved, threads);
+    Forward pass = prepared(stack, *after, T, x, lengths, y, saved, threads, !before);
     begin();
     expect_writes(y, T * B * stack.top());
     pass.run();
@@ -317,7 +320,7 @@ inline int run(const streamdrnn_live *live, int64_t T, const float *x, const int
                 if (t < lengths[b] && !finite(x + (t * B + b) * I, I)) return STREAMDRNN_NOT_FINITE;
     }
     if (T == 0 || B == 0) return STREAMDRNN_OK;
-    prepared(stack, live->state, T, x, lengths, y, nullptr, threads).run();
+    prepared(stack, live->state, T, x, lengths, y, nullptr, threads, false).run();
     if (stack.taps) fuse(stack, live->state, T, lengths, y);
     move_on(live->state, T, lengths);
     return STREAMDRNN_OK;
