@@ -45,14 +45,13 @@ inline int linear_backward(int64_t rows, int64_t inputs, int64_t outputs, const 
                            const float *dy, float *dx, float *dw, float *db, int threads) {
     const Buffer total = Buffer::zeros(inputs * outputs + outputs);
     Packed packed{Tiles::by_units(inputs), 1, outputs, nullptr};
-    const Buffer memory(dx ? packed.size() : 0);
+    const Buffer memory(dx ? packed.size() : 0), scratch(outer_scratch(inputs));
     if (dx) {
         packed.data = memory.get();
         packed.fill([&](int64_t, int64_t u, int64_t k) { return w[k * inputs + u]; });
         Product{rows, dy, nullptr, packed, dx}.run(threads);
     }
     if (!dw && !db) return STREAMDRNN_OK;
-    const Buffer scratch(outer_scratch(inputs));
     float *const bias_total = total.get() + inputs * outputs;
     for (int64_t first = 0; first < rows; first += ROWS_PER_PART) {
         const float *in[ROWS_PER_PART];
