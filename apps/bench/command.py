@@ -20,7 +20,7 @@ class Bench:
     """Measure the network beside other ways to compute the same numbers.
 
     Everything that is compared runs in turns in one run, and gives the same numbers, which is checked first.
-    OMP_NUM_THREADS sets the threads; all suites together take some tens of minutes.
+    OMP_NUM_THREADS sets the threads; all suites together take some minutes.
 
     Example: streamdrnn bench --suite forward train --out results
     """
