@@ -329,6 +329,7 @@ def resident() -> int:
     return int(status.read_text().split()[1]) * 4096
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")  # torch says so
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # from torch's tracing
 @pytest.mark.parametrize("by_step", [False, True])
 def test_a_network_compiles(by_step: bool) -> None:
