@@ -13,8 +13,6 @@ inline int64_t slot_of(int64_t cursor, int64_t t, int64_t d) {
     return slot < 0 ? slot + d : slot;
 }
 
-
-
 struct Chunk {
     const Stack &stack;
     int64_t T, B;

@@ -30,7 +30,7 @@ class Buffer {
   public:
     Buffer() = default;
     explicit Buffer(int64_t floats) {
-        // From half a large page on, whole ones: they also spare the processor look-ups of addresses.
+        // From a quarter of a large page on, whole ones: they also spare the processor look-ups of addresses.
         constexpr size_t LARGE = 2 << 20;
         const size_t least = static_cast<size_t>(largest(floats, 1)) * sizeof(float);
         const size_t unit = least < LARGE / 4 ? 64 : LARGE, bytes = (least + unit - 1) / unit * unit;

@@ -1,8 +1,8 @@
 /* The native CPU kernels, as plain C: a stack of dilated recurrent layers forward and backward, and a linear map.
  *
  * All arrays are float32, contiguous and the caller's; shapes are as in the Python interface. Functions that return an int
- * give one of the codes below, and have written nothing where it is not STREAMDRNN_OK. Nothing here keeps state of its own but the
- * level of instructions.
+ * give one of the codes below (streamdrnn_set_level aside), and have written nothing where it is not STREAMDRNN_OK. Nothing
+ * keeps state but the level of instructions.
  */
 #ifndef STREAMDRNN_CPU_H
 #define STREAMDRNN_CPU_H
