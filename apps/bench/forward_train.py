@@ -1,6 +1,7 @@
 """Suites ``forward`` and ``train``: whole sequences, against the reshape trick and loops over time."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from statistics import geometric_mean
 from typing import NamedTuple
 
@@ -155,7 +156,7 @@ def peers(model: DilatedRNN, loops: bool) -> dict[str, Network]:
 
 def forward_passes(networks: Mapping[str, Network], x: Tensor) -> dict[str, Callable[[], object]]:
     """One forward pass of each."""
-    return {name: lambda forward=network.forward: forward(x) for name, network in networks.items()}  # type: ignore[misc]
+    return {name: partial(network.forward, x) for name, network in networks.items()}
 
 
 def training_step(network: Network, x: Tensor) -> Callable[[], object]:
