@@ -1,6 +1,6 @@
 """How one dilated recurrent layer is computed: tensors in, tensors out, one folder or file per way.
 
-``reference`` is the specification, ``pytorch`` folds the phases into the batch, ``cpu`` is native code,
+``reference`` is the specification, ``pytorch`` folds the phases into the batch, ``cpu`` is native code, ``gpu`` Triton,
 ``dispatch`` chooses.
 """
 
@@ -14,6 +14,7 @@ from streamdrnn.kernels.dispatch import (
     dilated_layer,
     linear,
     resolve,
+    stack,
     without_autocast,
 )
 from streamdrnn.kernels.weights import Weights
@@ -29,5 +30,6 @@ __all__ = [
     "dilated_layer",
     "linear",
     "resolve",
+    "stack",
     "without_autocast",
 ]

@@ -1,6 +1,7 @@
 """Which backend computes, and the op in front of them all."""
 
 import warnings
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import NamedTuple, Optional
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from streamdrnn.kernels import cpu, pytorch, reference
+from streamdrnn.kernels import cpu, gpu, pytorch, reference
 from streamdrnn.kernels.weights import Weights
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
@@ -31,7 +32,7 @@ def available() -> dict[str, Availability]:
         "reference": Availability(True),
         "torch": Availability(True),
         "cpu": Availability(not cpu.why_not(), cpu.why_not()),
-        "triton": Availability(False, "this release has no Triton kernels"),
+        "triton": Availability(not gpu.why_not(), gpu.why_not()),
     }
 
 
@@ -51,15 +52,19 @@ def check_backend(backend: str) -> None:
 
 
 def resolve(backend: str, x: Tensor) -> str:
-    """The backend that computes on tensors like ``x``: ``"reference"``, ``"torch"`` or ``"cpu"``.
+    """The backend that computes on tensors like ``x``: ``"reference"``, ``"torch"``, ``"cpu"`` or ``"triton"``.
 
-    ``"auto"`` takes the fastest. The native CPU kernels are for float32 on the CPU; with ``"cpu"`` all else goes to
-    ``torch``, and so does what ``torch.compile`` traces.
+    ``"auto"`` takes the fastest. The native CPU kernels are for float32 on the CPU, the Triton kernels for float32
+    states on an NVIDIA GPU; with ``"cpu"`` and ``"triton"`` all else goes to ``torch``, and so does what
+    ``torch.compile`` traces on the CPU.
 
     Raises:
         ValueError: as :func:`check_backend`.
     """
-    check_backend(backend)
+    if not torch.compiler.is_compiling():  # which cannot trace how it is found out what can be used
+        check_backend(backend)
+    if backend == "triton" or (backend == "auto" and x.is_cuda):
+        return "triton" if gpu.can_compute(x) else "torch"
     if backend not in ("auto", "cpu"):
         return backend
     if x.dtype != torch.float32 or x.device.type != "cpu" or torch.compiler.is_compiling():
@@ -87,7 +92,9 @@ def dilated_layer(
 ) -> tuple[Tensor, Tensor, Optional[Tensor], Tensor]:
     """One dilated layer over a chunk of B streams: ``c_t = f(x_t, c_{t-d})``.
 
-    All floating point arguments have one dtype and device, the layer's.
+    All floating point arguments have one dtype and device, the layer's; but the ``triton`` backend also takes bfloat16
+    and float16 weights, to which it rounds the operands of its products. Under autocast it rounds them to autocast's
+    dtype.
 
     Args:
         cell: ``"rnn"`` (tanh), ``"gru"`` or ``"lstm"``.
@@ -107,13 +114,44 @@ def dilated_layer(
         ValueError: the backend is unknown or not available.
     """
     chosen = resolve(backend, x)
-    if chosen == "cpu":
-        rings = None if c_ring is None else [c_ring]
-        y, h, c, cursor = cpu.stack(cell, x, [weights], [h_ring.shape[0]], [h_ring], rings, cursor, lengths)
+    if chosen in ("cpu", "triton"):
+        c_rings = None if c_ring is None else [c_ring]
+        y, h, c, cursor = stack(chosen, cell, x, [weights], [h_ring.shape[0]], [h_ring], c_rings, cursor, lengths)
         return y, h[0], c[0] if c else None, cursor
     layer = reference.layer if chosen == "reference" else pytorch.layer
     with without_autocast(x):
         return layer(cell, x, weights, h_ring, c_ring, cursor, lengths)
+
+
+def stack(
+    chosen: str,
+    cell: str,
+    x: Tensor,
+    weights: Sequence[Weights],
+    dilations: Sequence[int],
+    h_rings: Optional[Sequence[Tensor]],
+    c_rings: Optional[Sequence[Tensor]],
+    cursor: Optional[Tensor],
+    lengths: Optional[Tensor] = None,
+) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+    """Layers on top of one another as one operation, by the backends that can: ``"cpu"`` and ``"triton"``.
+
+    Args:
+        chosen: the backend, from :func:`resolve`.
+        x: ``(T, B, I)``.
+        weights, dilations: one per layer.
+        h_rings: one per layer; None for streams before their first step, of which no cursor need be given either.
+        c_rings: the same for an LSTM, else empty or None.
+        cursor, lengths: as in :func:`dilated_layer`.
+
+    Returns:
+        the top layer's y ``(T, B, H)``, zero where no step was made; the rings and the cursor after the chunk.
+    """
+    if chosen == "cpu":
+        return cpu.stack(cell, x, weights, dilations, h_rings, c_rings, cursor, lengths)
+    operands = operand_dtype(x, weights[0])
+    with without_autocast(x):
+        return gpu.stack(cell, x, weights, dilations, h_rings, c_rings, cursor, lengths, operands)
 
 
 def cell_step(
@@ -135,9 +173,9 @@ def cell_step(
         the states at t, ``(B, H)``.
     """
     chosen = resolve(backend, x)
-    if chosen == "cpu":
-        c_rings = None if c is None else [c[None]]
-        y, _, c_new, _ = cpu.stack(cell, x[None], [weights], [1], [h[None]], c_rings, h.new_zeros(h.shape[0]).long())
+    if chosen in ("cpu", "triton"):
+        c_rings, clock = None if c is None else [c[None]], torch.zeros(h.shape[0], dtype=torch.int64, device=h.device)
+        y, _, c_new, _ = stack(chosen, cell, x[None], [weights], [1], [h[None]], c_rings, clock)
         return y[0], c_new[0][0] if c_new else None
     step = reference.step if chosen == "reference" else pytorch.step
     with without_autocast(x):
@@ -158,6 +196,13 @@ def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor], backend: str = "au
     if x.dtype == weight.dtype and not autocast and resolve(backend, x) == "cpu":
         return cpu.linear(x, weight, bias)
     return functional.linear(x, weight, bias)
+
+
+def operand_dtype(x: Tensor, weights: Weights) -> torch.dtype:
+    """To what the operands of products are rounded: autocast's dtype where it is on, else that of the weights."""
+    if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return weights.w_hh.dtype
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:

@@ -82,6 +82,8 @@ def _build_network(config: dict[str, Any], num_tensors: int) -> DilatedRNN:
     # A layer without weights of its own takes time and memory too before it is found to have none.
     if not isinstance(config["dilations"], list) or len(config["dilations"]) > num_tensors:
         raise ValueError("dilations: expected a list of as many as there are layers with weights")
+    if "backend" in config:
+        raise ValueError("backend: how a network is computed is no part of its file")
     return DilatedRNN(**config)
 
 

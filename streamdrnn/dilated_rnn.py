@@ -19,7 +19,7 @@ from streamdrnn.checks import (
 )
 from streamdrnn.drnn_state import DRNNState
 from streamdrnn.fusion import fused_outputs
-from streamdrnn.kernels import Weights, cpu, pytorch
+from streamdrnn.kernels import Weights, cpu, gpu, pytorch
 from streamdrnn.kernels.rings import in_time_order, last_of, steps_made
 
 
@@ -201,11 +201,19 @@ class DilatedRNN(nn.Module):
             x = self.check_chunk(x, state, lengths)
         if self.batch_first:
             x = x.transpose(0, 1)
+        y, state = self.chunk(x, state, lengths)
+        if self.batch_first:
+            y = y.transpose(0, 1)
+        return y, state
+
+    def chunk(self, x: Tensor, state: Optional[DRNNState], lengths: Optional[Tensor]) -> Tuple[Tensor, DRNNState]:
+        """:meth:`forward` without its checks, with x ``(T, B, I)`` and y ``(T, B, H)`` always."""
         if torch.jit.is_scripting():  # TorchScript compiles the torch backend only
             return self._layer_by_layer(x, state, lengths)
-        elif self._native(x) and not (self.training and self.dropout):
-            return self._natively(x, state, lengths)
         else:
+            backend = self._resolved(x)
+            if backend in ("cpu", "triton") and not (self.training and self.dropout):
+                return self._natively(backend, x, state, lengths)
             return self._layer_by_layer(x, state, lengths)
 
     def _layer_by_layer(
@@ -223,7 +231,7 @@ class DilatedRNN(nn.Module):
             c_ring: Optional[Tensor] = None
             if self.cell == "lstm":
                 c_ring = state.c[layer]
-            weights = self._layer_weights(layer, y.dtype)
+            weights = self._layer_weights(layer, self._weight_dtype(y))
             arguments = (self.cell, y, weights, state.h[layer], c_ring, state.cursor, lengths)
             if torch.jit.is_scripting():
                 y, h_ring, c_ring, cursor = pytorch.layer(*arguments)
@@ -235,26 +243,29 @@ class DilatedRNN(nn.Module):
         return self._with_fusion(x, y, h, c, state.fusion, state.cursor, cursor, lengths)
 
     @torch.jit.unused
-    def _natively(self, x: Tensor, state: Optional[DRNNState], lengths: Optional[Tensor]) -> Tuple[Tensor, DRNNState]:
-        kind = _state_dtype(x.dtype)
-        weights = [self._layer_weights(layer, kind) for layer in range(self.num_layers)]
-        arguments = (self.cell, x.to(kind), weights, self.dilations)
+    def _natively(
+        self, backend: str, x: Tensor, state: Optional[DRNNState], lengths: Optional[Tensor]
+    ) -> Tuple[Tensor, DRNNState]:
+        y = x.to(_state_dtype(x.dtype))
+        weights = [self._layer_weights(layer, self._weight_dtype(y)) for layer in range(self.num_layers)]
+        arguments = (backend, self.cell, y, weights, self.dilations)
         if state is None:
-            y, h, c, cursor = cpu.stack(*arguments, None, None, None, lengths)
+            y, h, c, cursor = kernels.stack(*arguments, None, None, None, lengths)
             slots = self.dilations[0] if self.fuse else 0
             fusion, before = y.new_zeros(slots, y.shape[1], self.hidden_size), torch.zeros_like(cursor)
         else:
-            y, h, c, cursor = cpu.stack(*arguments, state.h, state.c, state.cursor, lengths)
+            y, h, c, cursor = kernels.stack(*arguments, state.h, state.c, state.cursor, lengths)
             fusion, before = state.fusion, state.cursor
         return self._with_fusion(x, y, h, c, fusion, before, cursor, lengths)
 
     @torch.jit.unused
-    def native_stream(self, state: DRNNState) -> Optional[cpu.Stream]:
-        """This network on the native CPU kernels, with a copy of its weights, advancing ``state`` in place; None if
-        another backend computes."""
-        if not self._native(self.weight_ih_l0):
+    def native_stream(self, state: DRNNState) -> Optional[Union[cpu.Stream, gpu.Stream]]:
+        """This network on the native CPU or the Triton kernels, with a copy of its weights, advancing ``state`` in
+        place; None if another backend computes."""
+        backend = kernels.resolve(self.backend, state.fusion)
+        if backend not in ("cpu", "triton"):
             return None
-        kind = state.fusion.dtype
+        kind = self._weight_dtype(state.fusion)
         weights = [self._layer_weights(layer, kind) for layer in range(self.num_layers)]
         fusion: Optional[Tuple[Tensor, Optional[Tensor]]] = None
         if self.fusion_weight is not None:
@@ -262,15 +273,15 @@ class DilatedRNN(nn.Module):
                 self.fusion_weight.to(kind),
                 None if self.fusion_bias is None else self.fusion_bias.to(kind),
             )
-        stream = cpu.Stream(self.cell, weights, self.dilations, fusion, state.cursor.shape[0])
+        make = cpu.Stream if backend == "cpu" else gpu.Stream
+        stream = make(self.cell, weights, self.dilations, fusion, state.cursor.shape[0])
         stream.bind(state.h, state.c, state.fusion, state.cursor)
         return stream
 
     @torch.jit.unused
-    def _native(self, x: Tensor) -> bool:
-        """Whether the native CPU kernels compute the recurrence for inputs like x, whose states may be wider."""
-        like = x if x.dtype == torch.float64 else torch.empty(0, device=x.device)
-        return kernels.resolve(self.backend, like) == "cpu"
+    def _resolved(self, x: Tensor) -> str:
+        """The backend that computes the recurrence for inputs like x, whose states may be wider."""
+        return kernels.resolve(self.backend, torch.empty(0, device=x.device, dtype=_state_dtype(x.dtype)))
 
     def _with_fusion(
         self,
@@ -290,10 +301,7 @@ class DilatedRNN(nn.Module):
             if lengths is not None:
                 y = torch.where(steps_made(y.shape[0], lengths), y, 0.0)
             fusion = last_of(history, d0, before, cursor - before)
-        y = y.to(x.dtype)
-        if self.batch_first:
-            y = y.transpose(0, 1)
-        return y, DRNNState(self.cell, h, c, fusion, cursor)
+        return y.to(x.dtype), DRNNState(self.cell, h, c, fusion, cursor)
 
     @torch.jit.export
     def step(self, x_t: Tensor, state: DRNNState, active: Optional[Tensor] = None) -> Tuple[Tensor, DRNNState]:
@@ -343,7 +351,7 @@ class DilatedRNN(nn.Module):
             c_old: Optional[Tensor] = None
             if self.cell == "lstm":
                 c_old = state.c[layer][slot, streams]
-            weights = self._layer_weights(layer, y.dtype)
+            weights = self._layer_weights(layer, self._weight_dtype(y))
             arguments = (self.cell, y, weights, h_old, c_old)
             if torch.jit.is_scripting():
                 y, c_new = pytorch.step(*arguments)
@@ -378,6 +386,13 @@ class DilatedRNN(nn.Module):
             state.cursor.add_(1)
         else:
             state.cursor.add_(active)
+
+    def _weight_dtype(self, y: Tensor) -> torch.dtype:
+        """In which dtype the layers want their weights, for inputs y in the states' dtype: Triton's take any."""
+        if torch.jit.is_scripting():
+            return y.dtype
+        else:
+            return self.weight_ih_l0.dtype if kernels.resolve(self.backend, y) == "triton" else y.dtype
 
     def _layer_weights(self, layer: int, dtype: torch.dtype) -> Weights:
         b_ih: Optional[Tensor] = None

@@ -9,6 +9,7 @@ from streamdrnn.checks import check_active, check_like, check_positive, check_te
 from streamdrnn.dilated_rnn import DilatedRNN
 from streamdrnn.drnn_state import DRNNState
 from streamdrnn.heads import Head
+from streamdrnn.kernels import cpu
 from streamdrnn.model_state import ModelState
 from streamdrnn.state import Streams, batch_dim, stream_indices
 
@@ -59,7 +60,11 @@ class StreamingDRNN:
         # What a step on the native kernels takes as it is; everything else is checked, and if need be refused.
         self._step_shape = torch.Size([batch_size, self._rnn.input_size])
         self._output_shape = no_output_yet.shape
-        self._plain = self._native is not None and model is self._rnn and self._rnn.weight_ih_l0.dtype == torch.float32
+        self._plain = (
+            isinstance(self._native, cpu.Stream)
+            and model is self._rnn
+            and self._rnn.weight_ih_l0.dtype == torch.float32
+        )
 
     @property
     def state(self) -> State:
@@ -94,7 +99,7 @@ class StreamingDRNN:
             ValueError, TypeError: a shape, dtype or device does not fit, or an active stream's input is not finite.
         """
         if self._plain and active is None and _is_plain(x_t, self._step_shape):
-            assert self._native is not None
+            assert isinstance(self._native, cpu.Stream)
             if out is None:
                 y_t = torch.empty(*self._output_shape)
                 if self._native.step(x_t.data_ptr(), y_t.data_ptr()):
@@ -162,15 +167,27 @@ class StreamingDRNN:
 
     def _run(self, x: Tensor, lengths: Optional[Tensor]) -> Tensor:
         """A chunk on the native kernels: what the model's forward does, but for writing the state in place."""
-        assert self._native is not None
         if not isinstance(self.model, Head):
-            return self._native.run(x, lengths).to(x.dtype)
+            return self._advance(x, lengths).to(x.dtype)
         x, lengths, audio = self.model.features(x, self._state.audio, lengths)
         before = self.cursor
-        y = self._native.run(x, lengths).to(x.dtype)
+        y = self._advance(x, lengths).to(x.dtype)
         out, pooled = self.model.read_out(y, self._state.pooled, before, self._rnn_state.cursor)
         self._state = ModelState(audio, self._rnn_state, pooled)
         return out
+
+    def _advance(self, x: Tensor, lengths: Optional[Tensor]) -> Tensor:
+        """The network over a chunk ``(T, B, I)``, writing its state in place; y is ``(T, B, H)``."""
+        assert self._native is not None
+        if isinstance(self._native, cpu.Stream):
+            return self._native.run(x, lengths)
+        if x.shape[0] == 1:
+            return self._native.step(x[0], None if lengths is None else lengths > 0)[None]
+        # A GPU computes the phases of a chunk side by side; its steps are for what comes step by step.
+        y, after = self._rnn.chunk(x, self._rnn_state, lengths)
+        for name, tensor in self._rnn_state.tensors().items():
+            tensor.copy_(after.tensors()[name])
+        return y
 
     def reset(self, streams: Optional[Streams] = None) -> None:
         """Put some streams (all by default) back at their beginning.

@@ -39,9 +39,13 @@ class Reshape(nn.Module):
         self.layers = nn.ModuleList()
         weights = model.state_dict()
         for number, H in enumerate(model.hidden_sizes):
-            layer = kind(weights[f"weight_ih_l{number}"].shape[1], H)
+            weight = weights[f"weight_ih_l{number}"]
+            layer = kind(weight.shape[1], H, device=weight.device, dtype=weight.dtype)
             layer.load_state_dict({name: weights[name.replace("_l0", f"_l{number}")] for name in layer.state_dict()})
             self.layers.append(layer)
+        self.train(
+            model.training
+        )  # in training mode cuDNN keeps what a backward pass needs, whether there is one or not
 
     def forward(self, x: Tensor) -> Tensor:
         """``(T, B, I)`` to ``(T, B, H)``."""
@@ -109,7 +113,7 @@ class Loop(nn.Module):
         for layer in range(len(self.dilations)):
             # With gradients from the first step on, and c apart from h: torch.compile would else compile once more for
             # the beginning of each layer.
-            zero_h = torch.zeros(x.shape[1], self.hidden_sizes[layer]).requires_grad_(torch.is_grad_enabled())
+            zero_h = x.new_zeros([x.shape[1], self.hidden_sizes[layer]]).requires_grad_(torch.is_grad_enabled())
             zero_c = torch.zeros_like(zero_h).requires_grad_(torch.is_grad_enabled())
             h_rings.append([zero_h for _ in range(self.dilations[layer])])
             if self.lstm:
@@ -168,7 +172,7 @@ def live(model: DilatedRNN, step: Step[Tensor], batch_size: int) -> Callable[[Te
 
 def zero_states(model: DilatedRNN, batch_size: int) -> Tuple[List[Tensor], List[Tensor]]:
     """h and c ``(B, H)`` of each layer; no c unless the cells have it."""
-    h = [torch.zeros(batch_size, H) for H in model.hidden_sizes]
+    h = [model.weight_ih_l0.detach().new_zeros(batch_size, H) for H in model.hidden_sizes]
     return h, [zero.clone() for zero in h] if model.cell == "lstm" else []
 
 

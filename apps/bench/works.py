@@ -13,13 +13,14 @@ CELLS: tuple[Cell, ...] = ("gru", "rnn", "lstm")
 
 
 class Work(NamedTuple):
-    """A network with dilations 1, 2, 4, ... and the batch that it runs on.
+    """A network whose dilations double from layer to layer, without fusion, and the batch that it runs on.
 
     Attributes:
         name: what the tables call it.
         batch, steps: B and T of the input ``(T, B, I)``.
         inputs, hidden, layers: I, H and L.
         loops: whether the step by step peers, which take seconds, are measured on it too.
+        dilation: of the first layer.
     """
 
     name: str
@@ -29,25 +30,34 @@ class Work(NamedTuple):
     hidden: int
     layers: int
     loops: bool = False
+    dilation: int = 1
 
-    def model(self, cell: str) -> DilatedRNN:
+    @property
+    def dilations(self) -> list[int]:
+        """One per layer."""
+        return [self.dilation * 2**layer for layer in range(self.layers)]
+
+    def model(self, cell: str, backend: str = "auto") -> DilatedRNN:
         """The network with new weights."""
-        return DilatedRNN(self.inputs, self.hidden, self.layers, cell=cell)
+        return DilatedRNN(self.inputs, self.hidden, dilations=self.dilations, cell=cell, fuse=False, backend=backend)
 
-    def input(self) -> Tensor:
+    def input(self, device: str = "cpu") -> Tensor:
         """``(T, B, I)``, normally distributed."""
-        return torch.randn(self.steps, self.batch, self.inputs)
+        return torch.randn(self.steps, self.batch, self.inputs, device=device)
 
     def flops(self, cell: str, train: bool = False) -> int:
         """Floating point operations of the matrix products; training takes two more of each, for the gradients."""
-        per_row = sum(
-            2 * GATES[cell] * self.hidden * (below + self.hidden)
-            for below in [self.inputs, *[self.hidden] * (self.layers - 1)]
-        )
+        per_row = sum(2 * GATES[cell] * self.hidden * (below + self.hidden) for below in self.sizes_below)
         return self.steps * self.batch * per_row * (3 if train else 1)
 
+    @property
+    def sizes_below(self) -> list[int]:
+        """The size of each layer's input."""
+        return [self.inputs, *[self.hidden] * (self.layers - 1)]
+
     def __str__(self) -> str:
-        return f"B={self.batch} T={self.steps} I={self.inputs} H={self.hidden} L={self.layers}"
+        sizes = f"B={self.batch} T={self.steps} I={self.inputs} H={self.hidden} L={self.layers}"
+        return sizes if self.dilation == 1 else f"{sizes} d={self.dilation}"
 
 
 WORKS = (

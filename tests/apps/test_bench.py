@@ -324,7 +324,7 @@ def test_memory_is_measured_and_drawn(tmp_path: Path) -> None:
 
 @needs_memory
 def test_a_probe_that_fails_says_why() -> None:
-    with pytest.raises(ValueError, match="memory of ours for none, gru: ValueError: num_layers"):
+    with pytest.raises(ValueError, match="memory of ours for none, gru: ValueError: dilations"):
         memory.probe(Work("none", 1, 1, 1, 1, layers=0), "gru", "ours")
 
 

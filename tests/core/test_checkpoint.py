@@ -254,6 +254,7 @@ def test_a_hostile_configuration_is_refused(change: dict[str, Any], path: Path) 
         {"dropout": "half"},
         {"batch_first": True},
         {"backend": "triton"},
+        {"backend": "reference"},
         {"device": "cuda"},
         {"surprise": 1},
     ],

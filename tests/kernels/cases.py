@@ -8,11 +8,19 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamdrnn.kernels import GATES, Weights, cpu, dilated_layer
+from streamdrnn.kernels import GATES, Weights, cpu, dilated_layer, gpu
 from tests.strategies import cells, dtypes, randn, seeds
 
 needs_native = pytest.mark.skipif(bool(cpu.why_not()), reason=f"the native CPU kernels cannot be used: {cpu.why_not()}")
 NATIVE = pytest.param("cpu", marks=needs_native)
+needs_triton = pytest.mark.skipif(bool(gpu.why_not()), reason=f"the Triton kernels cannot be used: {gpu.why_not()}")
+TRITON = pytest.param("triton", marks=needs_triton)
+DEVICE = torch.device("cpu" if gpu.interpreted() or gpu.why_not() else "cuda")
+"""Where the Triton kernels run: on the GPU, or without one in Triton's interpreter."""
+
+
+def device_of(backend: str) -> torch.device:
+    return DEVICE if backend == "triton" else torch.device("cpu")
 
 
 class Arguments(NamedTuple):
@@ -29,6 +37,9 @@ class Arguments(NamedTuple):
     @property
     def weights(self) -> Weights:
         return Weights(self.w_ih, self.w_hh, self.b_ih, self.b_hh)
+
+    def to(self, device: torch.device) -> "Arguments":
+        return self._replace(**{k: t.to(device) for k, t in self._asdict().items() if t is not None})
 
     def given(self) -> list[Tensor]:
         return [t for t in self if t is not None]
@@ -67,10 +78,14 @@ class Case:
         return Arguments(x, w_ih, w_hh, b_ih if self.bias else None, b_hh if self.bias else None, h_ring, c_ring)
 
     def run(self, arguments: Arguments, backend: str) -> tuple[Tensor, Tensor, Optional[Tensor], Tensor]:
-        cursor = torch.tensor(self.cursor, dtype=torch.int64)
-        lengths = None if self.lengths is None else torch.tensor(self.lengths, dtype=torch.int64)
-        rings = (arguments.h_ring, arguments.c_ring)
-        return dilated_layer(self.cell, arguments.x, arguments.weights, *rings, cursor, lengths, backend=backend)
+        """On the device of the backend, with arguments and results on the CPU."""
+        there = device_of(backend)
+        cursor = torch.tensor(self.cursor, dtype=torch.int64, device=there)
+        lengths = None if self.lengths is None else torch.tensor(self.lengths, dtype=torch.int64, device=there)
+        moved = arguments.to(there)
+        rings = (moved.h_ring, moved.c_ring)
+        y, h, c, cursor = dilated_layer(self.cell, moved.x, moved.weights, *rings, cursor, lengths, backend=backend)
+        return y.cpu(), h.cpu(), None if c is None else c.cpu(), cursor.cpu()
 
     def gradients(self, backend: str, outputs: str = "yhc", arguments: Optional[Arguments] = None) -> list[Tensor]:
         """Of a random functional of some of y, h and c with respect to all arguments (the case's own by default)."""
@@ -102,9 +117,9 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 @st.composite
-def wide_cases(draw: st.DrawFn) -> Case:
-    """Float32 in sizes that fill vectors and cross blocks, and those one beside them; 1 to 40 streams."""
-    B, T = draw(st.integers(1, 40)), draw(st.integers(0, 40))
+def wide_cases(draw: st.DrawFn, most_streams: int = 40, most_steps: int = 40, most_phases: int = 70) -> Case:
+    """Float32 in sizes that fill vectors and cross blocks, and those one beside them."""
+    B, T = draw(st.integers(1, most_streams)), draw(st.integers(0, most_steps))
     each = st.lists(st.integers(0, T), min_size=B, max_size=B).map(tuple)
     cursors = st.one_of(st.integers(0, 200), st.integers(2**55, 2**55 + 200))
     return Case(
@@ -112,10 +127,14 @@ def wide_cases(draw: st.DrawFn) -> Case:
         T=T,
         I=draw(st.sampled_from([1, 3, 16, 17, 40])),
         H=draw(st.sampled_from([1, 2, 4, 5, 8, 15, 16, 17, 20, 31, 33, 50, 65])),
-        d=draw(st.integers(1, 70)),
+        d=draw(st.integers(1, most_phases)),
         cursor=draw(st.lists(cursors, min_size=B, max_size=B).map(tuple)),
         lengths=draw(st.one_of(st.none(), each)),
         bias=draw(st.booleans()),
         dtype=torch.float32,
         seed=draw(seeds),
     )
+
+
+few_wide_cases = wide_cases(most_streams=3, most_steps=12, most_phases=6)
+"""Of few programs and steps, of which Triton's interpreter makes some hundred a second."""

@@ -8,15 +8,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamdrnn.kernels import GATES, Weights, cell_step, cpu, dilated_layer
+from streamdrnn.kernels import GATES, Weights, available, cell_step, cpu, dilated_layer
 from streamdrnn.kernels.cpu.stack import stack
 from streamdrnn.kernels.pytorch.gradient import DilatedScan
 from tests.agreement import assert_all_close, assert_close, assert_gradients_close
-from tests.kernels.cases import NATIVE, Case, cases, needs_native, wide_cases
+from tests.kernels.cases import (
+    NATIVE,
+    TRITON,
+    Case,
+    cases,
+    device_of,
+    few_wide_cases,
+    needs_native,
+    needs_triton,
+    wide_cases,
+)
 from tests.strategies import CELLS, examples, randn
 
-fast_backends = pytest.mark.parametrize("backend", ["torch", NATIVE])
-all_backends = pytest.mark.parametrize("backend", ["torch", "reference", NATIVE])
+fast_backends = pytest.mark.parametrize("backend", ["torch", NATIVE, TRITON])
+backends_and_streams = pytest.mark.parametrize(
+    # Native code computes 16 streams and more by rows.
+    ("backend", "B"),
+    [
+        ("torch", 2),
+        ("torch", 16),
+        pytest.param("cpu", 2, marks=needs_native),
+        pytest.param("cpu", 16, marks=needs_native),
+        pytest.param("triton", 2, marks=needs_triton),
+    ],
+)
+native_backends = pytest.mark.parametrize("backend", [NATIVE, TRITON])
+all_backends = pytest.mark.parametrize("backend", ["torch", "reference", NATIVE, TRITON])
 every_cell = pytest.mark.parametrize("cell", CELLS)
 LEVELS = ["portable"] if cpu.why_not() else cpu.levels()
 every_level = pytest.mark.parametrize("level", [pytest.param(name, marks=needs_native) for name in LEVELS])
@@ -24,7 +46,7 @@ every_level = pytest.mark.parametrize("level", [pytest.param(name, marks=needs_n
 
 def dtype_of(backend: str) -> torch.dtype:
     """The widest that it computes in."""
-    return torch.float32 if backend == "cpu" else torch.float64
+    return torch.float32 if backend in ("cpu", "triton") else torch.float64
 
 
 def exact(case: Case) -> list[Tensor | None]:
@@ -69,6 +91,22 @@ def test_native_gradients_are_those_of_float64(level: str, case: Case, outputs: 
         outputs = "h"
     with cpu.use_level(level):
         assert_gradients_close(case.gradients("cpu", outputs), exact_gradients(case, outputs))
+
+
+@needs_triton
+@examples(10)
+@given(case=few_wide_cases)
+def test_triton_outputs_rings_and_clocks_are_those_of_float64(case: Case) -> None:
+    assert_all_close(case.run(case.arguments(), "triton"), exact(case), "result")
+
+
+@needs_triton
+@examples(10)
+@given(case=few_wide_cases, outputs=st.sampled_from(["yhc", "y", "h", "c", "hc"]))
+def test_triton_gradients_are_those_of_float64(case: Case, outputs: str) -> None:
+    if outputs == "c" and case.cell != "lstm":
+        outputs = "h"
+    assert_gradients_close(case.gradients("triton", outputs), exact_gradients(case, outputs))
 
 
 LARGE = [
@@ -116,11 +154,10 @@ def test_no_steps_or_no_streams(backend: str, cell: str, T: int, B: int) -> None
 @examples(20)
 @given(case=cases())
 def test_arguments_are_not_written(case: Case) -> None:
-    for backend in ("torch", "reference", "cpu"):
-        if backend == "cpu":
-            if cpu.why_not():
-                continue
-            case = replace(case, dtype=torch.float32)
+    for backend in ("torch", "reference", "cpu", "triton"):
+        if not available()[backend].usable:
+            continue
+        case = replace(case, dtype=torch.float32 if backend in ("cpu", "triton") else case.dtype)
         arguments = case.arguments().differentiable()
         before = [t.detach().clone() for t in arguments.given()]
         y, h, _, _ = case.run(arguments, backend)
@@ -132,10 +169,10 @@ def test_arguments_are_not_written(case: Case) -> None:
 @given(case=cases())
 def test_steps_beyond_a_streams_length_write_nothing(case: Case) -> None:
     B = len(case.cursor)
-    for backend in ("torch", "reference", "cpu"):
-        if backend == "cpu" and cpu.why_not():
+    for backend in ("torch", "reference", "cpu", "triton"):
+        if not available()[backend].usable:
             continue
-        none = replace(case, lengths=(0,) * B, dtype=torch.float32 if backend == "cpu" else case.dtype)
+        none = replace(case, lengths=(0,) * B, dtype=torch.float32 if backend in ("cpu", "triton") else case.dtype)
         arguments = none.arguments()
         y, h, c, cursor = none.run(arguments, backend)
         assert not y.any()
@@ -145,9 +182,12 @@ def test_steps_beyond_a_streams_length_write_nothing(case: Case) -> None:
         assert cursor.tolist() == list(case.cursor)
 
 
-@all_backends
+@pytest.mark.parametrize(
+    ("backend", "streams"),
+    [("torch", 1), ("reference", 1), pytest.param("cpu", 1, marks=needs_native),
+     pytest.param("cpu", 12, marks=needs_native), pytest.param("triton", 1, marks=needs_triton)],
+)  # fmt: skip
 @every_cell
-@pytest.mark.parametrize("streams", [1, 12])
 def test_nan_in_the_padding_reaches_neither_results_nor_gradients(cell: str, backend: str, streams: int) -> None:
     """Also where native code computes by rows: with 36 streams, 9 steps and 17 units."""
     case = Case(cell=cell, T=9, H=17, d=3, cursor=(0, 5, 2) * streams, lengths=(9, 0, 4) * streams)
@@ -187,8 +227,7 @@ def test_gradients_are_those_of_finite_differences(cell: str, T: int, d: int, le
     assert torch.autograd.gradcheck(layer, arguments.given())
 
 
-@fast_backends
-@pytest.mark.parametrize("B", [2, 16])
+@backends_and_streams
 @every_cell
 def test_each_gradient_is_the_same_when_it_alone_is_asked_for(cell: str, B: int, backend: str) -> None:
     case = Case(cell=cell, T=9, H=17, d=3, cursor=tuple(range(B)), dtype=dtype_of(backend))
@@ -208,8 +247,7 @@ def turned(t: Tensor) -> Tensor:
     return t.transpose(0, -1).contiguous().transpose(0, -1)
 
 
-@fast_backends
-@pytest.mark.parametrize("B", [2, 16])
+@backends_and_streams
 @every_cell
 def test_layout_in_memory_does_not_matter(cell: str, B: int, backend: str) -> None:
     """``batch_first`` callers pass a transposed x, and the gradient of a sum has stride 0."""
@@ -231,18 +269,19 @@ def test_layout_in_memory_does_not_matter(cell: str, B: int, backend: str) -> No
     assert_all_close(results[1], results[0])
 
 
-@fast_backends
-@pytest.mark.parametrize("B", [4, 16])
+@backends_and_streams
 def test_layout_of_clocks_and_lengths_does_not_matter(backend: str, B: int) -> None:
     case = Case("lstm", T=9, H=17, d=5, cursor=(3,) * B, dtype=torch.float32)
     arguments = case.arguments()
-    clocks, own = torch.arange(10, 10 + 2 * B), torch.arange(2 * B) % 10
+    there = device_of(backend)
+    arguments = arguments.to(there)
+    clocks, own = torch.arange(10, 10 + 2 * B, device=there), torch.arange(2 * B, device=there) % 10
     results = []
     for cursor, lengths in ((clocks[::2], own[::2]), (clocks[::2].clone(), own[::2].clone())):
         rings = (arguments.h_ring, arguments.c_ring)
         results.append(dilated_layer("lstm", arguments.x, arguments.weights, *rings, cursor, lengths, backend=backend))
     assert_all_close(results[0], results[1])
-    one = torch.tensor([7])
+    one = torch.tensor([7], device=there)
     results = [
         dilated_layer("lstm", arguments.x, arguments.weights, *rings, cursor, backend=backend)
         for cursor in (one.expand(B), one.repeat(B))
@@ -272,12 +311,12 @@ def test_a_clock_before_the_beginning_is_refused_or_counted_round_the_ring(backe
     assert_all_close(got[:3], want[:3])
 
 
-@needs_native
+@native_backends
 @every_cell
-def test_native_incoming_gradients_are_not_written_and_may_overlap(cell: str) -> None:
+def test_native_incoming_gradients_are_not_written_and_may_overlap(cell: str, backend: str) -> None:
     case = Case(cell, T=9, H=17, d=4, cursor=(0, 3), dtype=torch.float32)
     arguments = case.arguments().differentiable()
-    outputs = [t for t in case.run(arguments, "cpu")[:3] if t is not None]
+    outputs = [t for t in case.run(arguments, backend)[:3] if t is not None]
     given = [randn(*t.shape, seed=i, dtype=t.dtype) for i, t in enumerate(outputs)]
     before = [g.clone() for g in given]
     torch.autograd.grad(outputs, arguments.given(), given, retain_graph=True)
@@ -290,13 +329,13 @@ def test_native_incoming_gradients_are_not_written_and_may_overlap(cell: str) ->
         assert all(torch.equal(g, w) for g, w in zip(got, want, strict=True))
 
 
-@needs_native
-def test_native_weights_changed_before_the_backward_pass_are_noticed() -> None:
+@native_backends
+def test_native_weights_changed_before_the_backward_pass_are_noticed(backend: str) -> None:
     case = Case(dtype=torch.float32)
-    arguments = case.arguments().differentiable()
-    y = case.run(arguments, "cpu")[0]
+    there = case.arguments().to(device_of(backend)).differentiable()
+    y = case.run(there, backend)[0]
     with torch.no_grad():
-        arguments.w_hh.mul_(2)
+        there.w_hh.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
 
@@ -377,7 +416,7 @@ def test_second_derivatives_are_refused_not_wrong(backend: str) -> None:
     arguments = case.arguments().differentiable()
     y = case.run(arguments, backend)[0]
     (dx,) = torch.autograd.grad(y.square().sum(), arguments.x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    with pytest.raises(RuntimeError, match=r"once_differentiable|no autograd formula was registered"):
         dx.sum().backward()
 
 
@@ -387,9 +426,13 @@ def test_second_derivatives_are_refused_not_wrong(backend: str) -> None:
 def test_one_step_agrees_and_is_a_layer_of_one_step(cell: str, bias: bool, backend: str) -> None:
     B, I, H, dtype = 3, 2, 17, dtype_of(backend)  # noqa: E741
     rows = GATES[cell] * H
-    x, w_ih, w_hh = (randn(*shape, seed=i, dtype=dtype) / 2 for i, shape in enumerate([(B, I), (rows, I), (rows, H)]))
-    b_ih, b_hh = (randn(rows, seed=4, dtype=dtype), randn(rows, seed=5, dtype=dtype)) if bias else (None, None)
-    h, c = randn(B, H, seed=6, dtype=dtype), randn(B, H, seed=7, dtype=dtype) if cell == "lstm" else None
+
+    def random(*shape: int, seed: int) -> Tensor:
+        return randn(*shape, seed=seed, dtype=dtype).to(device_of(backend))
+
+    x, w_ih, w_hh = (random(*shape, seed=i) / 2 for i, shape in enumerate([(B, I), (rows, I), (rows, H)]))
+    b_ih, b_hh = (random(rows, seed=4), random(rows, seed=5)) if bias else (None, None)
+    h, c = random(B, H, seed=6), random(B, H, seed=7) if cell == "lstm" else None
     leaves = [t.requires_grad_() for t in (x, w_ih, w_hh, b_ih, b_hh, h, c) if t is not None]
     weights = Weights(w_ih, w_hh, b_ih, b_hh)
     results = []
@@ -400,7 +443,7 @@ def test_one_step_agrees_and_is_a_layer_of_one_step(cell: str, bias: bool, backe
     assert_all_close(results[0][0], results[1][0])
     assert_gradients_close(results[0][1], results[1][1])
     c_ring = None if c is None else c[None]
-    clock = torch.zeros(B, dtype=torch.int64)
+    clock = torch.zeros(B, dtype=torch.int64, device=x.device)
     y, h_ring, c_ring, _ = dilated_layer(cell, x[None], weights, h[None], c_ring, clock, backend=backend)
     want_h, want_c = results[1][0]
     assert_all_close([y[0], h_ring[0], None if c_ring is None else c_ring[0]], [want_h, want_h, want_c])

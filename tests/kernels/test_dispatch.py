@@ -1,5 +1,6 @@
 """Which backend computes."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -8,16 +9,17 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from streamdrnn import DilatedRNN, StreamingDRNN, kernels
-from streamdrnn.kernels import BACKENDS, available, check_backend, cpu, dispatch, resolve
+from streamdrnn.kernels import BACKENDS, Availability, available, check_backend, cpu, dispatch, gpu, resolve
 from streamdrnn.kernels import pytorch as torch_backend
 from streamdrnn.kernels import reference as reference_backend
 from streamdrnn.kernels.cpu import library
-from tests.kernels.cases import NATIVE, Case, needs_native
+from tests.kernels.cases import DEVICE, NATIVE, TRITON, Case, device_of, needs_native, needs_triton
 from tests.strategies import Network
 
 FLOAT = torch.zeros(1)
@@ -46,6 +48,62 @@ def test_native_code_takes_float32_on_the_cpu_and_torch_the_rest(name: str) -> N
         assert resolve(name, x) == "torch"
 
 
+@needs_triton
+def test_triton_takes_float32_where_its_kernels_run_and_torch_the_rest() -> None:
+    there = FLOAT.to(DEVICE)
+    assert resolve("triton", there) == "triton"
+    for x in (there.double(), there.bfloat16(), there.half(), there.long(), FLOAT.to("meta")):
+        assert resolve("triton", x) == "torch"
+    if DEVICE.type == "cuda":
+        assert resolve("triton", FLOAT) == "torch"
+        assert resolve("auto", there) == "triton"
+
+
+def in_a_fresh_process(script: str, **environment: str) -> Any:
+    """What a script prints as JSON, where Triton has not been told of its interpreter unless here."""
+    inherited = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-c", "import json, torch; from streamdrnn import kernels\n" + script]
+    done = subprocess.run(command, env={**inherited, **environment}, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+@needs_triton
+def test_auto_never_takes_the_interpreter() -> None:
+    script = "print(json.dumps([kernels.resolve(name, torch.zeros(1)) for name in ('auto', 'triton')]))"
+    assert in_a_fresh_process(script, TRITON_INTERPRET="1") == [resolve("auto", FLOAT), "triton"]
+
+
+@pytest.mark.parametrize(
+    ("hide", "reason"),
+    [
+        ("pass", "there is no CUDA device"),
+        ("import importlib.util; importlib.util.find_spec = lambda name: None", "Triton is not installed"),
+        ("torch.cuda.is_available = lambda: True; torch.cuda.get_device_capability = lambda: (7, 5)",
+         "the GPU has compute capability 7.5, 8.0 is needed"),
+    ],
+)  # fmt: skip
+def test_triton_says_why_it_cannot_be_used(hide: str, reason: str) -> None:
+    if "find_spec" not in hide and importlib.util.find_spec("triton") is None:
+        reason = "Triton is not installed"
+    script = f"""
+{hide}
+try:
+    kernels.resolve("triton", torch.zeros(1))
+except ValueError as error:
+    print(json.dumps([*kernels.available()["triton"], kernels.resolve("auto", torch.zeros(1)), str(error)]))
+"""
+    usable, why, auto, refused = in_a_fresh_process(script, CUDA_VISIBLE_DEVICES="")
+    assert not usable
+    assert why == reason
+    assert auto == resolve("auto", FLOAT)
+    assert refused == f"backend 'triton' is not available: {reason}; \"auto\" picks one that is"
+
+
+def test_importing_the_package_does_not_import_triton() -> None:
+    """Which takes a while, and need not be installed."""
+    assert in_a_fresh_process("import sys; print(json.dumps('triton' in sys.modules))") is False
+
+
 @pytest.mark.parametrize("name", ["reference", "torch"])
 def test_a_usable_name_resolves_to_itself(name: str) -> None:
     check_backend(name)
@@ -63,9 +121,11 @@ def test_an_unknown_backend_is_refused(name: str) -> None:
         Case().run(Case().arguments(), name)
 
 
-@pytest.mark.parametrize("name", sorted(name for name, (usable, _) in available().items() if not usable))
-def test_an_unavailable_backend_is_refused_with_the_reason(name: str) -> None:
-    reason = available()[name].reason
+@pytest.mark.parametrize("name", ["cpu", "triton"])
+def test_an_unavailable_backend_is_refused_with_the_reason(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "there is none"
+    found = {**available(), name: Availability(False, reason)}
+    monkeypatch.setattr(dispatch, "available", lambda: found)
     for refused in (
         lambda: check_backend(name),
         lambda: resolve(name, FLOAT),
@@ -77,14 +137,16 @@ def test_an_unavailable_backend_is_refused_with_the_reason(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("backend", ["auto", "torch", "reference", NATIVE])
+@pytest.mark.parametrize("backend", ["auto", "torch", "reference", NATIVE, TRITON])
 def test_the_backend_asked_for_computes(backend: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = resolve(backend, torch.zeros(1, dtype=dtype))
+    there = device_of(backend)
+    expected = resolve(backend, torch.zeros(1, dtype=dtype, device=there))
     called = []
     for name, module, functions in (
         ("torch", torch_backend, ("layer", "step")),
         ("reference", reference_backend, ("layer", "step")),
         ("cpu", cpu, ("stack",)),
+        ("triton", gpu, ("stack",)),
     ):
         for function in functions:
 
@@ -99,7 +161,9 @@ def test_the_backend_asked_for_computes(backend: str, dtype: torch.dtype, monkey
     case.run(arguments, backend)
     assert set(called) == {expected}
     called.clear()
-    kernels.cell_step("gru", arguments.x[0], arguments.weights, torch.zeros(2, 4, dtype=dtype), None, backend=backend)
+    x, h = arguments.x[0].to(there), torch.zeros(2, 4, dtype=dtype, device=there)
+    weights = arguments.to(there).weights
+    kernels.cell_step("gru", x, weights, h, None, backend=backend)
     assert set(called) == {expected}
 
 

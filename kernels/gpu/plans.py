@@ -1,0 +1,96 @@
+"""How a recurrence is cut into programs: the few ways worth trying for a size, and which is taken.
+
+The best way depends on the chip. So on a GPU the candidates are timed once per kind of call, and the choice is kept for
+the life of the process.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from streamdrnn.kernels.gpu.availability import interpreted
+
+ON_CHIP = 128
+"""Units whose recurrent weights one program can hold in registers; 64 for an LSTM, which has more."""
+
+
+REGISTERS, MOST_REGISTERS = 65536, 255
+"""Of a program, and of a thread."""
+
+
+class Plan(NamedTuple):
+    """One way to cut it.
+
+    Attributes:
+        rows, units: of a program's tile.
+        warps, stages: what Triton calls ``num_warps`` and ``num_stages``.
+        dot: whether products are ``tl.dot``; else multiplications and a sum.
+        inputs: how many inputs of the product are taken at a time; 0 if all weights stay on the chip.
+        spread: whether a step's units are spread over programs, so that every step is a launch.
+    """
+
+    rows: int
+    units: int
+    warps: int
+    stages: int = 1
+    dot: bool = False
+    inputs: int = 0
+    spread: bool = False
+
+    @property
+    def registers(self) -> int:
+        """As many as a thread may have: the compiler would rather spill a few than let fewer programs run at once."""
+        return min(MOST_REGISTERS, REGISTERS // (32 * self.warps))
+
+
+def candidates(cell: str, H: int, tensor_cores: bool, rows: int) -> list[Plan]:
+    """The ways worth trying, most promising first.
+
+    Args:
+        cell: ``"rnn"``, ``"gru"`` or ``"lstm"``.
+        H: units.
+        tensor_cores: whether the products may be rounded to what tensor cores take.
+        rows: streams times phases.
+    """
+    units = max(16, 1 << (H - 1).bit_length())
+    plans = []
+    if units <= (ON_CHIP // 2 if cell == "lstm" else ON_CHIP):
+        # With fewer warps more rows are done per second, with more of them a step takes less time. The registers of a
+        # thread hold about 100 weights, which an LSTM of 32 units exceeds in one warp.
+        warps = {16: [1], 32: [2, 4] if cell == "lstm" else [1, 4], 64: [4, 8], 128: [16]}
+        plans += [Plan(1, units, w) for w in warps[units]]
+        if tensor_cores and units <= 64:
+            units = max(32, units)
+            plans.append(Plan(16, units, units // 8, dot=True))
+    else:
+        # Without tensor cores a thread holds its operands for all inputs at a time, for which 32 are too many.
+        plans.append(Plan(16, 32, 8, stages=2, dot=True, inputs=32 if tensor_cores else 16))
+        if tensor_cores:
+            # The weights' reading, shared by more rows; without tensor cores it is the arithmetic that takes the time.
+            plans.append(Plan(64, 16, 8, stages=2, dot=True, inputs=16))
+        if rows <= 1024:
+            plans.append(plans[0]._replace(spread=True))
+    return plans if rows <= 4096 else plans[::-1]
+
+
+_chosen: dict[object, Plan] = {}
+
+
+def choose(key: object, plans: list[Plan], run: Callable[[Plan], object]) -> Plan:
+    """The fastest plan for calls of one kind, timed at the first of them.
+
+    Not timed, but the first plan taken: in the interpreter, while a CUDA graph is captured, and where deterministic
+    algorithms are asked for, since the plans' sums differ in their last bits.
+    """
+    if len(plans) == 1 or interpreted() or torch.are_deterministic_algorithms_enabled():
+        return plans[0]
+    if key in _chosen:
+        return _chosen[key]
+    if torch.cuda.is_current_stream_capturing():
+        return plans[0]
+    from triton.testing import do_bench
+
+    times = {plan: do_bench(lambda plan=plan: run(plan), warmup=2, rep=10, return_mode="median") for plan in plans}
+    _chosen[key] = min(plans, key=lambda plan: times[plan])
+    return _chosen[key]

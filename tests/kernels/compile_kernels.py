@@ -1,0 +1,207 @@
+"""Compile the Triton kernels for a GPU that need not be here, and print what the compiler says of each, as JSON lines.
+
+``python -m tests.kernels.compile_kernels 90 forward step`` compiles for compute capability 9.0 what ``scan.forward``
+and a live stream's step launch; with ``thorough``, in all variants.
+
+Nothing is described twice: the package's own code launches, in place of a GPU's driver stands one that only says which
+GPU there is, and every launch ends once its kernel is compiled. What the kernels get to know of their arguments (types,
+divisibility by 16, None) is thus what they get to know on a GPU.
+"""
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+# Before Triton is imported: its own cache would keep the compiler's report from us.
+os.environ.pop("TRITON_INTERPRET", None)
+os.environ |= {"TRITON_ALWAYS_COMPILE": "1", "TRITON_DUMP_PTXAS_LOG": "1", "TRITON_CACHE_DIR": tempfile.mkdtemp()}
+
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from streamdrnn.kernels import GATES, Weights, gpu
+from streamdrnn.kernels.gpu import scan, stream
+from streamdrnn.kernels.gpu.plans import Plan
+from tests.kernels.offered import offered
+
+PRECISIONS = {
+    "ieee": (torch.float32, "highest"),
+    "tf32": (torch.float32, "high"),
+    "bfloat16": (torch.bfloat16, "highest"),
+    "float16": (torch.float16, "highest"),
+}
+
+
+class Variant(NamedTuple):
+    """One kernel, as far as a compiler can tell.
+
+    Attributes:
+        aligned: whether H is a multiple of 16.
+        lengths, save, bias: whether there are lengths, what the gradient needs is kept, and there are biases.
+    """
+
+    cell: str
+    precision: str
+    plan: Plan
+    H: int
+    aligned: bool
+    lengths: bool = True
+    save: bool = True
+    bias: bool = True
+
+
+def variants(direction: str, thorough: bool) -> Iterator[Variant]:
+    for cell, precision in itertools.product(GATES, PRECISIONS):
+        for plan, sizes in offered(cell, precision != "ieee").items():
+            if plan.spread:  # of the same code
+                assert plan._replace(spread=False) in offered(cell, precision != "ieee")
+                continue
+            if precision == "tf32" and not plan.dot:  # the same code as ieee: tensor cores only round so
+                continue
+            for aligned in (False, True):
+                H = max((H for H in sizes if (H % 16 == 0) == aligned), default=None)
+                if H is None:
+                    continue
+                variant = Variant(cell, precision, plan, H, aligned)
+                if thorough:
+                    flags = itertools.product((False, True), (False, True), (False, True))
+                    for lengths, save, bias in flags:
+                        if (save or direction == "forward") and (bias or (cell == "gru" and direction == "forward")):
+                            yield variant._replace(lengths=lengths, save=save, bias=bias)
+                elif not aligned:
+                    # The two that are launched most; of the tiled ones both, since their registers are full.
+                    for lengths in (False, True) if plan.inputs else (False,):
+                        yield variant._replace(lengths=lengths)
+
+
+def launch(direction: str, variant: Variant, T: int = 5, B: int = 3, d: int = 2) -> None:
+    """What a call of ``scan`` launches."""
+    cell, H = variant.cell, variant.H
+    dtype, precision = PRECISIONS[variant.precision]
+    torch.set_float32_matmul_precision(precision)
+    G = GATES[cell]
+    lstm = cell == "lstm"
+    ring = torch.zeros(d, B, H)
+    c_ring = torch.zeros(d, B, H) if lstm else torch.zeros(0)
+    w = torch.zeros(G * H, H, dtype=dtype)
+    cursor, lengths = torch.zeros(B, dtype=torch.int64), torch.full((B,), T) if variant.lengths else None
+    setattr(scan, "choose", lambda key, plans, run: variant.plan)  # noqa: B010
+    if direction == "forward":
+        b_n = torch.zeros(H) if cell == "gru" and variant.bias else None
+        gi = torch.zeros(T, B, G * H, dtype=dtype)
+        scan.forward(cell, gi, w, b_n, ring, c_ring, cursor, lengths, variant.save)
+    else:
+        h = torch.zeros(d + T, B, H)
+        gates = torch.zeros((T, B, 4 * H) if G > 1 else 0, dtype=dtype)
+        history = scan.History(h, torch.zeros_like(h) if lstm else torch.zeros(0), gates)
+        scan.backward(cell, w, history, c_ring, cursor, lengths, torch.zeros(T, B, H), ring, c_ring)
+
+
+class Compiler:
+    """In place of a GPU: compiles what is launched, runs nothing, and keeps what ptxas says."""
+
+    def __init__(self, capability: int) -> None:
+        self.target = GPUTarget("cuda", capability, 32)
+        self.reports: list[dict[str, Any]] = []
+        run = JITFunction.run
+
+        def compile_only(fn: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> Any:
+            output, start = io.StringIO(), time.perf_counter()
+            with contextlib.redirect_stdout(output):
+                kernel = run(fn, *arguments, grid=grid, warmup=True, **options)
+            if output.getvalue():  # else it was compiled before
+                seconds = time.perf_counter() - start
+                self.reports.append({**_read(output.getvalue()), "shared": kernel.metadata.shared, "seconds": seconds})
+
+        JITFunction.run = compile_only
+        driver.set_active(self)
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def compile(self, name: dict[str, Any], launched: Callable[..., None], *arguments: Any) -> None:
+        """Print what was compiled for the launches of a call."""
+        self.reports.clear()
+        launched(*arguments)
+        for report in self.reports:
+            print(json.dumps({**name, **report}), flush=True)
+
+
+def _read(log: str) -> dict[str, int]:
+    found = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", log)
+    registers = re.search(r"Used (\d+) registers", log)
+    assert found is not None, log
+    assert registers is not None, log
+    stack, stores, loads = map(int, found.groups())
+    return {"stack": stack, "spill_stores": stores, "spill_loads": loads, "registers": int(registers[1])}
+
+
+def random_weights(cell: str, H: int, dtype: torch.dtype, bias: bool = True) -> list[Weights]:
+    """Two layers' over 3 inputs."""
+    rows = GATES[cell] * H
+    b = torch.zeros(rows, dtype=dtype) if bias else None
+    return [Weights(torch.zeros(rows, n, dtype=dtype), torch.zeros(rows, H, dtype=dtype), b, b) for n in (3, H)]
+
+
+def step(cell: str, precision: str, B: int, fusion: bool, bias: bool, H: int) -> None:
+    """What a step of live streams launches."""
+    dtype, switch = PRECISIONS[precision]
+    torch.set_float32_matmul_precision(switch)
+    dilations = [2, 4]
+    fused = (torch.zeros(H, H, 2, dtype=dtype), torch.zeros(H, dtype=dtype) if bias else None) if fusion else None
+    rings = [torch.zeros(d, B, H) for d in dilations]
+    live = stream.Stream(cell, random_weights(cell, H, dtype, bias), dilations, fused, B)
+    live.bind(rings, rings if cell == "lstm" else [], torch.zeros(2, B, H), torch.zeros(B, dtype=torch.int64))
+    live.step(torch.zeros(B, 3), None)
+
+
+CALLS = [(5, 3, (2, 3)), (1, 1, (1, 1)), (16, 16, (16, 1)), (17, 1, (3, 32)), (1, 64, (7, 5)), (5, 2, (1, 3))]
+"""Calls in which all sizes differ that may differ from call to call."""
+
+
+def train(cell: str, H: int, T: int, B: int, dilations: tuple[int, ...]) -> None:
+    """What a step of training launches, for streams at their beginning."""
+    torch.set_float32_matmul_precision("highest")
+    x = torch.zeros(T, B, 3, requires_grad=True)
+    setattr(scan, "choose", lambda key, plans, run: plans[0])  # noqa: B010
+    y, h, c, _ = gpu.stack(cell, x, random_weights(cell, H, torch.float32), dilations, None, None, None)
+    torch.autograd.grad([y, *h, *c], x, [torch.zeros_like(t) for t in (y, *h, *c)])
+
+
+def main(capability: int, *what: str) -> None:
+    compiler = Compiler(capability)
+    thorough = "thorough" in what
+    if "step" in what:
+        flags = itertools.product((False, True), (False, True), (20, 64)) if thorough else [(True, True, 20)]
+        for cell, precision, B, (fusion, bias, H) in itertools.product(GATES, PRECISIONS, (1, 4096), list(flags)):
+            name = {"cell": cell, "precision": precision, "B": B, "fusion": fusion, "bias": bias, "H": H}
+            compiler.compile({"what": "step", **name}, step, *name.values())
+    if "sizes" in what:
+        for cell, H in itertools.product(GATES, (5, 20, 200)):
+            for number, (T, B, dilations) in enumerate(CALLS):
+                name = {"cell": cell, "H": H, "T": T, "B": B, "dilations": dilations}
+                compiler.compile({"what": "sizes", "call": number, **name}, train, *name.values())
+    for direction in ("forward", "backward"):
+        for variant in variants(direction, thorough) if direction in what else ():
+            name = {**variant._asdict(), "plan": variant.plan._asdict()}
+            compiler.compile({"what": direction, **name}, launch, direction, variant)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), *sys.argv[2:])

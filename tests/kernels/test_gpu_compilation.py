@@ -1,0 +1,56 @@
+"""The Triton kernels compile for the GPUs they are meant for, within what these have; no GPU is needed for that."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kernels.offered import offered
+from tests.strategies import CELLS
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+
+SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}
+"""What a program may have, by compute capability."""
+
+THOROUGH = ["thorough"] if os.environ.get("HYPOTHESIS_PROFILE") == "full" else []
+
+
+def compiled(capability: int, *what: str) -> list[dict[str, Any]]:
+    """The compiler's report of each kernel."""
+    script = [sys.executable, "-m", "tests.kernels.compile_kernels", str(capability), *what]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(script, cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("what", [["forward"], ["backward", "step"]], ids=" ".join)
+@pytest.mark.parametrize("capability", SHARED_MEMORY)
+def test_every_kernel_keeps_everything_in_registers_and_shared_memory(capability: int, what: list[str]) -> None:
+    """No register is spilled: every plan that can be chosen, cell and precision."""
+    reports = compiled(capability, *what, *THOROUGH)
+    for report in reports:
+        assert report["spill_stores"] == report["spill_loads"] == 0, report
+        assert report["shared"] <= SHARED_MEMORY[capability], report
+    for direction in set(what) - {"step"}:
+        for cell in CELLS:
+            seen = {str(r["plan"]) for r in reports if (r["what"], r["cell"]) == (direction, cell)}
+            assert seen == {str(plan._asdict()) for plan in offered(cell) if not plan.spread}
+    if "step" in what:
+        # As many as there are combinations of 3 cells, 4 precisions, and few or many streams.
+        assert len({(r["cell"], r["precision"], r["B"]) for r in reports if r["what"] == "step"}) == 3 * 4 * 2
+
+
+def test_other_numbers_of_steps_streams_and_phases_compile_nothing_anew() -> None:
+    """Nor does where in memory a tensor begins: with 5 units, most begin between multiples of 16 bytes."""
+    kernels = Counter((report["call"], report["cell"], report["H"]) for report in compiled(90, "sizes"))
+    assert kernels == {(0, cell, H): 2 for cell in CELLS for H in (5, 20, 200)}, (
+        "other than one forward and one backward"
+    )
