@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamdrnn
 
-SLOW = ("librosa", "soundfile", "soxr", "tyro", "rich", "sounddevice", "scipy", "numba")
+SLOW = ("librosa", "soundfile", "soxr", "tyro", "rich", "sounddevice", "scipy", "numba", "matplotlib", "accelerate")
 
 
 def test_importing_the_package_loads_nothing_that_is_not_needed() -> None:

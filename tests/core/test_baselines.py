@@ -1,0 +1,347 @@
+"""The networks that dilated ones are compared with, against naive loops over time."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from streamdrnn import DilatedRNN
+from streamdrnn.baselines import CNNState, DilatedCNN, SkipRNN, SkipRNNState, stacked_rnn
+from streamdrnn.kernels import Weights, reference
+from tests.agreement import assert_all_close, assert_close
+from tests.strategies import CELLS, cells, chunkings, examples, randn, seeds
+
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+
+Baseline = Union[SkipRNN, DilatedCNN]
+
+
+def skip_rnn(cell: str = "gru", skips: tuple[int, ...] = (3, 2), bias: bool = True, seed: int = 0) -> SkipRNN:
+    torch.manual_seed(seed)
+    return SkipRNN(3, 4, skips=skips, cell=cell, bias=bias).double()
+
+
+def dilated_cnn(dilations: tuple[int, ...] = (1, 3), seed: int = 0, **options: Any) -> DilatedCNN:
+    torch.manual_seed(seed)
+    model = DilatedCNN(3, 4, dilations=dilations, **options).double()
+    for name, parameter in model.named_parameters():
+        if name.startswith("bias"):
+            nn.init.normal_(parameter)
+    return model
+
+
+BASELINES: dict[str, Callable[[], Baseline]] = {
+    **{f"skip {cell}": partial(skip_rnn, cell) for cell in CELLS},
+    "skip without bias": partial(skip_rnn, bias=False),
+    "cnn": dilated_cnn,
+    "gated cnn": lambda: dilated_cnn(gated=True),
+    "residual cnn": lambda: dilated_cnn(gated=True, residual=True, kernel_size=3),
+}
+every_baseline = pytest.mark.parametrize("build", BASELINES.values(), ids=BASELINES.keys())
+
+
+@st.composite
+def models(draw: st.DrawFn) -> Baseline:
+    delays = tuple(draw(st.lists(st.integers(1, 7), min_size=1, max_size=3)))
+    if draw(st.booleans()):
+        return skip_rnn(draw(cells), delays, draw(st.booleans()), draw(seeds))
+    return dilated_cnn(
+        delays,
+        draw(seeds),
+        kernel_size=draw(st.integers(2, 4)),
+        gated=draw(st.booleans()),
+        residual=draw(st.booleans()),
+        bias=draw(st.booleans()),
+    )
+
+
+def naive_skip_rnn(model: SkipRNN, x: Tensor) -> Tensor:
+    """Equation 2 step by step, with the specification's cell."""
+    own = dict(model.named_parameters())
+    for k, skip in enumerate(model.skips):
+        biases = own.get(f"bias_ih_l{k}"), own.get(f"bias_hh_l{k}")
+        weights = Weights(own[f"weight_ih_l{k}"], own[f"weight_hh_l{k}"], *biases)
+        nothing = x.new_zeros(x.shape[1], model.hidden_size)
+        h: list[Tensor] = []
+        c: Optional[Tensor] = nothing if model.cell == "lstm" else None
+        for t in range(x.shape[0]):
+            one_ago = h[t - 1] if t >= 1 else nothing
+            skipped = h[t - skip] if t >= skip else nothing
+            new, c = reference.step(model.cell, torch.cat([x[t], skipped], dim=1), weights, one_ago, c)
+            h.append(new)
+        x = torch.stack(h)
+    return x
+
+
+def naive_cnn(model: DilatedCNN, x: Tensor) -> Tensor:
+    """The sums of a convolution, one output and one tap at a time."""
+    for layer, d in enumerate(model.dilations):
+        weight, bias = getattr(model, f"weight_l{layer}"), getattr(model, f"bias_l{layer}")
+        outputs = []
+        for t in range(x.shape[0]):
+            z = x.new_zeros(x.shape[1], weight.shape[0])
+            for tap in range(model.kernel_size):
+                then = t - (model.kernel_size - 1 - tap) * d
+                if then >= 0:
+                    z = z + x[then] @ weight[:, :, tap].T
+            z = z if bias is None else z + bias
+            H = model.hidden_size
+            y = torch.tanh(z[:, :H]) * torch.sigmoid(z[:, H:]) if model.gated else z.clamp(min=0)
+            outputs.append(y + x[t] if model.residual and layer else y)
+        x = torch.stack(outputs)
+    return x
+
+
+def naive(model: Baseline, x: Tensor) -> Tensor:
+    return naive_skip_rnn(model, x) if isinstance(model, SkipRNN) else naive_cnn(model, x)
+
+
+@examples(40)
+@given(models(), st.integers(1, 12), st.integers(1, 3), seeds)
+def test_it_computes_what_its_definition_says(model: Baseline, T: int, B: int, seed: int) -> None:
+    x = randn(T, B, 3, seed=seed)
+    assert_close(model(x)[0], naive(model, x))
+
+
+@examples(40)
+@given(models(), st.data(), seeds)
+def test_chunks_equal_the_whole(model: Baseline, data: st.DataObject, seed: int) -> None:
+    x = randn(14, 2, 3, seed=seed)
+    whole, end = model(x)
+    state, parts = None, []
+    for chunk in x.split(data.draw(chunkings(14))):
+        y, state = model(chunk, state)
+        parts.append(y)
+    assert state is not None
+    assert_close(torch.cat(parts), whole)
+    assert_all_close(list(state.tensors().values()), list(end.tensors().values()))
+
+
+@every_baseline
+def test_steps_equal_the_whole(build: Callable[[], Baseline]) -> None:
+    model, x = build(), randn(9, 2, 3, seed=1)
+    state: Any = model.zero_state(2)
+    steps = []
+    for x_t in x:
+        y_t, state = model.step(x_t, state)
+        steps.append(y_t)
+    assert_close(torch.stack(steps), model(x)[0])
+
+
+@every_baseline
+def test_gradients_are_those_of_its_definition(build: Callable[[], Baseline]) -> None:
+    model, x = build(), randn(8, 2, 3, seed=1).requires_grad_()
+    inputs = [x, *model.parameters()]
+    got = torch.autograd.grad(model(x)[0].square().sum(), inputs)
+    want = torch.autograd.grad(naive(model, x).square().sum(), inputs)
+    assert_all_close(got, want)
+
+
+@every_baseline
+def test_gradients_pass_gradcheck_also_into_the_state(build: Callable[[], Baseline]) -> None:
+    model = build()
+    zero = model.zero_state(1)
+    start = [randn(*tensor.shape, seed=seed).requires_grad_() for seed, tensor in enumerate(zero.tensors().values())]
+
+    def run(x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        given = iter(tensors)
+        y, state = model(x, zero.map(lambda _: next(given)))
+        results = y, *state.tensors().values()
+        assert all(result.requires_grad for result in results)
+        return results
+
+    assert torch.autograd.gradcheck(run, (randn(4, 1, 3, seed=9).requires_grad_(), *start))
+
+
+@every_baseline
+def test_it_is_causal(build: Callable[[], Baseline]) -> None:
+    model, x = build(), randn(12, 2, 3, seed=1)
+    later = x.clone()
+    later[7:] = torch.nan
+    got, want = model(later)[0], model(x)[0]
+    assert torch.equal(got[:7], want[:7])
+    assert got[7:].isnan().all()
+
+
+@every_baseline
+def test_a_given_state_is_not_written(build: Callable[[], Baseline]) -> None:
+    model = build()
+    state = model(randn(5, 2, 3, seed=1))[1]
+    before = state.clone()
+    model(randn(9, 2, 3, seed=2), state)
+    assert all(map(torch.equal, state.tensors().values(), before.tensors().values()))
+
+
+@every_baseline
+def test_states_can_be_joined_selected_and_saved(build: Callable[[], Baseline], tmp_path: Path) -> None:
+    model, x = build(), randn(9, 2, 3, seed=1)
+    ahead: Any = model(x)[1]
+    behind: Any = model(x[:2])[1]
+    ahead.save(tmp_path / "state")
+    joined = type(ahead).stack([behind.select(1), type(ahead).load(tmp_path / "state")])
+    y = model(x[:3, [0, 1, 0]], joined)[0]
+    assert_close(y[:, 1:], model(x[:3, [1, 0]], ahead.select([0, 1]))[0])
+    assert_close(y[:, :1], model(x[:3, :1], behind.select(1))[0])
+
+
+@every_baseline
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_states_are_wide_and_chunks_round_nothing(build: Callable[[], Baseline], dtype: torch.dtype) -> None:
+    model = build().to(dtype)
+    x = randn(9, 2, 3, seed=1, dtype=dtype)
+    whole, _ = model(x)
+    y, state = model(x[:4])
+    assert whole.dtype == dtype
+    assert {t.dtype for t in state.tensors().values()} == {torch.float32}
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+    assert torch.allclose(torch.cat([y, model(x[4:], state)[0]]).float(), whole.float(), atol=tolerance)
+
+
+@every_baseline
+def test_no_steps_leave_the_state_as_it_is(build: Callable[[], Baseline]) -> None:
+    model = build()
+    state = model(randn(5, 2, 3, seed=1))[1]
+    y, after = model(randn(0, 2, 3, seed=1), state)
+    assert y.shape == (0, 2, 4)
+    assert all(map(torch.equal, after.tensors().values(), state.tensors().values()))
+
+
+@every_baseline
+def test_config_builds_the_same_network(build: Callable[[], Baseline]) -> None:
+    model, x = build(), randn(9, 2, 3, seed=1)
+    again = type(model)(**model.config()).double()  # type: ignore[arg-type]
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again(x)[0], model(x)[0])
+
+
+@every_baseline
+def test_autocast_takes_inputs_of_any_kind(build: Callable[[], Baseline]) -> None:
+    model, x = build().float(), randn(6, 2, 3, seed=1, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, state = model(x)
+        y, state = model(x.bfloat16(), state)
+    assert y.isfinite().all()
+    assert {t.dtype for t in state.tensors().values()} == {torch.float32}
+
+
+@every_baseline
+def test_float32_is_the_definition_too(build: Callable[[], Baseline]) -> None:
+    """On the native kernels, where they are."""
+    model, x = build().float(), randn(20, 3, 3, seed=1, dtype=torch.float32)
+    assert_close(model(x)[0], naive(model, x))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_skip_without_weight_is_torchs_layer(cell: str) -> None:
+    model = skip_rnn(cell, (3,))
+    theirs = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[cell](3, 4).double()
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        parameters["weight_ih_l0"][:, 3:] = 0
+        for name, parameter in theirs.named_parameters():
+            parameter.copy_(parameters[name][:, :3] if name == "weight_ih_l0" else parameters[name])
+    x = randn(10, 2, 3, seed=1)
+    assert_close(model(x)[0], theirs(x)[0])
+
+
+@pytest.mark.parametrize("T", [1, 5, 30])
+def test_the_cnn_is_torchs_convolution_padded_on_the_left(T: int) -> None:
+    model, x = dilated_cnn((2, 5), kernel_size=3), randn(T, 2, 3, seed=1)
+    z = x.permute(1, 2, 0)
+    for layer, d in enumerate(model.dilations):
+        weight, bias = getattr(model, f"weight_l{layer}"), getattr(model, f"bias_l{layer}")
+        z = functional.conv1d(functional.pad(z, (2 * d, 0)), weight, bias, dilation=d).relu()
+    assert_close(model(x)[0], z.permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_skips_cost_one_recurrent_matrix_per_gate(cell: str, bias: bool) -> None:
+    I, H, L = 3, 5, 4  # noqa: E741
+    model = SkipRNN(I, H, L, cell=cell, bias=bias)
+    regular = stacked_rnn(I, H, L, cell, bias=bias)
+    assert model.skips == [1, 2, 4, 8]
+    assert count(model) == GATES[cell] * H * (I + 2 * H + (L - 1) * 3 * H + 2 * bias * L)
+    assert count(model) - count(regular) == L * GATES[cell] * H * H
+
+
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("kernel_size", [2, 3])
+def test_parameters_of_a_cnn(kernel_size: int, gated: bool) -> None:
+    I, H, L = 3, 5, 4  # noqa: E741
+    model = DilatedCNN(I, H, L, kernel_size=kernel_size, gated=gated)
+    assert model.dilations == [1, 2, 4, 8]
+    assert count(model) == (2 if gated else 1) * H * (kernel_size * (I + (L - 1) * H) + L)
+
+
+def test_a_cnn_has_a_dilated_rnns_parameters_but_for_a_bias() -> None:
+    """Where the inputs are as wide as the layers, so that the first layer is as all others."""
+    assert count(DilatedCNN(5, 5, 4)) + 4 * 5 == count(DilatedRNN(5, 5, 4, cell="rnn"))
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_signals_neither_vanish_nor_explode_through_a_new_cnn(gated: bool) -> None:
+    torch.manual_seed(0)
+    y = DilatedCNN(16, 64, 9, gated=gated, residual=gated)(torch.randn(600, 2, 16))[0]
+    assert 0.05 < float(y.detach().std()) < 20
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_stacked_rnn_is_torchs(cell: str) -> None:
+    model = stacked_rnn(3, 4, 2, cell, bias=False)
+    theirs = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[cell](3, 4, 2, bias=False)
+    theirs.load_state_dict(model.state_dict())
+    x = randn(7, 2, 3, seed=1, dtype=torch.float32)
+    assert_close(model(x)[0], theirs(x)[0])
+
+
+@pytest.mark.parametrize(
+    ("build", "kind", "message"),
+    [
+        (lambda: SkipRNN(3, 4), ValueError, "skips: give a list"),
+        (lambda: SkipRNN(3, 4, skips=[]), ValueError, "skips: expected one or more"),
+        (lambda: SkipRNN(3, 4, 3, skips=[1, 2]), ValueError, "skips: expected one for each of 3 layers, got 2"),
+        (lambda: SkipRNN(3, 4, skips=[0]), ValueError, r"skips\[0\]: expected 1 or more, got 0"),
+        (lambda: SkipRNN(3, 4, skips=5), TypeError, "skips: expected a list of ints, got 5"),  # type: ignore[arg-type]
+        (lambda: SkipRNN(3, 4, 2, cell="lru"), ValueError, "cell: got 'lru'"),
+        (lambda: SkipRNN(0, 4, 2), ValueError, "input_size"),
+        (lambda: SkipRNN(3, 0, 2), ValueError, "hidden_size"),
+        (lambda: DilatedCNN(3, 4, 0), ValueError, "num_layers"),
+        (lambda: DilatedCNN(3, 0, 2), ValueError, "channels"),
+        (lambda: DilatedCNN(3, 4, dilations=[2, -1]), ValueError, r"dilations\[1\]"),
+        (lambda: DilatedCNN(3, 4, 2, kernel_size=1), ValueError, "kernel_size: expected 2 or more"),
+        (lambda: stacked_rnn(3, 4, 0), ValueError, "num_layers"),
+    ],
+)
+def test_bad_arguments_are_named(build: Callable[[], object], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        build()
+
+
+@every_baseline
+def test_bad_inputs_and_states_are_named(build: Callable[[], Baseline]) -> None:
+    model, x = build(), randn(4, 2, 3, seed=0)
+    call: Any = model
+    with pytest.raises(ValueError, match=r"x: expected shape \(T, B, I\)"):
+        call(x[0])
+    with pytest.raises(TypeError, match="x: expected the parameters' dtype"):
+        call(x.float())
+    with pytest.raises(ValueError, match=r"x_t: expected shape \(B, I\)"):
+        model.step(x, call(x)[1])
+    with pytest.raises(ValueError, match="state: got 3 streams, expected 2"):
+        call(x, model.zero_state(3))
+    with pytest.raises(TypeError, match="state: expected a "):
+        call(x, CNNState([]) if isinstance(model, SkipRNN) else SkipRNNState([], []))
+    with pytest.raises(ValueError, match=r"state: .* expected .*float64"):
+        call(x, model.zero_state(2, dtype=torch.float32))
+
+
+def count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
