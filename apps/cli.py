@@ -11,7 +11,7 @@ from streamdrnn.apps.bench.command import Bench
 from streamdrnn.apps.info import Info
 from streamdrnn.apps.speaker_id.commands import Enroll, Identify, ListProfiles
 from streamdrnn.apps.speaker_id.demo import Demo
-from streamdrnn.apps.training.commands import Evaluate, Train
+from streamdrnn.apps.training.commands import Evaluate, Generate, Train
 
 Command = Union[
     Annotated[Demo, tyro.conf.subcommand("demo")],
@@ -20,6 +20,7 @@ Command = Union[
     Annotated[ListProfiles, tyro.conf.subcommand("profiles")],
     Annotated[Train, tyro.conf.subcommand("train")],
     Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
+    Annotated[Generate, tyro.conf.subcommand("generate")],
     Annotated[Bench, tyro.conf.subcommand("bench")],
     Annotated[Info, tyro.conf.subcommand("info")],
 ]
@@ -32,7 +33,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
         prog="streamdrnn",
         description="Dilated recurrent networks that stream. Try: streamdrnn demo",
         args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
     )
     try:
         command.run()

@@ -1,35 +1,35 @@
-"""`streamdrnn train` and `evaluate`."""
+"""`streamdrnn train`, `evaluate`, `generate` and `reproduce`."""
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Any, Generic, Optional, TypeVar, Union
 
 import tyro
 
 from streamdrnn.apps.training.recipes import SpeakerRecipe
+from streamdrnn.apps.training.tasks.copying import CopyRecipe
+from streamdrnn.apps.training.tasks.mnist import MNISTRecipe, NoisyMNISTRecipe
+from streamdrnn.apps.training.tasks.ptb import PTBRecipe
+from streamdrnn.apps.training.tasks.task import Recipe
 
-Task = Annotated[
-    tyro.conf.Positional[Literal["speaker"]],
-    tyro.conf.arg(metavar="TASK", help="speaker: tell the voices of a LibriSpeech folder apart."),
-]
 DataDir = Annotated[
     Optional[Path],
     tyro.conf.arg(metavar="FOLDER", help="Where the data sets are; by default what STREAMDRNN_DATA names."),
 ]
 Json = Annotated[bool, tyro.conf.arg(help="Print the results as one JSON object.")]
+R = TypeVar("R", bound=Recipe)
 
 
 @dataclass
-class Train:
-    """Train a model, and measure it.
+class TrainSpeaker:
+    """Tell the voices of a LibriSpeech folder apart.
 
     Writes OUT.safetensors and OUT.md, the model card.
 
     Example: streamdrnn train speaker --data-dir data --out voices
     """
 
-    task: Task
     out: Annotated[Path, tyro.conf.arg(metavar="OUT", help="What to write, without its ending.")]
     data_dir: DataDir = None
     recipe: SpeakerRecipe = field(default_factory=SpeakerRecipe)
@@ -41,16 +41,15 @@ class Train:
         from streamdrnn.apps.training.model_card import model_card
         from streamdrnn.apps.training.speaker import load_speakers, train_speaker_model
 
-        try:
-            from streamdrnn.apps.training.progress import training_progress
-        except ModuleNotFoundError as error:
-            raise ValueError(f"{error}; training needs it: pip install 'streamdrnn[train]'") from None
+        check_installed()
+        from streamdrnn.apps.training.progress import training_progress
+
         self.recipe.check()
         speakers = load_speakers(data_folder(self.data_dir, "librispeech"))
         self.out.parent.mkdir(parents=True, exist_ok=True)
         with training_progress() as progress:
             trained = train_speaker_model(speakers, self.recipe, progress)
-        notes = {"task": self.task, "threshold": f"{trained.calibration.threshold:.4f}"}
+        notes = {"task": "speaker", "threshold": f"{trained.calibration.threshold:.4f}"}
         save_model(trained.embedder, Path(f"{self.out}.safetensors"), notes)
         card = model_card(trained, self.recipe, len(speakers))
         Path(f"{self.out}.md").write_text(card, encoding="utf-8")
@@ -58,31 +57,166 @@ class Train:
 
 
 @dataclass
-class Evaluate:
-    """Measure a trained model on the data that its training held back.
+class TrainTask(Generic[R]):
+    """Train on one of the paper's tasks, in a folder of its own."""
 
-    Example: streamdrnn evaluate speaker --data-dir data
-    """
-
-    task: Task
-    model: Annotated[Optional[Path], tyro.conf.arg(metavar="FILE", help="The model, if not the shipped one.")] = None
+    out: Annotated[Path, tyro.conf.arg(metavar="RUN", help="The folder of the run.")]
+    recipe: R
+    resume: Annotated[
+        bool, tyro.conf.arg(help="Go on where the run in the folder was interrupted; begin if there is none.")
+    ] = False
     data_dir: DataDir = None
     json: Json = False
 
     def run(self) -> None:
+        check_installed()
+        from streamdrnn.apps.training.progress import training_progress
+        from streamdrnn.apps.training.run_folder import RunFolder
+        from streamdrnn.apps.training.trainer import Trainer
+
+        self.recipe.training.check()
+        task = self.recipe.load(self.data_dir)
+        trainer = Trainer(self.recipe, task, RunFolder(self.out), self.resume)
+        if not trainer.accelerator.is_main_process:
+            trainer.run(lambda *at: None)
+            return
+        with training_progress() as progress:
+            results = trainer.run(lambda *at: progress(self.recipe.name, *at))
+        report(results, self.json)
+
+
+def task_command(name: str, what: str, example: str) -> Any:
+    """The subcommand that trains a task."""
+    return tyro.conf.subcommand(name, description=f"{what}\n\nExample: streamdrnn train {name} {example}")
+
+
+@dataclass
+class Train:
+    """Train a model, and measure it.
+
+    A task's run gets a folder with its configuration, log, checkpoints, best model and results. On several devices:
+    torchrun --nproc-per-node 2 -m streamdrnn.apps.cli train mnist --out runs/mnist
+
+    Example: streamdrnn train mnist --permuted --out runs/mnist
+    """
+
+    task: Union[
+        Annotated[
+            TrainTask[CopyRecipe],
+            task_command("copy", "Recall ten symbols after a long blank.", "--blank 1000 --out runs/copy"),
+        ],
+        Annotated[
+            TrainTask[MNISTRecipe],
+            task_command("mnist", "Tell digits that are read pixel by pixel.", "--permuted --out runs/mnist"),
+        ],
+        Annotated[
+            TrainTask[NoisyMNISTRecipe],
+            task_command("noisy-mnist", "Tell digits that noise follows.", "--length 2000 --out runs/noisy"),
+        ],
+        Annotated[
+            TrainTask[PTBRecipe],
+            task_command("ptb", "Predict the next character of the Penn Treebank.", "--out runs/ptb"),
+        ],
+        Annotated[TrainSpeaker, tyro.conf.subcommand("speaker")],
+    ]
+
+    def run(self) -> None:
+        self.task.run()
+
+
+@dataclass
+class Evaluate:
+    """Measure a trained model on the data that its training held back.
+
+    Example: streamdrnn evaluate runs/mnist --stream
+    """
+
+    run_folder: Annotated[
+        tyro.conf.Positional[str],
+        tyro.conf.arg(metavar="RUN|speaker", help="The folder of a run, or speaker: the speaker model."),
+    ]
+    model: Annotated[
+        Optional[Path], tyro.conf.arg(metavar="FILE", help="The speaker model, if not the shipped one.")
+    ] = None
+    stream: Annotated[
+        bool, tyro.conf.arg(help="Give the run's model one step after the other, as a live stream does.")
+    ] = False
+    data_dir: DataDir = None
+    json: Json = False
+
+    def run(self) -> None:
+        report(self._speaker() if self.run_folder == "speaker" else self._run(), self.json)
+
+    def _speaker(self) -> dict[str, float]:
         from streamdrnn.apps.speaker_id.model import load_speaker_model
         from streamdrnn.apps.training.data import data_folder
         from streamdrnn.apps.training.speaker import evaluate, load_speakers
 
+        if self.stream:
+            raise ValueError("--stream: the speaker model is always measured as a stream's windows")
         model = load_speaker_model(self.model)
-        speakers = load_speakers(data_folder(self.data_dir, "librispeech"))
-        report(evaluate(model.embedder, speakers), self.json)
+        return evaluate(model.embedder, load_speakers(data_folder(self.data_dir, "librispeech")))
+
+    def _run(self) -> dict[str, float]:
+        check_installed()
+        from streamdrnn.apps.training.evaluation import evaluate
+        from streamdrnn.apps.training.run_folder import RunFolder
+        from streamdrnn.apps.training.runs import load_run
+
+        if self.model is not None:
+            raise ValueError("--model: a run has its own model; --model is for evaluate speaker")
+        model, task = load_run(RunFolder(Path(self.run_folder)), self.data_dir)
+        return evaluate(model, task, "test", self.stream)
 
 
-def report(scores: dict[str, float], as_json: bool) -> None:
-    """Print scores for people or for programs."""
+@dataclass
+class Generate:
+    """Write text with a model that was trained on the Penn Treebank, character by character.
+
+    Example: streamdrnn generate runs/ptb --prompt "the company said " --length 500
+    """
+
+    run_folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN", help="The folder of a ptb run.")]
+    prompt: Annotated[str, tyro.conf.arg(help="What the text begins with.")] = "\n"
+    length: Annotated[int, tyro.conf.arg(help="How many characters.")] = 500
+    temperature: Annotated[
+        float, tyro.conf.arg(help="Below 1 the text is likelier than the model's, above 1 less; 0: no chance at all.")
+    ] = 1.0
+    seed: Annotated[int, tyro.conf.arg(help="Of chance.")] = 0
+
+    def run(self) -> None:
+        from streamdrnn import Tagger, load_model, model_notes
+        from streamdrnn.apps.training.generation import generate
+        from streamdrnn.apps.training.run_folder import MODEL
+
+        path = self.run_folder / MODEL
+        model, characters = load_model(path), model_notes(path).get("characters")
+        if not isinstance(model, Tagger) or characters is None:
+            raise ValueError(f"{path}: not a model of text")
+        text = generate(model, characters, self.prompt, self.length, self.temperature, self.seed)
+        print(self.prompt, end="")
+        for character in text:
+            print(character, end="", flush=True)
+        print()
+
+
+def check_installed() -> None:
+    """Raise ``ValueError`` if what training needs is not installed."""
+    try:
+        import accelerate  # noqa: F401
+        import rich  # noqa: F401
+        import torchmetrics  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error}; training needs it: pip install 'streamdrnn[train]'") from None
+
+
+def report(results: dict[str, Any], as_json: bool) -> None:
+    """Print results for people or for programs."""
     if as_json:
-        print(json.dumps(scores))
-    else:
-        for name, value in scores.items():
-            print(f"{name:<16} {value:.4f}")
+        print(json.dumps(results))
+        return
+    for name, value in results.items():
+        if isinstance(value, dict):
+            report({f"{name} {key}": item for key, item in value.items()}, as_json=False)
+        else:
+            print(f"{name:<16} {f'{value:.4f}' if isinstance(value, float) else value}")

@@ -1,0 +1,49 @@
+"""How predictions are measured, over any number of batches and processes."""
+
+import math
+from typing import Any, Union
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from streamdrnn.apps.training.tasks.task import IGNORED, Task
+
+
+class CrossEntropy(Metric):
+    """The mean negative log-likelihood of what was to be predicted.
+
+    Args:
+        base: of the logarithm: e gives nats, 2 bits.
+    """
+
+    higher_is_better = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, base: float = math.e, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.base = base
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Add predictions: logits ``(N, C)``, targets ``(N,)``."""
+        losses = cross_entropy(logits.double(), target, ignore_index=IGNORED, reduction="none")
+        self.total += losses.sum()
+        self.count += (target != IGNORED).sum()
+
+    def compute(self) -> Tensor:
+        return self.total / self.count / math.log(self.base)
+
+
+def metrics_of(task: Task) -> MetricCollection:
+    """The loss in nats per prediction, and the metric of the task."""
+    metrics: dict[str, Union[Metric, MetricCollection]] = {"loss": CrossEntropy()}
+    if task.metric == "accuracy":
+        metrics["accuracy"] = MulticlassAccuracy(task.num_outputs, average="micro", ignore_index=IGNORED)
+    elif task.metric == "bits":
+        metrics["bits"] = CrossEntropy(base=2)
+    return MetricCollection(metrics, compute_groups=False)

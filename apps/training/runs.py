@@ -1,0 +1,53 @@
+"""Runs of ``streamdrnn train`` as they lie in their folders."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Optional
+
+from streamdrnn.apps.training import network
+from streamdrnn.apps.training.network import Model, NetworkRecipe
+from streamdrnn.apps.training.run_folder import RunFolder
+from streamdrnn.apps.training.tasks.copying import CopyRecipe
+from streamdrnn.apps.training.tasks.mnist import MNISTRecipe, NoisyMNISTRecipe
+from streamdrnn.apps.training.tasks.ptb import PTBRecipe
+from streamdrnn.apps.training.tasks.task import Recipe, Task
+from streamdrnn.apps.training.training_recipe import TrainingRecipe
+
+RECIPES: dict[str, type[Recipe]] = {
+    recipe.name: recipe for recipe in (CopyRecipe, MNISTRecipe, NoisyMNISTRecipe, PTBRecipe)
+}
+
+
+def recipe_of(folder: RunFolder) -> Recipe:
+    """The recipe that a run was started with.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no run, or its configuration is damaged or of another release.
+    """
+    stored = folder.configuration()
+    try:
+        options = dict(stored["recipe"])
+        network_recipe = _filled(NetworkRecipe, options.pop("network"))
+        network_recipe.dilations = tuple(network_recipe.dilations)
+        training_recipe = _filled(TrainingRecipe, options.pop("training"))
+        return RECIPES[stored["task"]](network=network_recipe, training=training_recipe, **options)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder.path}: not a run of this release ({error})") from None
+
+
+def load_run(folder: RunFolder, data_dir: Optional[Path]) -> tuple[Model, Task]:
+    """A run's best model, on the CPU, and its task with the data.
+
+    Raises:
+        OSError, ValueError: the run or its data are missing or damaged.
+    """
+    recipe = recipe_of(folder)
+    task = recipe.load(data_dir)
+    return network.load(folder.model, recipe.network, task.input_size, task.num_outputs, task.per_step), task
+
+
+def _filled(kind: type[Any], options: dict[str, Any]) -> Any:
+    missing = {field.name for field in fields(kind)} - options.keys()
+    if missing:
+        raise ValueError(f"no {', '.join(sorted(missing))}")
+    return kind(**options)
