@@ -11,7 +11,7 @@ from streamdrnn.apps.bench.command import Bench
 from streamdrnn.apps.info import Info
 from streamdrnn.apps.speaker_id.commands import Enroll, Identify, ListProfiles
 from streamdrnn.apps.speaker_id.demo import Demo
-from streamdrnn.apps.training.commands import Evaluate, Generate, Train
+from streamdrnn.apps.training.commands import Evaluate, Generate, Reproduce, Train
 
 Command = Union[
     Annotated[Demo, tyro.conf.subcommand("demo")],
@@ -21,20 +21,26 @@ Command = Union[
     Annotated[Train, tyro.conf.subcommand("train")],
     Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
     Annotated[Generate, tyro.conf.subcommand("generate")],
+    Annotated[Reproduce, tyro.conf.subcommand("reproduce")],
     Annotated[Bench, tyro.conf.subcommand("bench")],
     Annotated[Info, tyro.conf.subcommand("info")],
 ]
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> None:
-    """Run the command that the arguments name, and exit: 0 done, 1 the work failed, 2 wrong usage."""
-    command = tyro.cli(
+def parse(arguments: Optional[Sequence[str]] = None) -> Command:
+    """The command that the arguments name, or without any those of the process; wrong ones end it with 2."""
+    return tyro.cli(
         Command,
         prog="streamdrnn",
         description="Dilated recurrent networks that stream. Try: streamdrnn demo",
         args=arguments,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
     )
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    """Run the command that the arguments name, and exit: 0 done, 1 the work failed, 2 wrong usage."""
+    command = parse(arguments)
     try:
         command.run()
         sys.stdout.flush()

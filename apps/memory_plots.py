@@ -1,11 +1,7 @@
-"""Plots of a network's memory, as PNG and SVG: unrolled graph, recurrent lengths, gradients against the lag.
-
-Colours are those of Okabe and Ito, which the colour-blind tell apart.
-"""
+"""Plots of a network's memory, as PNG and SVG: unrolled graph, recurrent lengths, gradients against the lag."""
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -15,6 +11,7 @@ from matplotlib.path import Path as Curve
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from streamdrnn.apps.plot_style import BLUE, GREY, STYLE, VERMILION
 from streamdrnn.memory import (
     DependencyGraph,
     Edge,
@@ -26,18 +23,7 @@ from streamdrnn.memory import (
     shortest_path,
 )
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#BBBBBB"
 STEPS = 33
-STYLE: Any = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 12,
-    "axes.titlelocation": "left",
-    "legend.frameon": False,
-    "savefig.dpi": 150,
-    "svg.hashsalt": "streamdrnn",
-}
 
 
 def draw(graph: DependencyGraph, gradients: Tensor, folder: Path) -> list[str]:
@@ -75,11 +61,11 @@ def unrolled(graph: DependencyGraph, steps: int = STEPS) -> Figure:
     furthest = int(recurrent_lengths(graph, steps - 1).isfinite().nonzero().max())
     path = shortest_path(graph, furthest)
     for (above, later), (below, earlier) in pairwise(path):
-        _connect(axes, Edge(below, above, earlier - later), later, ORANGE, 2.4, 3)
+        _connect(axes, Edge(below, above, earlier - later), later, VERMILION, 2.4, 3)
     for node in range(len(graph.nodes)):
         colours = [BLUE if depends else "white" for depends in seen[node]]
         axes.scatter(range(0, -steps, -1), [node] * steps, 26, colours, edgecolors=GREY, linewidths=0.6, zorder=4)
-    axes.set_title(f"In blue what the last output depends on, in orange a shortest path over {furthest} steps")
+    axes.set_title(f"In blue what the last output depends on, in red a shortest path over {furthest} steps")
     axes.set_yticks(range(len(graph.nodes)), [layer_name(graph, node) for node in range(len(graph.nodes))])
     axes.set_xlabel("time step, before the output")
     axes.set_xlim(-steps + 0.4, 0.6)
@@ -100,7 +86,7 @@ def lengths(graph: DependencyGraph) -> Figure:
     axes.plot(lags, recurrent_lengths(graph, 2 * m)[1:], color=BLUE, linewidth=1.0, label="this network")
     mean = mean_recurrent_length(graph)
     if mean < float("inf"):
-        axes.plot([1, m], [mean, mean], color=ORANGE, linestyle="--", label=f"its mean over {m} steps: {mean:.1f}")
+        axes.plot([1, m], [mean, mean], color=VERMILION, linestyle="--", label=f"its mean over {m} steps: {mean:.1f}")
     axes.set_title("Edges on the shortest path from input to output")
     axes.set_xlabel("lag (steps)")
     axes.set_ylabel("recurrent length, lower is better")

@@ -1,8 +1,7 @@
-"""Plots of the measurements, as PNG files. Colours are those of Okabe and Ito, which the colour-blind tell apart."""
+"""Plots of the measurements, as PNG files."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -10,20 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from streamdrnn.apps.bench.tables import Row, Table, numbers
+from streamdrnn.apps.plot_style import BLUE, GREEN, ORANGE, PURPLE, STYLE
 
-OURS, RESHAPE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+OURS, RESHAPE = BLUE, ORANGE
 MARKS = {"ours": (OURS, "o"), "reshape": (RESHAPE, "s")}
-STYLE: Any = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "legend.frameon": False,
-    "figure.titlesize": 13,
-    "savefig.dpi": 150,
-}
 
 
 def draw(tables: Sequence[Table], folder: Path) -> list[str]:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Generic, Optional, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, Optional, TypeVar, Union
 
 import tyro
 
@@ -200,10 +200,48 @@ class Generate:
         print()
 
 
+@dataclass
+class Reproduce:
+    """Train all that a table or figure of the paper needs, and write the report of all tables.
+
+    Rows that are trained already are left alone, and one that was interrupted goes on. The report has every row, those
+    that were not run too, with their commands.
+
+    Example: streamdrnn reproduce mnist
+    """
+
+    table: Annotated[
+        tyro.conf.Positional[
+            Literal["all", "copy", "mnist", "mnist-permuted", "noisy-mnist", "ptb", "layers", "start-dilation"]
+        ],
+        tyro.conf.arg(metavar="NAME", help="Which table or figure, or all."),
+    ]
+    runs: Annotated[Path, tyro.conf.arg(metavar="FOLDER", help="Where the runs are.")] = Path("runs/paper")
+    report: Annotated[
+        Optional[Path], tyro.conf.arg(metavar="FILE", help="What to write; by default report.md beside the runs.")
+    ] = None
+    report_only: Annotated[bool, tyro.conf.arg(help="Train nothing.")] = False
+    data_dir: DataDir = None
+
+    def run(self) -> None:
+        check_installed()
+        from streamdrnn.apps.training.paper.reproduce import train_rows, write_report
+        from streamdrnn.apps.training.paper.tables import TABLES
+
+        page = self.report or self.runs / "report.md"
+        for name in () if self.report_only else TABLES if self.table == "all" else (self.table,):
+            train_rows(TABLES[name], self.runs, self.data_dir)
+        self.runs.mkdir(parents=True, exist_ok=True)
+        page.parent.mkdir(parents=True, exist_ok=True)
+        write_report(self.runs, page)
+        print(f"wrote {page}")
+
+
 def check_installed() -> None:
     """Raise ``ValueError`` if what training needs is not installed."""
     try:
         import accelerate  # noqa: F401
+        import matplotlib  # noqa: F401
         import rich  # noqa: F401
         import torchmetrics  # noqa: F401
     except ModuleNotFoundError as error:

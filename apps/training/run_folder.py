@@ -47,14 +47,20 @@ class RunFolder:
 
     def check_same(self, recipe: Recipe, processes: int) -> None:
         """Raise ``ValueError`` unless the run was started with this recipe, on as many processes."""
-        stored, asked = self.configuration(), describe(recipe, processes)
-        for name in ("task", "processes"):
-            if stored[name] != asked[name]:
-                raise ValueError(f"{self.path}: a run with {name} {stored[name]}, asked to go on with {asked[name]}")
-        for name, value in _flat(asked["recipe"]).items():
-            was = _flat(stored["recipe"]).get(name)
-            if value != was:
-                raise ValueError(f"{self.path}: a run with {name} {was}, asked to go on with {value}")
+        self.check_recipe(recipe)
+        started_on = self.configuration()["processes"]
+        if started_on != processes:
+            raise ValueError(f"{self.path}: a run with processes {started_on}, asked to go on with {processes}")
+
+    def check_recipe(self, recipe: Recipe) -> None:
+        """Raise ``ValueError`` unless the run was started with this recipe."""
+        stored = self.configuration()
+        if stored["task"] != recipe.name:
+            raise ValueError(f"{self.path}: a run with task {stored['task']}, asked to go on with {recipe.name}")
+        asked = _flat(_as_json(recipe))
+        for name, was in _flat(stored["recipe"]).items():
+            if asked.get(name) != was:
+                raise ValueError(f"{self.path}: a run with {name} {was}, asked to go on with {asked.get(name)}")
 
     def configuration(self) -> dict[str, Any]:
         """What :meth:`start` wrote.
@@ -100,7 +106,7 @@ def describe(recipe: Recipe, processes: int) -> dict[str, Any]:
 
     return {
         "task": recipe.name,
-        "recipe": json.loads(json.dumps(asdict(recipe))),  # as it is read back: lists for tuples
+        "recipe": _as_json(recipe),
         "command": shlex.join(["streamdrnn", *sys.argv[1:]]),
         "git_revision": _git_revision(),
         "versions": {
@@ -116,6 +122,12 @@ def describe(recipe: Recipe, processes: int) -> dict[str, Any]:
         },
         "processes": processes,
     }
+
+
+def _as_json(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as it is read back: lists for tuples."""
+    fields: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return fields
 
 
 def _flat(recipe: dict[str, Any]) -> dict[str, Any]:

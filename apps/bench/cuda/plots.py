@@ -7,19 +7,10 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from streamdrnn.apps.bench.plots import (
-    GREEN,
-    OURS,
-    PURPLE,
-    RESHAPE,
-    STYLE,
-    legend_below,
-    panels,
-    size_ticks,
-)
+from streamdrnn.apps.bench.plots import legend_below, panels, size_ticks
 from streamdrnn.apps.bench.tables import Row, Table, numbers
+from streamdrnn.apps.plot_style import COLOURS, STYLE
 
-COLOURS = (OURS, RESHAPE, GREEN, PURPLE)
 MARKERS = "osD^"
 
 

@@ -16,6 +16,7 @@ IGNORED = -100
 """The target where nothing is to be predicted, as ``torch.nn.functional.cross_entropy`` has it."""
 
 Split = Literal["valid", "test"]
+Metric = Literal["loss", "accuracy", "bits"]
 
 
 class Batch(NamedTuple):
@@ -61,7 +62,7 @@ class Task(ABC):
     length: int
     per_step: ClassVar[bool]
     carries: ClassVar[bool] = False
-    metric: ClassVar[Literal["loss", "accuracy", "bits"]]
+    metric: ClassVar[Metric]
     higher_is_better: ClassVar[bool]
 
     @abstractmethod

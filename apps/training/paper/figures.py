@@ -1,0 +1,94 @@
+"""The paper's figures, drawn from our runs."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from streamdrnn.apps.plot_style import COLOURS, STYLE
+from streamdrnn.apps.training.paper.stored_runs import StoredRun
+from streamdrnn.apps.training.paper.tables import TABLES, Table
+
+Drawn = list[tuple[str, StoredRun]]
+"""Rows by their names, and their runs."""
+
+
+def draw(runs: Mapping[str, StoredRun | None], folder: Path) -> dict[str, Path]:
+    """Draw the figure of every table that has one, of the rows that were run; by table, the file."""
+    plots = {}
+    for name, table in TABLES.items():
+        drawn = [(row.name, run) for row in table.rows if (run := runs[row.run]) is not None]
+        if table.figure and drawn:
+            with mpl.rc_context(STYLE):
+                figure = FIGURES[table.figure](table, drawn)
+                plots[name] = folder / f"{name}.png"
+                figure.savefig(plots[name], metadata={"Software": None})
+    return plots
+
+
+def learning_curves(table: Table, drawn: Drawn) -> Figure:
+    """The training loss against the step, a panel for each chance level."""
+    chances = sorted({run.results["chance"]["loss"] for _, run in drawn}, reverse=True)
+    figure = Figure(figsize=(1.2 + 5.4 * len(chances), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(chances), squeeze=False)[0]
+    for axes, chance in zip(panels, chances, strict=True):
+        rows = [(name, run) for name, run in drawn if run.results["chance"]["loss"] == chance]
+        for number, (name, run) in enumerate(rows):
+            steps, losses = curve(run, "loss")
+            axes.plot(steps, losses, color=COLOURS[number % len(COLOURS)], linewidth=1.2, label=name)
+        axes.axhline(chance, color="black", linestyle=":", linewidth=1.0, label="chance")
+        axes.set_yscale("log")
+        axes.set_xlabel("gradient steps")
+        axes.set_ylabel("loss (nats per step)")
+        axes.set_title(table.title)
+        axes.legend()
+    return figure
+
+
+def layers(table: Table, drawn: Drawn) -> Figure:
+    """Accuracy, and the time of training, against the number of layers."""
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    counts = [len(run.configuration["recipe"]["network"]["dilations"]) for _, run in drawn]
+    left.plot(counts, [100 * run.results["test"][table.metric] for _, run in drawn], "o-", color=COLOURS[0])
+    left.set_ylabel("test accuracy (%)")
+    right.plot(counts, [run.results["seconds"] / 60 for _, run in drawn], "o-", color=COLOURS[1])
+    right.set_ylabel("time of training (min)")
+    right.set_ylim(bottom=0)
+    for axes in (left, right):
+        axes.set_xlabel("layers")
+        axes.set_xticks(counts)
+    left.set_title(table.title)
+    return figure
+
+
+def start_dilation(table: Table, drawn: Drawn) -> Figure:
+    """Validation accuracy against the time that training has taken."""
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes: Axes = figure.subplots()
+    for number, (name, run) in enumerate(drawn):
+        at = dict(zip(*curve(run, "seconds"), strict=True))
+        steps, accuracies = curve(run, f"valid_{table.metric}")
+        minutes = [at[step] / 60 for step in steps]
+        axes.plot(minutes, [100 * value for value in accuracies], "o-", color=COLOURS[number], label=name)
+    axes.set_xlabel("time of training (min)")
+    axes.set_ylabel("validation accuracy (%)")
+    axes.set_xlim(left=0)
+    axes.set_title(table.title)
+    axes.legend()
+    return figure
+
+
+FIGURES: dict[str, Callable[[Table, Drawn], Figure]] = {
+    "learning curves": learning_curves,
+    "layers": layers,
+    "start dilation": start_dilation,
+}
+
+
+def curve(run: StoredRun, name: str) -> tuple[list[int], list[float]]:
+    """The steps and values of one of a run's logged quantities."""
+    lines = [(step, value) for step, kind, value in run.log if kind == name]
+    return [step for step, _ in lines], [value for _, value in lines]

@@ -1,0 +1,52 @@
+"""The runs of the paper's rows, as they lie below one folder."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from streamdrnn.apps.cli import parse
+from streamdrnn.apps.training.commands import Train, TrainTask
+from streamdrnn.apps.training.csv_log import read_log
+from streamdrnn.apps.training.paper.tables import TABLES, Row
+from streamdrnn.apps.training.run_folder import RunFolder
+from streamdrnn.apps.training.tasks.task import Recipe
+
+
+class StoredRun(NamedTuple):
+    """A run that has come to its end.
+
+    Attributes:
+        configuration: what was trained, where and by which command.
+        results: what came of it.
+        log: lines of step, name and value.
+    """
+
+    configuration: dict[str, Any]
+    results: dict[str, Any]
+    log: list[tuple[int, str, float]]
+
+
+def stored_runs(folder: Path) -> dict[str, StoredRun | None]:
+    """The runs of all rows, by their folders; None where one was not made, or did not come to its end.
+
+    Raises:
+        ValueError: a run is damaged, or of another recipe than its row's.
+    """
+    return {row.run: _stored(folder, row) for table in TABLES.values() for row in table.rows}
+
+
+def recipe_of_row(row: Row) -> Recipe:
+    """The recipe that a row's options make."""
+    command = parse(["train", *row.options, "--out", row.run])
+    assert isinstance(command, Train)
+    assert isinstance(command.task, TrainTask)
+    recipe: Recipe = command.task.recipe
+    return recipe
+
+
+def _stored(runs: Path, row: Row) -> StoredRun | None:
+    folder = RunFolder(runs / row.run)
+    results = folder.results()
+    if results is None:
+        return None
+    folder.check_recipe(recipe_of_row(row))
+    return StoredRun(folder.configuration(), results, read_log(folder.log))
