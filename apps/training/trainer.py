@@ -184,8 +184,9 @@ class Trainer:
         processes, batch_size = self.accelerator.num_processes, self.recipe.batch_size
         if batch_size % processes:
             raise ValueError(f"batch_size: {batch_size} sequences, expected as many on each of {processes} processes")
-        if self.recipe.compile and self.network.backend != "torch":
-            raise ValueError(f"compile: backend {self.network.backend} cannot be, expected backend torch")
+        if self.recipe.compile and self.accelerator.device.type == "cpu" and self.network.network != "cnn":
+            # torch would unroll every step of a sequence, for minutes, and leave the native kernels out.
+            raise ValueError("compile: on a CPU only a cnn network is compiled; recurrent ones have native kernels")
 
     def _start_or_find(self, recipe: Recipe, resume: bool) -> None:
         processes = self.accelerator.num_processes

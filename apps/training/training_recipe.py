@@ -25,7 +25,7 @@ class TrainingRecipe:
         log_every: steps between two lines of the log.
         seed: of everything random.
         mixed_precision: on GPUs, narrower operands of products.
-        compile: compile the model with torch.compile first; the torch backend alone can be.
+        compile: compile the model with torch.compile first: on GPUs, and of a cnn network everywhere.
         tensorboard: log for TensorBoard too.
     """
 

@@ -79,7 +79,7 @@ def test_train_on_text_and_write_some(run: Run, texts: Path) -> None:
         (("--learning-rate", "inf"), "learning_rate: expected"),
         (("--clip", "-1"), "clip: expected 0 or more"),
         (("--seed", "-1"), "seed: expected 0 or more"),
-        (("--compile",), "compile: backend auto cannot be, expected backend torch"),
+        (("--compile",), "compile: on a CPU only a cnn network is compiled"),
     ],
     ids=" ".join,
 )
