@@ -40,9 +40,8 @@ def parse(arguments: Optional[Sequence[str]] = None) -> Command:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     """Run the command that the arguments name, and exit: 0 done, 1 the work failed, 2 wrong usage."""
-    command = parse(arguments)
     try:
-        command.run()
+        parse(arguments).run()
         sys.stdout.flush()
     except (ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError):

@@ -214,7 +214,7 @@ class Reproduce:
         tyro.conf.Positional[
             Literal["all", "copy", "mnist", "mnist-permuted", "noisy-mnist", "ptb", "layers", "start-dilation"]
         ],
-        tyro.conf.arg(metavar="NAME", help="Which table or figure, or all."),
+        tyro.conf.arg(help="Which table or figure, or all."),
     ]
     runs: Annotated[Path, tyro.conf.arg(metavar="FOLDER", help="Where the runs are.")] = Path("runs/paper")
     report: Annotated[
