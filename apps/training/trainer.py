@@ -252,5 +252,5 @@ def make_optimizer(recipe: TrainingRecipe, parameters: Iterable[nn.Parameter]) -
     smaller.
     """
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=recipe.learning_rate)
+        return torch.optim.Adam(parameters, lr=recipe.learning_rate, betas=(0.9, recipe.beta2))
     return torch.optim.RMSprop(parameters, lr=recipe.learning_rate, alpha=0.9, eps=1e-5)

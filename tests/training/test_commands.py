@@ -77,6 +77,7 @@ def test_train_on_text_and_write_some(run: Run, texts: Path) -> None:
         (("--batch-size", "-1"), "batch_size: expected more than 0, got -1"),
         (("--learning-rate", "nan"), "learning_rate: expected more than 0, got nan"),
         (("--learning-rate", "inf"), "learning_rate: expected"),
+        (("--beta2", "1"), "beta2: expected 0 to below 1, got 1"),
         (("--clip", "-1"), "clip: expected 0 or more"),
         (("--seed", "-1"), "seed: expected 0 or more"),
         (("--compile",), "compile: on a CPU only a cnn network is compiled"),

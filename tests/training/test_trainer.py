@@ -224,6 +224,19 @@ def test_rmsprop_is_the_original_codes() -> None:
     assert float(x.detach()) == pytest.approx(expected, rel=1e-4)
 
 
+def test_adam_forgets_as_it_is_told() -> None:
+    sizes = []
+    for beta2 in (0.5, 0.999):
+        x = torch.nn.Parameter(torch.zeros(1))
+        optimizer = make_optimizer(TrainingRecipe(beta2=beta2), [x])
+        for gradient in (100.0, *[1.0] * 30):
+            before = x.detach().clone()
+            x.grad = torch.tensor([gradient])
+            optimizer.step()
+        sizes.append(float((x.detach() - before).abs()))
+    assert sizes[0] > 3 * sizes[1], "soon the one large gradient is forgotten"
+
+
 def test_a_run_says_where_it_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["streamdrnn", "train", "copy", "--out", "a b"])
     train(copying(seed=5), tmp_path / "run")
