@@ -251,6 +251,13 @@ def make_optimizer(recipe: TrainingRecipe, parameters: Iterable[nn.Parameter]) -
     below the square root, where torch adds it above. TensorFlow's mean square also starts at 1, so its first steps are
     smaller.
     """
+    parameters = list(parameters)
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=recipe.learning_rate, betas=(0.9, recipe.beta2))
+        # Biases keep their size: a forget gate's is what remembers.
+        matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+        biases = [parameter for parameter in parameters if parameter.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": biases, "weight_decay": 0.0}]
+        return torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=recipe.learning_rate, betas=(0.9, recipe.beta2)
+        )
     return torch.optim.RMSprop(parameters, lr=recipe.learning_rate, alpha=0.9, eps=1e-5)

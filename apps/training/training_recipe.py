@@ -16,6 +16,7 @@ class TrainingRecipe:
         batch_size: sequences per step, over all processes.
         optimizer: adam, or rmsprop with a decay of 0.9, as in the original code.
         beta2: of adam, how slowly it forgets the sizes of gradients.
+        weight_decay: of adam, what matrices lose per step: this times the learning rate (AdamW's).
         learning_rate: of either; with the cosine schedule the highest. The original code's is 0.001.
         schedule: of the learning rate: cosine rises over the first tenth of the steps and then falls to 0 along half a
             cosine; constant is the original code's, for 30,000 steps.
@@ -34,6 +35,7 @@ class TrainingRecipe:
     batch_size: int = 128
     optimizer: Literal["adam", "rmsprop"] = "adam"
     beta2: float = 0.999
+    weight_decay: float = 0.0
     learning_rate: float = 6e-3
     schedule: Literal["cosine", "constant"] = "cosine"
     clip: float = 1.0
@@ -62,6 +64,6 @@ class TrainingRecipe:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
         if not 0 <= self.beta2 < 1:
             raise ValueError(f"beta2: expected 0 to below 1, got {self.beta2}")
-        for name in ("clip", "patience", "seed"):
+        for name in ("weight_decay", "clip", "patience", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")

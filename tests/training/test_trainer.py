@@ -237,6 +237,18 @@ def test_adam_forgets_as_it_is_told() -> None:
     assert sizes[0] > 3 * sizes[1], "soon the one large gradient is forgotten"
 
 
+def test_weight_decay_is_of_matrices_and_follows_the_rate() -> None:
+    matrix, bias = torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.ones(3))
+    optimizer = make_optimizer(TrainingRecipe(learning_rate=0.5, weight_decay=0.1), [matrix, bias])
+    for rate in (0.5, 0.2):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        matrix.grad, bias.grad = torch.zeros(2, 3), torch.zeros(3)
+        optimizer.step()
+    assert matrix.flatten().tolist() == pytest.approx([0.95 * 0.98] * 6)
+    assert bias.tolist() == [1.0] * 3
+
+
 def test_a_run_says_where_it_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["streamdrnn", "train", "copy", "--out", "a b"])
     train(copying(seed=5), tmp_path / "run")

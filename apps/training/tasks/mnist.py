@@ -38,7 +38,7 @@ class MNISTRecipe(Recipe):
 
     permuted: bool = False
     network: NetworkRecipe = field(default_factory=NetworkRecipe)
-    training: TrainingRecipe = field(default_factory=TrainingRecipe)
+    training: TrainingRecipe = field(default_factory=lambda: TrainingRecipe(steps=10_000, weight_decay=0.1))
 
     def load(self, data_dir: Optional[Path]) -> "MNISTTask":
         return MNISTTask(*_images(data_dir), self.training, self.permuted)
@@ -56,7 +56,7 @@ class NoisyMNISTRecipe(Recipe):
 
     length: int = 1000
     network: NetworkRecipe = field(default_factory=NetworkRecipe)
-    training: TrainingRecipe = field(default_factory=TrainingRecipe)
+    training: TrainingRecipe = field(default_factory=lambda: TrainingRecipe(steps=10_000, weight_decay=0.1))
 
     def load(self, data_dir: Optional[Path]) -> "MNISTTask":
         if self.length <= PIXELS:
