@@ -22,7 +22,7 @@ types: $(VENV)/dev
 # Many more random cases, and the model card's figures measured again (needs STREAMDRNN_DATA).
 check-full: lint types
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -n auto
-	$(BIN)/streamdrnn evaluate speaker
+	$(BIN)/streamdrnn evaluate embedder
 
 # What an installation depends on; pip compiles the kernels anew when their sources change.
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernels/cpu/src/*)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from streamdrnn.apps.training.data import librispeech
-from streamdrnn.apps.training.speaker import TRAIN_SHARE
-from streamdrnn.apps.training.speaker_scores import cut
+from streamdrnn.apps.training.embedder import TRAIN_SHARE
+from streamdrnn.apps.training.embedder_scores import cut
 from streamdrnn.audio import load_audio
 
 RATE = 16000

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, Literal, Optional, TypeVar, Union
 
 import tyro
 
-from streamdrnn.apps.training.recipes import SpeakerRecipe
+from streamdrnn.apps.training.embedder_recipe import EmbedderRecipe
 from streamdrnn.apps.training.tasks.copying import CopyRecipe
 from streamdrnn.apps.training.tasks.mnist import MNISTRecipe, NoisyMNISTRecipe
 from streamdrnn.apps.training.tasks.ptb import PTBRecipe
@@ -22,24 +22,24 @@ R = TypeVar("R", bound=Recipe)
 
 
 @dataclass
-class TrainSpeaker:
+class TrainEmbedder:
     """Tell the voices of a LibriSpeech folder apart.
 
     Writes OUT.safetensors and OUT.md, the model card.
 
-    Example: streamdrnn train speaker --data-dir data --out voices
+    Example: streamdrnn train embedder --data-dir data --out voices
     """
 
     out: Annotated[Path, tyro.conf.arg(metavar="OUT", help="What to write, without its ending.")]
     data_dir: DataDir = None
-    recipe: SpeakerRecipe = field(default_factory=SpeakerRecipe)
+    recipe: EmbedderRecipe = field(default_factory=EmbedderRecipe)
     json: Json = False
 
     def run(self) -> None:
         from streamdrnn import save_model
         from streamdrnn.apps.training.data import data_folder
+        from streamdrnn.apps.training.embedder import load_speakers, train_embedder
         from streamdrnn.apps.training.model_card import model_card
-        from streamdrnn.apps.training.speaker import load_speakers, train_speaker_model
 
         check_installed()
         from streamdrnn.apps.training.progress import training_progress
@@ -48,8 +48,8 @@ class TrainSpeaker:
         speakers = load_speakers(data_folder(self.data_dir, "librispeech"))
         self.out.parent.mkdir(parents=True, exist_ok=True)
         with training_progress() as progress:
-            trained = train_speaker_model(speakers, self.recipe, progress)
-        notes = {"task": "speaker", "threshold": f"{trained.calibration.threshold:.4f}"}
+            trained = train_embedder(speakers, self.recipe, progress)
+        notes = {"task": "embedder", "threshold": f"{trained.calibration.threshold:.4f}"}
         save_model(trained.embedder, Path(f"{self.out}.safetensors"), notes)
         card = model_card(trained, self.recipe, len(speakers))
         Path(f"{self.out}.md").write_text(card, encoding="utf-8")
@@ -117,7 +117,7 @@ class Train:
             TrainTask[PTBRecipe],
             task_command("ptb", "Predict the next character of the Penn Treebank.", "--out runs/ptb"),
         ],
-        Annotated[TrainSpeaker, tyro.conf.subcommand("speaker")],
+        Annotated[TrainEmbedder, tyro.conf.subcommand("embedder")],
     ]
 
     def run(self) -> None:
@@ -133,7 +133,7 @@ class Evaluate:
 
     run_folder: Annotated[
         tyro.conf.Positional[str],
-        tyro.conf.arg(metavar="RUN|speaker", help="The folder of a run, or speaker: the speaker model."),
+        tyro.conf.arg(metavar="RUN|embedder", help="The folder of a run, or embedder: the speaker model."),
     ]
     model: Annotated[
         Optional[Path], tyro.conf.arg(metavar="FILE", help="The speaker model, if not the shipped one.")
@@ -145,15 +145,15 @@ class Evaluate:
     json: Json = False
 
     def run(self) -> None:
-        report(self._speaker() if self.run_folder == "speaker" else self._run(), self.json)
+        report(self._embedder() if self.run_folder == "embedder" else self._run(), self.json)
 
-    def _speaker(self) -> dict[str, float]:
+    def _embedder(self) -> dict[str, float]:
         from streamdrnn.apps.speaker_id.model import load_speaker_model
         from streamdrnn.apps.training.data import data_folder
-        from streamdrnn.apps.training.speaker import evaluate, load_speakers
+        from streamdrnn.apps.training.embedder import evaluate, load_speakers
 
         if self.stream:
-            raise ValueError("--stream: the speaker model is always measured as a stream's windows")
+            raise ValueError("--stream: the embedder is always measured as a stream's windows")
         model = load_speaker_model(self.model)
         return evaluate(model.embedder, load_speakers(data_folder(self.data_dir, "librispeech")))
 
@@ -164,7 +164,7 @@ class Evaluate:
         from streamdrnn.apps.training.runs import load_run
 
         if self.model is not None:
-            raise ValueError("--model: a run has its own model; --model is for evaluate speaker")
+            raise ValueError("--model: a run has its own model; --model is for evaluate embedder")
         model, task = load_run(RunFolder(Path(self.run_folder)), self.data_dir)
         return evaluate(model, task, "test", self.stream)
 

@@ -3,11 +3,11 @@
 from dataclasses import asdict
 
 from streamdrnn.apps.speaker_id.identifier import WINDOW_SECONDS
-from streamdrnn.apps.training.recipes import SpeakerRecipe
-from streamdrnn.apps.training.speaker import CALIBRATION_EVERY, TRAIN_SHARE, TrainedSpeakers
+from streamdrnn.apps.training.embedder import CALIBRATION_EVERY, TRAIN_SHARE, TrainedSpeakers
+from streamdrnn.apps.training.embedder_recipe import EmbedderRecipe
 
 
-def model_card(trained: TrainedSpeakers, recipe: SpeakerRecipe, num_speakers: int) -> str:
+def model_card(trained: TrainedSpeakers, recipe: EmbedderRecipe, num_speakers: int) -> str:
     """The card as Markdown."""
     rnn, frontend = trained.embedder.rnn, trained.embedder.frontend
     assert frontend is not None
@@ -34,7 +34,7 @@ first {TRAIN_SHARE:.0%} of every utterance trains, the rest is held back.
 | the same in windows of {window} | closed-set accuracy | {scores["accuracy_window"]:.1%} |
 | voices never heard in training, windows of {window} | equal error rate | {trained.calibration.rate:.1%} |
 
-The first two are measured again by `streamdrnn evaluate speaker --data-dir DATA`. They are easy: enrolment and
+The first two are measured again by `streamdrnn evaluate embedder --data-dir DATA`. They are easy: enrolment and
 test come from one recording, with one microphone and room. The third is nearer to life, and still of clean read
 speech within one recording; it is of a second model of the same recipe, trained without every
 {CALIBRATION_EVERY}th voice and tested on the training parts of those. The threshold below which a voice is nobody's,
@@ -45,7 +45,7 @@ Trained on minutes of clean English read aloud. Other languages, children, telep
 speaking at once were not tried. Not for security: it can be fooled by a recording.
 
 ## How it was trained
-`streamdrnn train speaker --data-dir DATA --out NAME`, additive margin softmax over crops of 0.8 to 3 s, with random
+`streamdrnn train embedder --data-dir DATA --out NAME`, additive margin softmax over crops of 0.8 to 3 s, with random
 gain, filter, noise, and hidden bands and times. Every voice is also heard faster and slower by a tenth, as another
 voice.
 

@@ -77,7 +77,7 @@ def test_help_has_an_example(run: Run, command: str) -> None:
         ("identify", "a.wav", "--no-such-option"),
         ("enroll",),
         ("train", "juggling", "--out", "x"),
-        ("train", "speaker"),
+        ("train", "embedder"),
     ],
     ids=" ".join,
 )
@@ -220,12 +220,12 @@ def test_info(run: Run) -> None:
 def test_without_data_training_says_where_it_looked(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STREAMDRNN_DATA", raising=False)
     out = tmp_path / "voices"
-    run("train", "speaker", "--out", out).is_one_line_about("no data folder: give --data-dir, or set STREAMDRNN_DATA")
-    run("train", "speaker", "--out", out, "--data-dir", tmp_path).is_one_line_about(
+    run("train", "embedder", "--out", out).is_one_line_about("no data folder: give --data-dir, or set STREAMDRNN_DATA")
+    run("train", "embedder", "--out", out, "--data-dir", tmp_path).is_one_line_about(
         "expected the data set 'librispeech'"
     )
     (tmp_path / "librispeech").mkdir()
-    run("evaluate", "speaker", "--data-dir", tmp_path).is_one_line_about("no <speaker>-<chapter>-<number>.flac in it")
+    run("evaluate", "embedder", "--data-dir", tmp_path).is_one_line_about("no <speaker>-<chapter>-<number>.flac in it")
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

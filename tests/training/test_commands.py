@@ -25,7 +25,7 @@ def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("task", ["copy", "mnist", "noisy-mnist", "ptb", "speaker"])
+@pytest.mark.parametrize("task", ["copy", "mnist", "noisy-mnist", "ptb", "embedder"])
 def test_every_task_has_help_with_an_example(run: Run, task: str) -> None:
     outcome = run("train", task, "--help")
     assert outcome.code == 0
@@ -44,7 +44,7 @@ def test_train_and_evaluate_in_batch_and_as_a_stream(run: Run, tmp_path: Path) -
         (scores,) = run("evaluate", tmp_path / "run", *way, "--json").objects()
         assert scores == pytest.approx(results["test"], rel=1e-6)
     assert "test loss" in run("train", "copy", *COPY, "--out", tmp_path / "run", "--resume").out
-    run("evaluate", tmp_path / "run", "--model", "x").is_one_line_about("--model is for evaluate speaker")
+    run("evaluate", tmp_path / "run", "--model", "x").is_one_line_about("--model is for evaluate embedder")
     run("generate", tmp_path / "run").is_one_line_about("model.safetensors: not a model of text")
 
 

@@ -12,8 +12,8 @@ from streamdrnn import DilatedRNN, SpeakerEmbedder
 from streamdrnn.apps.speaker_id.identifier import WINDOW_SECONDS
 from streamdrnn.apps.training.augmentation import at_other_speeds, augment
 from streamdrnn.apps.training.data import librispeech
-from streamdrnn.apps.training.recipes import SpeakerRecipe
-from streamdrnn.apps.training.speaker_scores import (
+from streamdrnn.apps.training.embedder_recipe import EmbedderRecipe
+from streamdrnn.apps.training.embedder_scores import (
     EqualError,
     Parts,
     closed_set_accuracy,
@@ -75,7 +75,7 @@ def load_speakers(folder: Path) -> list[Parts]:
     return [join(parts) for parts in speakers.values()]
 
 
-def train_speaker_model(speakers: list[Parts], recipe: SpeakerRecipe, progress: Progress) -> TrainedSpeakers:
+def train_embedder(speakers: list[Parts], recipe: EmbedderRecipe, progress: Progress) -> TrainedSpeakers:
     """Train on the first part of every utterance; calibrate on voices left out; score on the parts held back."""
     known = [parts for i, parts in enumerate(speakers) if i % CALIBRATION_EVERY]
     strangers = [cut(parts.enrolment, ENROLMENT_SHARE) for parts in speakers[::CALIBRATION_EVERY]]
@@ -93,7 +93,7 @@ def evaluate(embedder: SpeakerEmbedder, speakers: list[Parts]) -> dict[str, floa
     }
 
 
-def fit(voices: list[Tensor], recipe: SpeakerRecipe, progress: Callable[[int, int, float], None]) -> SpeakerEmbedder:
+def fit(voices: list[Tensor], recipe: EmbedderRecipe, progress: Callable[[int, int, float], None]) -> SpeakerEmbedder:
     """Train an embedder to tell voices apart, by the additive margin softmax (Wang et al. 2018).
 
     Args:

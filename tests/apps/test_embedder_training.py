@@ -11,9 +11,9 @@ from streamdrnn import SpeakerEmbedder, load_model
 from streamdrnn.apps.speaker_id.model import asset, load_speaker_model
 from streamdrnn.apps.training.augmentation import augment
 from streamdrnn.apps.training.data import Utterance, data_folder, librispeech
-from streamdrnn.apps.training.recipes import SpeakerRecipe
-from streamdrnn.apps.training.speaker import fit, load_speakers
-from streamdrnn.apps.training.speaker_scores import closed_set_accuracy, cosines, cut, equal_error
+from streamdrnn.apps.training.embedder import fit, load_speakers
+from streamdrnn.apps.training.embedder_recipe import EmbedderRecipe
+from streamdrnn.apps.training.embedder_scores import closed_set_accuracy, cosines, cut, equal_error
 from tests.apps.test_cli import Run, run
 from tests.audio.signals import voice_like
 
@@ -34,20 +34,20 @@ def twelve_speakers(data_dir: Path, tmp_path: Path) -> Path:
 
 def test_training_learns_and_its_model_is_used(run: Run, twelve_speakers: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs" / "voices.v2"
-    outcome = run("train", "speaker", "--data-dir", twelve_speakers, "--out", out, *SMALL, "--json")
+    outcome = run("train", "embedder", "--data-dir", twelve_speakers, "--out", out, *SMALL, "--json")
     assert outcome.code == 0, outcome.err
     (scores,) = outcome.objects()
     assert scores["accuracy"] >= 0.5, "chance is 0.08"  # type: ignore[operator]
     model = load_model(f"{out}.safetensors")
     assert isinstance(model, SpeakerEmbedder)
     assert f"{scores['accuracy']:.1%}" in Path(f"{out}.md").read_text()
-    again = run("evaluate", "speaker", "--data-dir", twelve_speakers, "--model", f"{out}.safetensors", "--json")
+    again = run("evaluate", "embedder", "--data-dir", twelve_speakers, "--model", f"{out}.safetensors", "--json")
     assert again.objects()[0]["accuracy"] == scores["accuracy"]
 
 
 def test_the_same_seed_gives_the_same_model_and_the_loss_falls(twelve_speakers: Path) -> None:
     voices = [parts.enrolment for parts in load_speakers(twelve_speakers / "librispeech")[:3]]
-    recipe = SpeakerRecipe(epochs=30, hidden_size=16, layers=1, embedding_size=8, batch_seconds=12)
+    recipe = EmbedderRecipe(epochs=30, hidden_size=16, layers=1, embedding_size=8, batch_seconds=12)
     losses: list[float] = []
     first = fit(voices, recipe, lambda step, steps, loss: losses.append(loss))
     second = fit(voices, recipe, lambda step, steps, loss: None)
@@ -79,7 +79,7 @@ def test_the_shipped_model_scores_what_its_card_says(data_dir: Path) -> None:
 def test_a_recipe_that_trains_nothing_is_refused_first(
     run: Run, tmp_path: Path, option: tuple[str, str], problem: str
 ) -> None:
-    run("train", "speaker", "--data-dir", tmp_path, "--out", tmp_path / "x", *option).is_one_line_about(problem)
+    run("train", "embedder", "--data-dir", tmp_path, "--out", tmp_path / "x", *option).is_one_line_about(problem)
 
 
 def write_utterances(folder: Path, names: list[str], seconds: float) -> None:
@@ -102,7 +102,7 @@ def test_data_that_train_nothing_are_refused(
     run: Run, tmp_path: Path, speakers: int, seconds: float, problem: str
 ) -> None:
     write_utterances(tmp_path / "librispeech", [f"{speaker}-1-1" for speaker in range(speakers)], seconds)
-    run("train", "speaker", "--data-dir", tmp_path, "--out", tmp_path / "x").is_one_line_about(problem)
+    run("train", "embedder", "--data-dir", tmp_path, "--out", tmp_path / "x").is_one_line_about(problem)
 
 
 def test_the_shipped_model_is_small() -> None:

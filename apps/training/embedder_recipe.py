@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class SpeakerRecipe:
+class EmbedderRecipe:
     """How the speaker model is trained.
 
     Attributes:
