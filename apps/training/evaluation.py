@@ -1,44 +1,59 @@
 """A model measured on a task, in batch or as a live stream."""
 
-from typing import Any, Optional
+from collections.abc import Iterator
+from typing import Optional
 
 import torch
 from torch import Tensor
 
 from streamdrnn import StreamingDRNN
 from streamdrnn.apps.training.metrics import metrics_of
-from streamdrnn.apps.training.network import Baseline, Model
+from streamdrnn.apps.training.network import Baseline, Model, NetworkState
+from streamdrnn.apps.training.prediction import predict
 from streamdrnn.apps.training.tasks.task import Batch, Split, Task
 
 
 class _InBatch:
-    """Outputs ``(T, B, C)`` of whole batches."""
+    """What a model predicts of whole batches: ``(B, C)``, or ``(T, B, C)`` for every step."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, per_step: bool) -> None:
         self.model = model
-        self.state: Optional[Any] = None
+        self.per_step = per_step
+        self.state: Optional[NetworkState] = None
 
-    def outputs(self, batch: Batch) -> Tensor:
-        out: Tensor
-        out, self.state = self.model(batch.x, None if batch.begins else self.state)
-        return out
+    def predict(self, batch: Batch) -> Tensor:
+        state = None if batch.begins else self.state
+        logits, self.state = predict(self.model, batch, state, self.per_step)
+        return logits
 
 
 class _AsStream:
     """The same, one step after the other."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, per_step: bool) -> None:
         if isinstance(model, Baseline):
             raise ValueError("--stream: of the networks only dilated and stacked ones stream")
         self.model = model
+        self.per_step = per_step
         self.stream: Optional[StreamingDRNN] = None
 
-    def outputs(self, batch: Batch) -> Tensor:
+    def predict(self, batch: Batch) -> Tensor:
         if self.stream is None or self.stream.batch_size != batch.x.shape[1]:
             self.stream = StreamingDRNN(self.model, batch.x.shape[1])
         elif batch.begins:
             self.stream.reset()
-        return torch.stack([self.stream.step(x_t) for x_t in batch.x])
+        outputs = [self.stream.push(chunk, active)[-1] for chunk, active in self._chunks(batch)]
+        # A stream that has ended keeps its last judgement.
+        return torch.stack(outputs) if self.per_step else outputs[-1]
+
+    def _chunks(self, batch: Batch) -> Iterator[tuple[Tensor, Optional[Tensor]]]:
+        """What makes one step of the network each, and which streams make it."""
+        frontend = self.model.frontend
+        first, further = (1, 1) if frontend is None else (frontend.window, frontend.hop_length)
+        start = 0
+        for end in range(first, len(batch.x) + 1, further):
+            yield batch.x[start:end], None if batch.lengths is None else batch.lengths >= end
+            start = end
 
 
 @torch.inference_mode()
@@ -58,11 +73,10 @@ def evaluate(
     metrics = metrics_of(task).to(device)
     was_training = model.training
     model.eval()
-    way = _AsStream(model) if as_stream else _InBatch(model)
+    way = _AsStream(model, task.per_step) if as_stream else _InBatch(model, task.per_step)
     for batch in task.evaluation(split):
         batch = batch.part(process, processes).to(device)
-        logits = way.outputs(batch)
-        # torchmetrics wants (N, C); a label of the sequence is predicted by its last output.
-        metrics.update(logits.flatten(0, 1) if task.per_step else logits[-1], batch.target.flatten())
+        # torchmetrics wants (N, C).
+        metrics.update(way.predict(batch).flatten(0, -2), batch.target.flatten(), group=batch.group)
     model.train(was_training)
     return {name: float(value) for name, value in metrics.compute().items()}

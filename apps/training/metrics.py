@@ -5,7 +5,7 @@ from typing import Any, Union
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, log_softmax, one_hot
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -39,6 +39,35 @@ class CrossEntropy(Metric):
         return self.total / self.count / math.log(self.base)
 
 
+class UtteranceAccuracy(Metric):
+    """The share of utterances whose windows together, by the sum of their log-probabilities, are judged right.
+
+    Args:
+        num_groups: the utterances.
+        num_classes: C.
+    """
+
+    higher_is_better = True
+    total: Tensor
+    label: Tensor
+
+    def __init__(self, num_groups: int, num_classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("total", torch.zeros(num_groups, num_classes, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("label", torch.full((num_groups,), -1), dist_reduce_fx="max")
+
+    def update(self, logits: Tensor, target: Tensor, group: Tensor) -> None:
+        """Add windows: logits ``(N, C)``, targets ``(N,)``, and the utterance ``(N,)`` of each."""
+        # A product rather than index_add_, whose sums on a GPU differ from run to run.
+        member = one_hot(group, len(self.label)).double()
+        self.total += member.T @ log_softmax(logits.double(), -1)
+        self.label[group] = target
+
+    def compute(self) -> Tensor:
+        heard = self.label >= 0
+        return (self.total.argmax(-1) == self.label)[heard].double().mean()
+
+
 def metrics_of(task: Task) -> MetricCollection:
     """The loss in nats per prediction, and the metric of the task."""
     metrics: dict[str, Union[Metric, MetricCollection]] = {"loss": CrossEntropy()}
@@ -46,4 +75,6 @@ def metrics_of(task: Task) -> MetricCollection:
         metrics["accuracy"] = MulticlassAccuracy(task.num_outputs, average="micro", ignore_index=IGNORED)
     elif task.metric == "bits":
         metrics["bits"] = CrossEntropy(base=2)
+    if task.num_groups:
+        metrics["utterance_accuracy"] = UtteranceAccuracy(task.num_groups, task.num_outputs)
     return MetricCollection(metrics, compute_groups=False)

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Optional, Union
+from typing import Literal, NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor, nn
 
 from streamdrnn import Classifier, DilatedRNN, Tagger, load_model, save_model
 from streamdrnn.apps.training.initialisation import initialise
+from streamdrnn.audio import AudioState, FrontEnd
 from streamdrnn.baselines import CNNState, DilatedCNN, SkipRNN, SkipRNNState
 from streamdrnn.drnn_state import DRNNState
 from streamdrnn.storage import read_safetensors, write_safetensors
@@ -47,34 +48,64 @@ class NetworkRecipe:
             raise ValueError("backend: a cnn network has no recurrence, expected auto")
 
 
+class Hearing(NamedTuple):
+    """How a network hears samples.
+
+    Attributes:
+        frontend: what turns them into features.
+        mean, std: ``(I,)``, by which the features are standardised.
+    """
+
+    frontend: FrontEnd
+    mean: Tensor
+    std: Tensor
+
+
 class Baseline(nn.Module):
-    """A baseline with the outputs of a :class:`Classifier` or :class:`Tagger`: ``(T, B, I) -> (T, B, num_outputs)``.
+    """A baseline with the parts of a :class:`Classifier` or :class:`Tagger`.
 
     Args:
         rnn: the network; the name is that of the heads.
         num_outputs: the size of each output.
+        hearing: what stands before the network, if its inputs are made of samples.
     """
 
-    def __init__(self, rnn: Union[SkipRNN, DilatedCNN], num_outputs: int) -> None:
+    feature_mean: Tensor
+    feature_std: Tensor
+
+    def __init__(self, rnn: Union[SkipRNN, DilatedCNN], num_outputs: int, hearing: Optional[Hearing] = None) -> None:
         super().__init__()
         self.rnn = rnn
         self.output = nn.Linear(rnn.hidden_size, num_outputs)
+        self.frontend = None
+        if hearing is not None:
+            self.frontend = hearing.frontend
+            self.register_buffer("feature_mean", hearing.mean)
+            self.register_buffer("feature_std", hearing.std)
 
-    def forward(self, x: Tensor, state: Optional[NetworkState] = None) -> tuple[Tensor, NetworkState]:
-        y, state = self.rnn(x, state)
-        return self.output(y), state
+    def features(
+        self, x: Tensor, audio: Optional[AudioState], lengths: Optional[Tensor]
+    ) -> tuple[Tensor, Optional[Tensor], Optional[AudioState]]:
+        """What the network is given: as :meth:`streamdrnn.heads.Head.features`."""
+        if self.frontend is not None:
+            x, lengths, audio = self.frontend(x, audio, lengths)
+            x = (x - self.feature_mean) / self.feature_std
+        return x, lengths, audio
 
 
 Model = Union[Classifier, Tagger, Baseline]
 
 
-def build(recipe: NetworkRecipe, input_size: int, num_outputs: int, per_step: bool) -> Model:
+def build(
+    recipe: NetworkRecipe, input_size: int, num_outputs: int, per_step: bool, hearing: Optional[Hearing] = None
+) -> Model:
     """A fresh model.
 
     Args:
         input_size: I, the features per step.
         num_outputs: the classes.
         per_step: whether there is a prediction for every step, or one for the sequence.
+        hearing: what stands before the network, if the model takes samples.
 
     Raises:
         ValueError, TypeError: an option is out of its range.
@@ -84,16 +115,21 @@ def build(recipe: NetworkRecipe, input_size: int, num_outputs: int, per_step: bo
     if recipe.network == "skip":
         skip = SkipRNN(input_size, size, skips=dilations, cell=recipe.cell, backend=recipe.backend)
         initialise(skip, recipe.cell)
-        return Baseline(skip, num_outputs)
+        return Baseline(skip, num_outputs, hearing)
     if recipe.network == "cnn":
-        return Baseline(DilatedCNN(input_size, size, dilations=dilations), num_outputs)
+        return Baseline(DilatedCNN(input_size, size, dilations=dilations), num_outputs, hearing)
     if recipe.network == "stacked":
         dilations = [1] * len(dilations)
     rnn = DilatedRNN(
         input_size, size, dilations=dilations, cell=recipe.cell, dropout=recipe.dropout, backend=recipe.backend
     )
     initialise(rnn, recipe.cell)
-    return Tagger(rnn, num_outputs) if per_step else Classifier(rnn, num_outputs)
+    frontend = None if hearing is None else hearing.frontend
+    head = Tagger(rnn, num_outputs, frontend) if per_step else Classifier(rnn, num_outputs, frontend=frontend)
+    if hearing is not None:
+        head.feature_mean.copy_(hearing.mean)
+        head.feature_std.copy_(hearing.std)
+    return head
 
 
 def save(model: Model, path: Path, notes: dict[str, str]) -> None:
@@ -106,13 +142,20 @@ def save(model: Model, path: Path, notes: dict[str, str]) -> None:
         save_model(model, path, notes)
 
 
-def load(path: Path, recipe: NetworkRecipe, input_size: int, num_outputs: int, per_step: bool) -> Model:
+def load(
+    path: Path,
+    recipe: NetworkRecipe,
+    input_size: int,
+    num_outputs: int,
+    per_step: bool,
+    hearing: Optional[Hearing] = None,
+) -> Model:
     """The model that :func:`save` wrote for the same recipe, on the CPU, in ``eval()`` mode.
 
     Raises:
         FileNotFoundError, ValueError: there is none, or it is damaged or of another recipe.
     """
-    model = build(recipe, input_size, num_outputs, per_step)
+    model = build(recipe, input_size, num_outputs, per_step, hearing)
     if isinstance(model, Baseline):
         weights = read_safetensors(path, BASELINE_FORMAT, BASELINE_VERSION)[1]
     else:
@@ -124,8 +167,15 @@ def load(path: Path, recipe: NetworkRecipe, input_size: int, num_outputs: int, p
     return model.eval()
 
 
-def seeded(recipe: NetworkRecipe, seed: int, input_size: int, num_outputs: int, per_step: bool) -> Model:
+def seeded(
+    recipe: NetworkRecipe,
+    seed: int,
+    input_size: int,
+    num_outputs: int,
+    per_step: bool,
+    hearing: Optional[Hearing] = None,
+) -> Model:
     """:func:`build` with weights that follow from the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(recipe, input_size, num_outputs, per_step)
+        return build(recipe, input_size, num_outputs, per_step, hearing)

@@ -43,7 +43,8 @@ def load_run(folder: RunFolder, data_dir: Optional[Path]) -> tuple[Model, Task]:
     """
     recipe = recipe_of(folder)
     task = recipe.load(data_dir)
-    return network.load(folder.model, recipe.network, task.input_size, task.num_outputs, task.per_step), task
+    sizes = (task.input_size, task.num_outputs, task.per_step, task.hearing)
+    return network.load(folder.model, recipe.network, *sizes), task
 
 
 def _filled(kind: type[Any], options: dict[str, Any]) -> Any:

@@ -16,6 +16,7 @@ from streamdrnn.apps.training.checkpoint import Checkpoint, Progress
 from streamdrnn.apps.training.csv_log import CSVLog
 from streamdrnn.apps.training.evaluation import evaluate
 from streamdrnn.apps.training.network import Model, NetworkRecipe, NetworkState
+from streamdrnn.apps.training.prediction import predict
 from streamdrnn.apps.training.run_folder import RunFolder
 from streamdrnn.apps.training.tasks.task import IGNORED, Batch, Recipe, Split, Task
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
@@ -34,9 +35,7 @@ class Learner(nn.Module):
         self.per_step = per_step
 
     def forward(self, batch: Batch, state: Optional[NetworkState]) -> tuple[Tensor, NetworkState]:
-        # Not the head's own forward: it judges at every step, and a label is judged by the last alone.
-        y, state = self.model.rnn(batch.x, state)
-        logits = self.model.output(y if self.per_step else y[-1])
+        logits, state = predict(self.model, batch, state, self.per_step)
         return cross_entropy(logits.float().flatten(0, -2), batch.target.flatten(), ignore_index=IGNORED), state
 
 
@@ -60,7 +59,8 @@ class Trainer:
         self.network: NetworkRecipe = recipe.network
         self.accelerator = self._accelerator()
         self._check_fit()
-        self.model = network.seeded(self.network, self.recipe.seed, task.input_size, task.num_outputs, task.per_step)
+        self._sizes = (task.input_size, task.num_outputs, task.per_step, task.hearing)
+        self.model = network.seeded(self.network, self.recipe.seed, *self._sizes)
         self._start_or_find(recipe, resume)
         learner = Learner(self.model, task.per_step)
         if self.recipe.compile:
@@ -149,8 +149,7 @@ class Trainer:
 
     def _results(self) -> dict[str, Any]:
         task, progress = self.task, self.progress
-        sizes = (task.input_size, task.num_outputs, task.per_step)
-        best = network.load(self.folder.model, self.network, *sizes).to(self.accelerator.device)
+        best = network.load(self.folder.model, self.network, *self._sizes).to(self.accelerator.device)
         return {
             "valid": progress.best,
             "test": self._measure(best, "test"),

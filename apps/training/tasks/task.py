@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from streamdrnn.apps.training.network import NetworkRecipe
+from streamdrnn.apps.training.network import Hearing, NetworkRecipe
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
 
 IGNORED = -100
@@ -23,22 +23,32 @@ class Batch(NamedTuple):
     """B sequences, or the next window of each of B streams.
 
     Attributes:
-        x: ``(T, B, I)``.
+        x: ``(T, B, I)``, or ``(N, B)`` samples for a task that is heard.
         target: the class of each sequence ``(B,)``, or of each step ``(T, B)``; int64.
         begins: whether the sequences begin here, rather than continue those of the batch before.
+        lengths: ``(B,)`` int64, the steps (or samples) that are each sequence's own; None is all. What follows them
+            cannot change what a causal network says of them, and is not asked about.
+        group: ``(B,)`` int64, which utterance each sequence is a window of, where a task judges those too.
     """
 
     x: Tensor
     target: Tensor
     begins: bool = True
+    lengths: Optional[Tensor] = None
+    group: Optional[Tensor] = None
 
     def part(self, index: int, parts: int) -> "Batch":
         """One of several nearly equal shares of the sequences."""
-        x, target = (t.tensor_split(parts, dim)[index] for t, dim in ((self.x, 1), (self.target, -1)))
-        return Batch(x, target, self.begins)
+
+        def share(tensor: Tensor, dim: int) -> Tensor:
+            return tensor.tensor_split(parts, dim)[index]
+
+        lengths, group = (None if t is None else share(t, 0) for t in (self.lengths, self.group))
+        return Batch(share(self.x, 1), share(self.target, -1), self.begins, lengths, group)
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(self.x.to(device), self.target.to(device), self.begins)
+        lengths, group = (None if t is None else t.to(device) for t in (self.lengths, self.group))
+        return Batch(self.x.to(device), self.target.to(device), self.begins, lengths, group)
 
 
 class Task(ABC):
@@ -55,15 +65,19 @@ class Task(ABC):
         length: T, the steps of a training batch.
         metric: by which models are compared.
         higher_is_better: whether a higher metric is better.
+        hearing: what turns samples into features, where the batches are of samples.
+        num_groups: how many utterances there are at most in what is measured, where those are judged too.
     """
 
     input_size: int
     num_outputs: int
     length: int
-    per_step: ClassVar[bool]
+    per_step: bool
     carries: ClassVar[bool] = False
     metric: ClassVar[Metric]
     higher_is_better: ClassVar[bool]
+    hearing: Optional[Hearing] = None
+    num_groups: int = 0
 
     @abstractmethod
     def batch(self, step: int) -> Batch:

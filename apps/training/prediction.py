@@ -1,0 +1,26 @@
+"""What a model predicts of a batch."""
+
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from streamdrnn.apps.training.network import Model, NetworkState
+from streamdrnn.apps.training.tasks.task import Batch
+
+
+def predict(model: Model, batch: Batch, state: Optional[NetworkState], per_step: bool) -> tuple[Tensor, NetworkState]:
+    """What a model makes of a batch.
+
+    Args:
+        state: of the network, after the batch before; None where sequences begin.
+
+    Returns:
+        logits, ``(T, B, C)`` for every step or ``(B, C)`` for the sequences, and the network's state.
+    """
+    # Not the head's own forward: it judges at every step, and a label is judged by the last alone.
+    x, lengths, _ = model.features(batch.x, None, batch.lengths)
+    y, state = model.rnn(x, state)
+    if not per_step:
+        y = y[-1] if lengths is None else y[lengths - 1, torch.arange(y.shape[1], device=y.device)]
+    return model.output(y), state
