@@ -9,8 +9,10 @@ import tyro
 
 from streamdrnn.apps.training.embedder_recipe import EmbedderRecipe
 from streamdrnn.apps.training.tasks.copying import CopyRecipe
+from streamdrnn.apps.training.tasks.labelled_series import CSVRecipe
 from streamdrnn.apps.training.tasks.mnist import MNISTRecipe, NoisyMNISTRecipe
 from streamdrnn.apps.training.tasks.ptb import PTBRecipe
+from streamdrnn.apps.training.tasks.speaker import SpeakerRecipe
 from streamdrnn.apps.training.tasks.task import Recipe
 
 DataDir = Annotated[
@@ -62,6 +64,10 @@ class TrainTask(Generic[R]):
 
     out: Annotated[Path, tyro.conf.arg(metavar="RUN", help="The folder of the run.")]
     recipe: R
+    download: Annotated[
+        bool,
+        tyro.conf.arg(help="Fetch the data set (mnist or ptb) into the data folder, by default the user's cache."),
+    ] = False
     resume: Annotated[
         bool, tyro.conf.arg(help="Go on where the run in the folder was interrupted; begin if there is none.")
     ] = False
@@ -70,11 +76,16 @@ class TrainTask(Generic[R]):
 
     def run(self) -> None:
         check_installed()
+        from streamdrnn.apps.training.downloads import SOURCES, download
         from streamdrnn.apps.training.progress import training_progress
         from streamdrnn.apps.training.run_folder import RunFolder
         from streamdrnn.apps.training.trainer import Trainer
 
         self.recipe.training.check()
+        if self.download:
+            if self.recipe.data_set not in SOURCES:
+                raise ValueError(f"--download: expected one of the tasks on {' and '.join(SOURCES)}")
+            download(self.recipe.data_set, self.data_dir)
         task = self.recipe.load(self.data_dir)
         trainer = Trainer(self.recipe, task, RunFolder(self.out), self.resume)
         if not trainer.accelerator.is_main_process:
@@ -116,6 +127,18 @@ class Train:
         Annotated[
             TrainTask[PTBRecipe],
             task_command("ptb", "Predict the next character of the Penn Treebank.", "--out runs/ptb"),
+        ],
+        Annotated[
+            TrainTask[SpeakerRecipe],
+            task_command(
+                "speaker",
+                "Tell which of N known speakers says this.",
+                "--dataset librispeech --features mfcc --dilations 1 2 4 8 --out runs/speaker",
+            ),
+        ],
+        Annotated[
+            TrainTask[CSVRecipe],
+            task_command("csv", "Label series of your own.", "--data walks.csv --out runs/walks"),
         ],
         Annotated[TrainEmbedder, tyro.conf.subcommand("embedder")],
     ]
@@ -242,6 +265,7 @@ def check_installed() -> None:
     try:
         import accelerate  # noqa: F401
         import matplotlib  # noqa: F401
+        import pooch  # noqa: F401
         import rich  # noqa: F401
         import torchmetrics  # noqa: F401
     except ModuleNotFoundError as error:

@@ -35,6 +35,7 @@ class MNISTRecipe(Recipe):
     """
 
     name: ClassVar[str] = "mnist"
+    data_set: ClassVar[Optional[str]] = "mnist"
 
     permuted: bool = False
     network: NetworkRecipe = field(default_factory=NetworkRecipe)
@@ -53,6 +54,7 @@ class NoisyMNISTRecipe(Recipe):
     """
 
     name: ClassVar[str] = "noisy-mnist"
+    data_set: ClassVar[Optional[str]] = "mnist"
 
     length: int = 1000
     network: NetworkRecipe = field(default_factory=NetworkRecipe)

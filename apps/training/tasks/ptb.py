@@ -38,6 +38,7 @@ class PTBRecipe(Recipe):
     """
 
     name: ClassVar[str] = "ptb"
+    data_set: ClassVar[Optional[str]] = "ptb"
 
     window: int = 100
     network: NetworkRecipe = field(

@@ -107,12 +107,17 @@ class Task(ABC):
 
 @dataclass
 class Recipe(ABC):
-    """A task, a network, and how it is trained: the options of ``streamdrnn train TASK``."""
+    """A task, a network, and how it is trained: the options of ``streamdrnn train TASK``.
+
+    Attributes:
+        data_set: the one that can be downloaded for it, if any.
+    """
 
     network: NetworkRecipe
     training: TrainingRecipe
 
     name: ClassVar[str]
+    data_set: ClassVar[Optional[str]] = None
 
     @abstractmethod
     def load(self, data_dir: Optional[Path]) -> Task:
