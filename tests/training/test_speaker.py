@@ -30,7 +30,7 @@ from tests.apps.test_cli import Run, run
 __all__ = ["run"]
 
 Features = Literal["raw", "mfcc"]
-QUICK = ("--batch-size", "32", "--hidden-size", "32")
+QUICK = ("--batch-size", "32", "--hidden-size", "24")
 
 
 def librispeech_clips(data_dir: Path, count: int) -> list[Path]:
@@ -225,9 +225,9 @@ def test_utterances_are_judged_by_their_windows_together() -> None:
 
 
 SMOKE: dict[str, tuple[str, ...]] = {
-    "mfcc": ("--dataset", "fsdd", "--features", "mfcc", "--dilations", "1", "2", "4", "--seconds", "0.4"),
+    "mfcc": ("--dataset", "fsdd", "--features", "mfcc", "--dilations", "1", "2", "4", "--steps", "60"),
     # Short crops and long dilations, so that it takes seconds.
-    "raw": ("--dataset", "fsdd", "--seconds", "0.1", "--dilations", "16", "32", "64", "128"),
+    "raw": ("--dataset", "fsdd", "--seconds", "0.05", "--dilations", "16", "32", "64", "--steps", "100"),
 }
 
 
@@ -240,7 +240,7 @@ def test_speakers_are_learned_and_their_model_streams_samples(
         for path in (data_dir / "fsdd").glob(pattern):
             (tmp_path / "fsdd" / path.name).symlink_to(path)
     data = ("--data-dir", tmp_path)
-    options = (*SMOKE[features], *QUICK, "--steps", "60", "--learning-rate", "0.01", *data)
+    options = (*SMOKE[features], *QUICK, "--learning-rate", "0.01", *data)
     outcome = run("train", "speaker", *options, "--out", tmp_path / "run", "--json")
     assert outcome.code == 0, outcome.err
     results: Any = outcome.objects()[0]
