@@ -43,6 +43,7 @@ class Checkpoint:
     Attributes:
         progress: how far it is.
         model: weights by name.
+        best: those of the best model so far; none before the first measurement.
         optimizer: the optimizer's tensors, by parameter and name.
         rng: ``(processes, bytes)`` uint8, the state of the random numbers on each process's device; dropout draws them.
         carried: the network's state between two windows, of all streams; None where sequences end with a batch.
@@ -51,6 +52,7 @@ class Checkpoint:
 
     progress: Progress
     model: dict[str, Tensor]
+    best: dict[str, Tensor]
     optimizer: dict[int, dict[str, Tensor]]
     rng: Tensor
     carried: Optional[dict[str, Tensor]]
@@ -60,6 +62,7 @@ class Checkpoint:
 def write(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint, whole or not at all."""
     tensors = {f"model.{name}": value for name, value in checkpoint.model.items()}
+    tensors |= {f"best.{name}": value for name, value in checkpoint.best.items()}
     for index, values in checkpoint.optimizer.items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
     tensors |= {f"carried.{name}": value for name, value in (checkpoint.carried or {}).items()}
@@ -88,6 +91,7 @@ def read(path: Path) -> Checkpoint:
         return Checkpoint(
             Progress(**json.loads(metadata["progress"])),
             _below("model.", tensors),
+            _below("best.", tensors),
             optimizer,
             tensors["rng"],
             _below("carried.", tensors) or None,
@@ -108,7 +112,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, T
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put a checkpoint's weights and what the optimizer has learned in their places."""
-    model.load_state_dict(checkpoint.model)
+    """Put a checkpoint's weights and what the optimizer has learned in their places.
+
+    Raises:
+        ValueError: they are of another model.
+    """
+    try:
+        model.load_state_dict(checkpoint.model)
+    except RuntimeError:
+        raise ValueError("the checkpoint is of a network of another size: the data have changed since") from None
     whole: dict[str, Any] = optimizer.state_dict()
     optimizer.load_state_dict({**whole, "state": checkpoint.optimizer})

@@ -1,6 +1,7 @@
 """The log of a run as a CSV file, as one of accelerate's trackers."""
 
 import csv
+import os
 from pathlib import Path
 from typing import Any, Optional
 
@@ -32,10 +33,13 @@ class CSVLog(GeneralTracker):
     @on_main_process
     def start(self) -> None:
         lines = read_log(self.path) if self.path.is_file() else []
-        with self.path.open("w", newline="", encoding="utf-8") as file:
+        # Beside its place first: a run that is killed here keeps its log.
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(("step", "name", "value"))
             writer.writerows(line for line in lines if line[0] <= self.first_step)
+        os.replace(partial, self.path)
 
     @on_main_process
     def log(self, values: dict[str, Any], step: Optional[int] = None, **kwargs: Any) -> None:

@@ -76,6 +76,8 @@ def evaluate(
     way = _AsStream(model, task.per_step) if as_stream else _InBatch(model, task.per_step)
     for batch in task.evaluation(split):
         batch = batch.part(process, processes).to(device)
+        if not batch.x.shape[1]:  # fewer sequences than processes
+            continue
         # torchmetrics wants (N, C).
         metrics.update(way.predict(batch).flatten(0, -2), batch.target.flatten(), group=batch.group)
     model.train(was_training)

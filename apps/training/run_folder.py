@@ -30,35 +30,42 @@ class RunFolder:
         self.model = path / MODEL
         self.log = path / LOG
 
-    def start(self, recipe: Recipe, processes: int) -> None:
+    def start(self, recipe: Recipe, data: dict[str, str], processes: int) -> None:
         """Make the folder, with the run's configuration and origin in it.
+
+        Args:
+            data: what the task says of its data, by which they are known again.
 
         Raises:
             FileExistsError: it is there, and not empty.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        if any(self.path.iterdir()):
+        if any(path.name != self._partial(CONFIGURATION).name for path in self.path.iterdir()):
             raise FileExistsError(f"{self.path}: not empty; --resume goes on with the run in it")
-        self._write(CONFIGURATION, describe(recipe, processes))
+        self._write(CONFIGURATION, describe(recipe, data, processes))
 
     def is_started(self) -> bool:
         """Whether there is a run in the folder."""
         return (self.path / CONFIGURATION).is_file()
 
-    def check_same(self, recipe: Recipe, processes: int) -> None:
-        """Raise ``ValueError`` unless the run was started with this recipe, on as many processes."""
+    def check_same(self, recipe: Recipe, data: dict[str, str], processes: int) -> None:
+        """Raise ``ValueError`` unless the run was started with this recipe and data, on as many processes."""
         self.check_recipe(recipe)
-        started_on = self.configuration()["processes"]
+        stored = self.configuration()
+        started_on = stored.get("processes")
         if started_on != processes:
             raise ValueError(f"{self.path}: a run with processes {started_on}, asked to go on with {processes}")
+        for name, fact in data.items():
+            if stored.get("data", {}).get(name) != fact:
+                raise ValueError(f"{self.path}: the data have changed since the run was started: other {name}")
 
     def check_recipe(self, recipe: Recipe) -> None:
         """Raise ``ValueError`` unless the run was started with this recipe."""
         stored = self.configuration()
-        if stored["task"] != recipe.name:
-            raise ValueError(f"{self.path}: a run with task {stored['task']}, asked to go on with {recipe.name}")
+        if stored.get("task") != recipe.name:
+            raise ValueError(f"{self.path}: a run with task {stored.get('task')}, asked to go on with {recipe.name}")
         asked = _flat(_as_json(recipe))
-        for name, was in _flat(stored["recipe"]).items():
+        for name, was in _flat(stored.get("recipe", {})).items():
             if asked.get(name) != was:
                 raise ValueError(f"{self.path}: a run with {name} {was}, asked to go on with {asked.get(name)}")
 
@@ -80,9 +87,12 @@ class RunFolder:
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         # Beside its place first, then moved there: a run that is killed leaves no half a file.
-        partial = self.path / f".{name}.partial"
+        partial = self._partial(name)
         partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         os.replace(partial, self.path / name)
+
+    def _partial(self, name: str) -> Path:
+        return self.path / f".{name}.partial"
 
     def _read(self, name: str) -> dict[str, Any]:
         path = self.path / name
@@ -97,7 +107,7 @@ class RunFolder:
         return content
 
 
-def describe(recipe: Recipe, processes: int) -> dict[str, Any]:
+def describe(recipe: Recipe, data: dict[str, str], processes: int) -> dict[str, Any]:
     """The configuration and origin of a run, as JSON has it."""
     import accelerate
     import torch
@@ -107,6 +117,7 @@ def describe(recipe: Recipe, processes: int) -> dict[str, Any]:
     return {
         "task": recipe.name,
         "recipe": _as_json(recipe),
+        "data": data,
         "command": shlex.join(["streamdrnn", *sys.argv[1:]]),
         "git_revision": _git_revision(),
         "versions": {

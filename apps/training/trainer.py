@@ -71,6 +71,7 @@ class Trainer:
         set_seed(self.recipe.seed, device_specific=True)
         self.progress = Progress()
         self.state: Optional[NetworkState] = None
+        self.best: dict[str, Tensor] = {}
         if resume and folder.checkpoint.is_file():
             self._restore(checkpoint.read(folder.checkpoint))
         self._start_logging()
@@ -138,10 +139,14 @@ class Trainer:
         sign = 1 if self.task.higher_is_better else -1
         if not progress.best or sign * scores[metric] > sign * progress.best[metric]:
             progress.best, progress.best_step, progress.since_best = scores, progress.step, 0
-            if self.accelerator.is_main_process:
-                network.save(self.model, self.folder.model, self.task.notes())
+            self.best = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+            self._save_model()
         else:
             progress.since_best += 1
+
+    def _save_model(self) -> None:
+        if self.accelerator.is_main_process:
+            network.save(self.model, self.folder.model, self.task.notes())
 
     def _measure(self, model: Model, split: Split) -> dict[str, float]:
         accelerator = self.accelerator
@@ -190,9 +195,9 @@ class Trainer:
     def _start_or_find(self, recipe: Recipe, resume: bool) -> None:
         processes = self.accelerator.num_processes
         if resume and self.folder.is_started():
-            self.folder.check_same(recipe, processes)
+            self.folder.check_same(recipe, self.task.notes(), processes)
         elif self.accelerator.is_main_process:
-            self.folder.start(recipe, processes)
+            self.folder.start(recipe, self.task.notes(), processes)
         self.accelerator.wait_for_everyone()
 
     def _start_logging(self) -> None:
@@ -213,12 +218,16 @@ class Trainer:
         if self.accelerator.is_main_process:
             optimizer = checkpoint.optimizer_tensors(self.optimizer)
             scale = {} if scaler is None else scaler.state_dict()
-            now = Checkpoint(self.progress, self.model.state_dict(), optimizer, random, carried, scale)
+            now = Checkpoint(self.progress, self.model.state_dict(), self.best, optimizer, random, carried, scale)
             checkpoint.write(now, self.folder.checkpoint)
 
     def _restore(self, saved: Checkpoint) -> None:
         process, processes = self.accelerator.process_index, self.accelerator.num_processes
-        self.progress = saved.progress
+        self.progress, self.best = saved.progress, saved.best
+        if self.best:
+            # The one in the folder may be of a later measurement, of which the checkpoint does not know.
+            self.model.load_state_dict(self.best)
+            self._save_model()
         checkpoint.restore(saved, self.model, self.optimizer)
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(saved.scaler)

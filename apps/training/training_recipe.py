@@ -67,3 +67,6 @@ class TrainingRecipe:
         for name in ("weight_decay", "clip", "patience", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+        # What NumPy takes, less a number for each process.
+        if self.seed >= 2**31:
+            raise ValueError(f"seed: expected less than 2147483648, got {self.seed}")

@@ -80,6 +80,7 @@ def test_train_on_text_and_write_some(run: Run, texts: Path) -> None:
         (("--beta2", "1"), "beta2: expected 0 to below 1, got 1"),
         (("--clip", "-1"), "clip: expected 0 or more"),
         (("--seed", "-1"), "seed: expected 0 or more"),
+        (("--seed", "2147483648"), "seed: expected less than 2147483648"),
         (("--compile",), "compile: on a CPU only a cnn network is compiled"),
     ],
     ids=" ".join,

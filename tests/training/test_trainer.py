@@ -301,6 +301,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     saved = checkpoint.Checkpoint(
         progress=checkpoint.Progress(step=7, best={"loss": 0.5}, best_step=4, since_best=1, seconds=2.5),
         model={"a.weight": torch.randn(2, 3)},
+        best={"a.weight": torch.randn(2, 3)},
         optimizer={0: {"step": torch.tensor(7.0), "square_avg": torch.rand(2, 3)}, 11: {"step": torch.tensor(1.0)}},
         rng=torch.get_rng_state()[None],
         carried={"h.0": torch.randn(2, 1, 3)},
@@ -315,6 +316,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert again.carried is not None
     for ours, theirs in (
         (again.model, saved.model),
+        (again.best, saved.best),
         (again.carried, saved.carried),
         *zip(again.optimizer.values(), saved.optimizer.values(), strict=True),
     ):
