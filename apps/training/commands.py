@@ -235,7 +235,9 @@ class Reproduce:
 
     table: Annotated[
         tyro.conf.Positional[
-            Literal["all", "copy", "mnist", "mnist-permuted", "noisy-mnist", "ptb", "layers", "start-dilation"]
+            Literal[
+                "all", "copy", "mnist", "mnist-permuted", "noisy-mnist", "ptb", "speaker", "layers", "start-dilation"
+            ]
         ],
         tyro.conf.arg(help="Which table or figure, or all."),
     ]

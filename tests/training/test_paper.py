@@ -35,7 +35,7 @@ TINY = Table(
 def pretend(runs: Path, row: Row, accuracy: float = 0.98765, seconds: float = 4000.0) -> None:
     """Put a run into a folder that was never made."""
     folder = RunFolder(runs / row.run)
-    folder.start(recipe_of_row(row), processes=1)
+    folder.start(recipe_of_row(row), {}, processes=1)
     scores = {"accuracy": accuracy, "loss": 0.01234567, "bits": 1.31}
     folder.write_results(
         {"test": scores, "valid": scores, "chance": {"loss": 0.04}, "parameters": 21000, "steps": 6000, "best_step": 1}
