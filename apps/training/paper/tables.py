@@ -164,7 +164,7 @@ TABLES: dict[str, Table] = {
     ),
     "speaker": Table(
         "Speakers of VCTK",
-        "Test accuracy of single windows of a second, with GRUs. The paper gives two figures; how it divided and cut its "
+        "Test accuracy of windows of a second, with GRUs. The paper gives two figures; how it divided and cut its "
         "recordings is not known to us.",
         "accuracy",
         (
