@@ -69,7 +69,7 @@ def _score(metric: Metric, run: StoredRun) -> str:
         return f"{100 * value:.2f} %"
     if metric == "bits":
         return f"{value:.3f}"
-    return f"{value:.5f} (chance {run.results['chance'][metric]:.5f})"
+    return f"{value:.2g} (chance {run.results['chance'][metric]:.2g})"
 
 
 def _duration(seconds: float) -> str:

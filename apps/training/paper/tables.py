@@ -84,11 +84,12 @@ def _copy(blank: int) -> tuple[Row, ...]:
         Row(
             f"{kind} {cell.upper()}, T = {blank}",
             f"copy-{blank}/{kind}-{cell}",
-            ("copy", "--blank", str(blank), "--network", kind, "--cell", cell),
+            ("copy", "--blank", str(blank), "--network", kind, "--cell", cell, *options),
             paper,
         )
         for kind, paper in (("dilated", "near 0"), ("stacked", "chance"))
-        for cell in ("rnn", "gru", "lstm")
+        # With the rate of the others nine LSTM layers stay at chance until it has fallen that far.
+        for cell, options in (("rnn", ()), ("gru", ()), ("lstm", ("--learning-rate", "0.002")))
     )
 
 
