@@ -114,8 +114,12 @@ class Head(nn.Module):
         """
         if self.frontend is not None:
             x, lengths, audio = self.frontend(x, audio, lengths)
-            x = ((x - self.feature_mean) / self.feature_std).to(self.feature_mean.dtype)
+            x = self.standardised(x)
         return x, lengths, audio
+
+    def standardised(self, features: Tensor) -> Tensor:
+        """A front-end's features as the network takes them."""
+        return ((features - self.feature_mean) / self.feature_std).to(self.feature_mean.dtype)
 
     @torch.jit.export
     def step(self, x_t: Tensor, state: ModelState, active: Optional[Tensor] = None) -> Tuple[Tensor, ModelState]:

@@ -12,11 +12,16 @@ from torch import Tensor
 
 
 def write_safetensors(path: Union[str, os.PathLike[str]], tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file beside its place, then move it there: a reader never sees half a file."""
+    """Write a safetensors file, whole or not at all."""
+    write_whole(path, save(tensors, metadata=metadata))
+
+
+def write_whole(path: Union[str, os.PathLike[str]], content: bytes) -> None:
+    """Write a file beside its place, then move it there: a reader never sees half a file."""
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(save(tensors, metadata=metadata))
+        partial.write_bytes(content)
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)

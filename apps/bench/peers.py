@@ -4,8 +4,6 @@ They are what people write today. Each is checked against the network before it 
 """
 
 import importlib
-import logging
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, List, Tuple, TypeVar
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from streamdrnn import DilatedRNN
+from streamdrnn.export.quiet import quiet
 
 State = TypeVar("State")
 Step = Callable[[Tensor, List[State], List[State]], Tuple[List[State], List[State]]]
@@ -250,16 +249,3 @@ def onnx_step(model: DilatedRNN, batch_size: int) -> Step[Any]:
         return new[:layers], new[layers:]
 
     return step
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without what torch's compilers and exporters say about themselves: it is not about our code."""
-    logs_before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logs_before)

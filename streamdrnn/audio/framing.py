@@ -12,7 +12,7 @@ from streamdrnn.kernels.rings import steps_made
 
 
 def next_frames(
-    audio: Tensor, lengths: Tensor, tail: Tensor, filled: Tensor, window: int, hop: int
+    audio: Tensor, lengths: Tensor, tail: Tensor, filled: Tensor, window: int, hop: int, padded: bool = False
 ) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
     """The frames that a chunk completes.
 
@@ -23,6 +23,8 @@ def next_frames(
         filled: ``(B,)`` int64, how many are waiting.
         window: samples per frame.
         hop: samples from one frame's beginning to the next, at most ``window``.
+        padded: whether F is ``ceil(N / hop)`` instead, the most that N samples, at least one, can complete: for graphs
+            that are exported, where F cannot follow from what is waiting.
 
     Returns:
         the frames ``(F, B, window)``, F that of the stream with most; ``(B,)``, how many are each stream's own;
@@ -33,7 +35,10 @@ def next_frames(
     total = filled + lengths
     counts = (torch.div(total - window, hop, rounding_mode="floor") + 1).clamp(min=0)
     left = total - counts * hop
-    F = int(counts.max()) if B > 0 else 0
+    if padded:
+        F = (audio.shape[0] - 1) // hop + 1
+    else:
+        F = int(counts.max()) if B > 0 else 0
     if F == 0:
         frames = joined.new_zeros(0, B, window)
     else:

@@ -82,16 +82,21 @@ class FrontEnd(nn.Module):
         """
         if not torch.jit.is_scripting():
             self._check(audio, state, lengths)
-        N, B = audio.shape
         if state is None:
-            state = self.zero_state(B, audio.device, audio.dtype)
+            state = self.zero_state(audio.shape[1], audio.device, audio.dtype)
         if lengths is None:
-            lengths = torch.full_like(state.filled, N)
+            lengths = torch.full_like(state.filled, audio.shape[0])
+        return self.chunk(audio, state, lengths)
+
+    def chunk(
+        self, audio: Tensor, state: AudioState, lengths: Tensor, padded: bool = False
+    ) -> Tuple[Tensor, Tensor, AudioState]:
+        """:meth:`forward` without its checks; ``padded`` as in :func:`streamdrnn.audio.framing.next_frames`."""
         frames, counts, tail, filled = next_frames(
-            audio, lengths, state.tail, state.filled, self.window, self.hop_length
+            audio, lengths, state.tail, state.filled, self.window, self.hop_length, padded
         )
         if frames.shape[0] == 0:  # an FFT of nothing is an error
-            nothing = audio.new_zeros(0, B, self.num_features)
+            nothing = audio.new_zeros(0, audio.shape[1], self.num_features)
             return nothing, counts, AudioState(tail, filled, state.history, state.frames)
         real = steps_made(frames.shape[0], counts)
         if torch.jit.is_scripting():

@@ -1,0 +1,116 @@
+"""Models as files that other programs run, without this package: TorchScript, ONNX, and ``torch.export``'s archives.
+
+A model leaves as a *step* and a *chunk*, both with all of its state as an explicit input and output; see
+``docs/export.md``.
+"""
+
+import copy
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Dict, List, Literal, NamedTuple, Optional, Tuple, Union
+
+import torch
+
+from streamdrnn.dilated_rnn import DilatedRNN
+from streamdrnn.export.description import describe
+from streamdrnn.export.onnx_graph import to_onnx
+from streamdrnn.export.program import HeadProgram, NetworkProgram, Program
+from streamdrnn.export.pt2 import to_pt2
+from streamdrnn.export.quiet import quiet
+from streamdrnn.export.torchscript import to_torchscript
+from streamdrnn.export.tracing import ENTRY_POINTS
+from streamdrnn.heads import Head
+from streamdrnn.storage import write_whole
+
+__all__ = ["Format", "export_model", "export_paths"]
+
+Format = Literal["torchscript", "onnx", "pt2"]
+
+
+class _Writer(NamedTuple):
+    """How a format is written.
+
+    Attributes:
+        ending: of its files' names.
+        contents: the contents of the files that hold a program, by entry point.
+        entry_points: those that have a file of their own; without any the one file has both.
+    """
+
+    ending: str
+    contents: Callable[[Program, Dict[str, Any]], Dict[str, bytes]]
+    entry_points: Tuple[str, ...] = ENTRY_POINTS
+
+
+_WRITERS: Dict[str, _Writer] = {
+    "torchscript": _Writer(".pt", to_torchscript, ()),
+    "onnx": _Writer(".onnx", to_onnx),
+    "pt2": _Writer(".pt2", to_pt2),
+}
+
+
+def export_model(
+    model: Union[DilatedRNN, Head],
+    path: Union[str, os.PathLike[str]],
+    format: Format,
+    notes: Optional[Dict[str, str]] = None,
+    overwrite: bool = False,
+) -> Dict[str, Any]:
+    """Write a model's step and chunk for programs that do not have this package.
+
+    Args:
+        model: the model, float32 or float64; it stays as it is.
+        path: the file. Where a format has a file for each entry point, their names are in front of the ending:
+            ``x.onnx`` stands for ``x.step.onnx`` and ``x.chunk.onnx``.
+        format: ``"torchscript"``, ``"onnx"`` or ``"pt2"``.
+        notes: what belongs to the model, as :func:`streamdrnn.model_notes` gives it, for the description in the file.
+        overwrite: whether files that are there are replaced.
+
+    Returns:
+        the description that was written.
+
+    Raises:
+        FileExistsError: a file is there.
+        TypeError, ValueError: the model, the format or the name's ending is none that is known, or ``onnx`` is not
+            installed.
+    """
+    files = export_paths(path, format)
+    if not overwrite:
+        for file in files.values():
+            if file.exists():
+                raise FileExistsError(f"{file}: there is such a file already")
+    program = _program(model)
+    description = describe(program, notes or {})
+    with quiet():
+        contents = _WRITERS[format].contents(program, description)
+    for entry_point, file in files.items():
+        write_whole(file, contents[entry_point])
+    return description
+
+
+def export_paths(path: Union[str, os.PathLike[str]], format: Format) -> Dict[str, Path]:
+    """The files that :func:`export_model` writes, by entry point; one that has both is under ``""``.
+
+    Raises:
+        ValueError: the format is unknown, or the name does not end as its files do.
+    """
+    if format not in _WRITERS:
+        raise ValueError(f"format: got {format!r}, expected one of {', '.join(_WRITERS)}")
+    path, writer = Path(path), _WRITERS[format]
+    if path.suffix != writer.ending:
+        raise ValueError(f"{path}: expected a name that ends in {writer.ending}, as {format} files do")
+    if not writer.entry_points:
+        return {"": path}
+    return {entry_point: path.with_suffix(f".{entry_point}{path.suffix}") for entry_point in writer.entry_points}
+
+
+def _program(model: Union[DilatedRNN, Head]) -> Program:
+    """A copy of a model as what is exported: for inference, computed by torch's own operations."""
+    if not isinstance(model, DilatedRNN | Head):
+        raise TypeError(f"model: expected a DilatedRNN or one of the heads, got {type(model).__name__}")
+    model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    rnn = model.rnn if isinstance(model, Head) else model
+    if rnn.weight_ih_l0.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"model: expected float32 or float64 weights, got {rnn.weight_ih_l0.dtype}; see model.float()")
+    rnn.backend = "torch"
+    return HeadProgram(model).eval() if isinstance(model, Head) else NetworkProgram(model).eval()
