@@ -8,6 +8,7 @@ from typing import Annotated, Optional, Union
 import tyro
 
 from streamdrnn.apps.bench.command import Bench
+from streamdrnn.apps.export import Export
 from streamdrnn.apps.info import Info
 from streamdrnn.apps.speaker_id.commands import Enroll, Identify, ListProfiles
 from streamdrnn.apps.speaker_id.demo import Demo
@@ -22,6 +23,7 @@ Command = Union[
     Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
     Annotated[Generate, tyro.conf.subcommand("generate")],
     Annotated[Reproduce, tyro.conf.subcommand("reproduce")],
+    Annotated[Export, tyro.conf.subcommand("export")],
     Annotated[Bench, tyro.conf.subcommand("bench")],
     Annotated[Info, tyro.conf.subcommand("info")],
 ]

@@ -142,6 +142,19 @@ def save(model: Model, path: Path, notes: dict[str, str]) -> None:
         save_model(model, path, notes)
 
 
+def is_baseline(path: Path) -> bool:
+    """Whether a file holds a :class:`Baseline` that :func:`save` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        read_safetensors(path, BASELINE_FORMAT, BASELINE_VERSION)
+    except ValueError:
+        return False
+    return True
+
+
 def load(
     path: Path,
     recipe: NetworkRecipe,

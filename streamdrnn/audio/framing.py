@@ -35,9 +35,8 @@ def next_frames(
     total = filled + lengths
     counts = (torch.div(total - window, hop, rounding_mode="floor") + 1).clamp(min=0)
     left = total - counts * hop
-    if padded:
-        F = (audio.shape[0] - 1) // hop + 1
-    else:
+    F = (audio.shape[0] - 1) // hop + 1
+    if not padded:
         F = int(counts.max()) if B > 0 else 0
     if F == 0:
         frames = joined.new_zeros(0, B, window)

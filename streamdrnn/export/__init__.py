@@ -8,7 +8,7 @@ import copy
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Dict, List, Literal, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Literal, NamedTuple, Optional, Tuple, Union
 
 import torch
 
@@ -78,7 +78,7 @@ def export_model(
     if not overwrite:
         for file in files.values():
             if file.exists():
-                raise FileExistsError(f"{file}: there is such a file already")
+                raise FileExistsError(f"{file}: is there already, and not to be overwritten (--overwrite)")
     program = _program(model)
     description = describe(program, notes or {})
     with quiet():

@@ -7,7 +7,7 @@ import torch
 
 from streamdrnn.export.description import NAME, NEXT, described_as
 from streamdrnn.export.program import Program
-from streamdrnn.export.tracing import ENTRY_POINTS, EntryPoint, traced
+from streamdrnn.export.tracing import ENTRY_POINTS, EntryPoint, any_sizes, traced
 
 
 def to_onnx(program: Program, description: Dict[str, Any]) -> Dict[str, bytes]:
@@ -30,6 +30,7 @@ def _graph(program: Program, entry_point: EntryPoint, description: Dict[str, Any
         traced(program, entry_point),
         input_names=["x", *names],
         output_names=["y", *(NEXT + name for name in names)],
+        dynamic_shapes=any_sizes(program, entry_point),
         dynamo=True,
         verbose=False,
     )

@@ -73,7 +73,7 @@ class HeadProgram(nn.Module):
 
     @torch.jit.export
     def step(self, x: Tensor, state: Dict[str, Tensor]) -> Tuple[Tensor, Dict[str, Tensor]]:
-        """``(B, I)``, or with a front-end the next ``(B, hop_length)`` samples, to ``(B, ...)``, and the state after it."""
+        """``(B, I)``, or with a front-end the next samples ``(B, hop_length)``, to ``(B, ...)``."""
         before = self._state(state)
         audio: Optional[AudioState] = None
         active: Optional[Tensor] = None
@@ -105,7 +105,7 @@ class HeadProgram(nn.Module):
         return out, model_tensors(ModelState(audio, rnn, pooled))
 
     def _features(self, x: Tensor, state: Optional[AudioState]) -> Tuple[Tensor, Tensor, AudioState]:
-        """The network's inputs ``(T, B, I)`` for the samples ``(T, B, hop_length)``, and how many are each stream's own."""
+        """The network's inputs ``(T, B, I)`` for samples ``(T, B, hop_length)``, and how many are each stream's own."""
         frontend = self.model.frontend
         assert frontend is not None
         assert state is not None
@@ -120,15 +120,13 @@ class HeadProgram(nn.Module):
             audio = audio_state(tensors, self.model.rnn.input_size)
         rnn = network_state(tensors, "rnn.", self.model.rnn.cell, self.model.rnn.num_layers)
         pooled = rnn.h[-1][:0].double()
-        return ModelState(audio, rnn, tensors["pooled"] if "pooled" in tensors else pooled)
+        return ModelState(audio, rnn, tensors.get("pooled", pooled))
 
 
 Program = Union[NetworkProgram, HeadProgram]
 
 
-def scanned(
-    rnn: DilatedRNN, x: Tensor, state: DRNNState, lengths: Optional[Tensor]
-) -> Tuple[Tensor, DRNNState]:
+def scanned(rnn: DilatedRNN, x: Tensor, state: DRNNState, lengths: Optional[Tensor]) -> Tuple[Tensor, DRNNState]:
     """:meth:`DilatedRNN.chunk` as a ``scan`` of its step."""
 
     def step(carried: Dict[str, Tensor], xs: List[Tensor]) -> Tuple[Dict[str, Tensor], Tensor]:
@@ -164,7 +162,7 @@ def network_state(tensors: Dict[str, Tensor], prefix: str, cell: str, num_layers
         h.append(tensors[f"{prefix}h.{layer}"])
         if cell == "lstm":
             c.append(tensors[f"{prefix}c.{layer}"])
-    fusion = tensors[prefix + "fusion"] if prefix + "fusion" in tensors else h[-1][:0]
+    fusion = tensors.get(prefix + "fusion", h[-1][:0])
     return DRNNState(cell, h, c, fusion, tensors[prefix + "cursor"])
 
 
@@ -187,4 +185,4 @@ def audio_state(tensors: Dict[str, Tensor], num_features: int) -> AudioState:
     """The front-end's part of what :func:`model_tensors` named."""
     tail, filled, frames = tensors["audio.tail"], tensors["audio.filled"], tensors["audio.frames"]
     history = torch.zeros(0, tail.shape[1], num_features, dtype=tail.dtype, device=tail.device)
-    return AudioState(tail, filled, tensors["audio.history"] if "audio.history" in tensors else history, frames)
+    return AudioState(tail, filled, tensors.get("audio.history", history), frames)

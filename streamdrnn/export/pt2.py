@@ -15,6 +15,8 @@ def to_pt2(program: Program, description: Dict[str, Any]) -> Dict[str, bytes]:
     contents: Dict[str, bytes] = {}
     for entry_point in ENTRY_POINTS:
         file = io.BytesIO()
-        torch.export.save(traced(program, entry_point), file, extra_files={NAME: described_as(description, entry_point)})
+        torch.export.save(
+            traced(program, entry_point), file, extra_files={NAME: described_as(description, entry_point)}
+        )
         contents[entry_point] = file.getvalue()
     return contents

@@ -1,0 +1,68 @@
+"""`streamdrnn export`: a model as files that other programs run without this package."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+
+@dataclass
+class Export:
+    """Write a model as files that run without this package, live or in chunks, with its state going in and out.
+
+    TorchScript is one file with both a step and a chunk; ONNX and pt2 are a file for each: --out x.onnx writes
+    x.step.onnx and x.chunk.onnx.
+
+    Example: streamdrnn export speaker --format onnx --out speaker.onnx
+    """
+
+    model: Annotated[
+        tyro.conf.Positional[str],
+        tyro.conf.arg(metavar="MODEL|RUN|speaker", help="A model file, the folder of a run, or the shipped model."),
+    ]
+    format: Annotated[Literal["torchscript", "onnx", "pt2"], tyro.conf.arg(help="For torch.jit, ONNX or torch.export.")]
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE", help="What to write: a .pt, .onnx or .pt2 file.")]
+    overwrite: Annotated[bool, tyro.conf.arg(help="Replace files that are there.")] = False
+    json: Annotated[bool, tyro.conf.arg(help="Print what was written as one JSON object.")] = False
+
+    def run(self) -> None:
+        from streamdrnn import load_model, model_notes
+        from streamdrnn.apps.training.network import is_baseline
+        from streamdrnn.export import export_model, export_paths
+
+        path = self._model_file()
+        if is_baseline(path):
+            raise ValueError(f"{path}: a skip or cnn baseline; of the networks only dilated and stacked ones stream")
+        files = export_paths(self.out, self.format)
+        model, notes = load_model(path), model_notes(path)
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        description = export_model(model, self.out, self.format, notes, self.overwrite)
+        if self.json:
+            print(json.dumps({"files": [str(file) for file in files.values()], **description}))
+            return
+        for entry_point, file in files.items():
+            print(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB): {overview(description, entry_point)}")
+
+    def _model_file(self) -> Path:
+        from streamdrnn.apps.speaker_id.model import asset
+        from streamdrnn.apps.training.run_folder import MODEL
+
+        if self.model == "speaker":
+            return asset("speaker.safetensors")
+        path = Path(self.model)
+        return path / MODEL if path.is_dir() else path
+
+
+def overview(description: dict[str, Any], entry_point: str) -> str:
+    """What is in a file, in one line; without an entry point it has all of them."""
+    calls = []
+    for point in [entry_point] if entry_point else description["entry_points"]:
+        x, y = (_shape(description["entry_points"][point][name]) for name in ("x", "y"))
+        calls.append(f"{point} {x} -> {y}")
+    return f"{description['kind']}, {', '.join(calls)}, with {len(description['state'])} tensors of state in and out"
+
+
+def _shape(described: dict[str, Any]) -> str:
+    return f"({', '.join(map(str, described['shape']))})"
