@@ -19,7 +19,7 @@ lint: $(VENV)/dev
 types: $(VENV)/dev
 	$(BIN)/mypy
 
-# Many more random cases, and the model card's figures measured again (needs STREAMDRNN_DATA).
+# Many more random cases, the tests that take minutes, and the model card's figures measured again (needs STREAMDRNN_DATA).
 check-full: lint types
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -n auto
 	$(BIN)/streamdrnn evaluate embedder

@@ -19,6 +19,11 @@ settings.register_profile("full", deadline=None, max_examples=1000, print_blob=T
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("full") and os.environ.get("HYPOTHESIS_PROFILE") != "full":
+        pytest.skip("takes minutes: make check-full runs it")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _poisoned_memory() -> Iterator[None]:
     """Fill fresh tensors with NaN (integers with their largest value): what reads them unwritten is seen."""

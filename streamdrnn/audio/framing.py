@@ -33,7 +33,8 @@ def next_frames(
     W, B = tail.shape
     joined = torch.cat([tail, torch.where(steps_made(audio.shape[0], lengths)[:, :, 0], audio, 0.0)])
     total = filled + lengths
-    counts = (torch.div(total - window, hop, rounding_mode="floor") + 1).clamp(min=0)
+    # Not torch.div and its rounding_mode, which an ONNX graph computes in float32.
+    counts = (torch.floor_divide(total - window, hop) + 1).clamp(min=0)
     left = total - counts * hop
     F = (audio.shape[0] - 1) // hop + 1
     if not padded:

@@ -62,9 +62,8 @@ def described_as(description: Dict[str, Any], entry_point: str) -> str:
 def step_example(program: Program, batch_size: int) -> Tuple[Tensor, Dict[str, Tensor]]:
     """Zeros that a step takes: x, and the state of streams before their first step."""
     model = program.model
-    rnn, frontend = (model.rnn, model.frontend) if isinstance(model, Head) else (model, None)
-    features = model.input_size if frontend is None else frontend.hop_length
-    x = torch.zeros(batch_size, features, dtype=rnn.weight_ih_l0.dtype)
+    rnn = model.rnn if isinstance(model, Head) else model
+    x = torch.zeros(batch_size, program.step_size, dtype=rnn.weight_ih_l0.dtype)
     return x, program.initial_state(batch_size)
 
 

@@ -31,6 +31,7 @@ def _graph(program: Program, entry_point: EntryPoint, description: Dict[str, Any
         input_names=["x", *names],
         output_names=["y", *(NEXT + name for name in names)],
         dynamic_shapes=any_sizes(program, entry_point),
+        custom_translation_table={torch.ops.aten.log10.default: _log10},
         dynamo=True,
         verbose=False,
     )
@@ -39,3 +40,12 @@ def _graph(program: Program, entry_point: EntryPoint, description: Dict[str, Any
     proto.metadata_props.add(key=NAME, value=described_as(description, entry_point))
     content: bytes = proto.SerializeToString()
     return content
+
+
+def _log10(x: Any) -> Any:
+    """The decadic logarithm, to float64's precision too: torch's own translation has ln 10 in float32."""
+    import numpy as np
+    from onnx import numpy_helper
+    from onnxscript import opset18 as op
+
+    return op.Div(op.Log(x), op.CastLike(op.Constant(value=numpy_helper.from_array(np.log(10.0))), x))

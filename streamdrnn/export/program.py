@@ -26,11 +26,15 @@ class NetworkProgram(nn.Module):
 
     Args:
         model: the network, computed by backend ``torch``.
+
+    Attributes:
+        step_size: I, the features of a step.
     """
 
     def __init__(self, model: DilatedRNN) -> None:
         super().__init__()
         self.model = model
+        self.step_size = model.input_size
 
     @torch.jit.export
     def initial_state(self, batch_size: int) -> Dict[str, Tensor]:
@@ -60,11 +64,15 @@ class HeadProgram(nn.Module):
 
     Args:
         model: the head, computed by backend ``torch``.
+
+    Attributes:
+        step_size: I, the features of a step; with a front-end the samples of one, its ``hop_length``.
     """
 
     def __init__(self, model: Head) -> None:
         super().__init__()
         self.model = model
+        self.step_size: int = model.input_size if model.frontend is None else model.frontend.hop_length
 
     @torch.jit.export
     def initial_state(self, batch_size: int) -> Dict[str, Tensor]:

@@ -9,17 +9,20 @@ from typing import NamedTuple
 
 import pytest
 import soundfile
+import torch
 
+from streamdrnn import model_notes
 from streamdrnn.apps.cli import main
 from streamdrnn.apps.speaker_id.demo import Score
 from streamdrnn.apps.speaker_id.model import asset
 from streamdrnn.apps.speaker_id.profiles import ProfileStore
 from streamdrnn.apps.speaker_id.turns import Segment
+from streamdrnn.apps.training.network import NetworkRecipe, build, save
 from streamdrnn.kernels import cpu
 from tests.audio.signals import voice_like
 from tests.audio.test_files import bad_files
 
-COMMANDS = ("demo", "identify", "enroll", "profiles", "train", "evaluate", "bench", "info")
+COMMANDS = ("demo", "identify", "enroll", "profiles", "train", "evaluate", "export", "bench", "info")
 CONVERSATION = str(asset("conversation.flac"))
 
 
@@ -78,6 +81,8 @@ def test_help_has_an_example(run: Run, command: str) -> None:
         ("enroll",),
         ("train", "juggling", "--out", "x"),
         ("train", "embedder"),
+        ("export", "speaker", "--format", "tflite", "--out", "x"),
+        ("export", "speaker", "--format", "onnx"),
     ],
     ids=" ".join,
 )
@@ -234,3 +239,46 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert done.returncode == 1
     assert done.stdout.startswith("enrolled")
     assert not done.stderr
+
+
+@pytest.mark.filterwarnings(r"ignore:`torch.jit.\w+` is deprecated:DeprecationWarning")
+def test_export_writes_what_it_says(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "new folder" / "voice.pt"
+    outcome = run("export", "speaker", "--format", "torchscript", "--out", out)
+    assert outcome.code == 0
+    assert outcome.out.count("\n") == 1
+    assert outcome.out.startswith(f"wrote {out} (")
+    assert "SpeakerEmbedder, step (batch, 320) -> (batch, 128), chunk (steps, batch, 320)" in outcome.out
+    assert not outcome.err
+    run("export", "speaker", "--format", "torchscript", "--out", out).is_one_line_about("voice.pt: is there already")
+    (described,) = run("export", "speaker", "--format", "torchscript", "--out", out, "--overwrite", "--json").objects()
+    assert described["files"] == [str(out)]
+    assert described["sample_rate"] == 16000
+    assert described["notes"] == model_notes(asset("speaker.safetensors"))
+    extra = {"streamdrnn.json": ""}
+    torch.jit.load(out, _extra_files=extra)
+    del described["files"]
+    assert json.loads(extra["streamdrnn.json"]) == described
+
+
+@pytest.mark.parametrize("network", ["dilated", "stacked", "skip", "cnn"])
+def test_of_the_networks_that_train_those_that_stream_are_exported(run: Run, tmp_path: Path, network: str) -> None:
+    recipe = NetworkRecipe(network=network, hidden_size=4, dilations=(1, 2))  # type: ignore[arg-type]
+    save(build(recipe, 1, 3, per_step=False), tmp_path / "model.safetensors", {})
+    outcome = run("export", tmp_path, "--format", "torchscript", "--out", tmp_path / "x.pt")
+    if network in ("dilated", "stacked"):
+        assert outcome.code == 0, outcome
+    else:
+        outcome.is_one_line_about("a skip or cnn baseline; of the networks only dilated and stacked ones stream")
+        assert not (tmp_path / "x.pt").exists()
+
+
+def test_what_cannot_be_exported_gets_one_line(run: Run, tmp_path: Path) -> None:
+    for model, out, problem in (
+        (tmp_path / "gone.safetensors", "x.pt", "gone.safetensors: no such file"),
+        (tmp_path, "x.pt", "model.safetensors: no such file"),
+        (asset("demo.json"), "x.pt", "damaged or not a safetensors file"),
+        ("speaker", "x.onnx", "x.onnx: expected a name that ends in .pt"),
+    ):
+        run("export", model, "--format", "torchscript", "--out", tmp_path / out).is_one_line_about(problem)
+    assert list(tmp_path.iterdir()) == []

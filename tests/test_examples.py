@@ -1,0 +1,89 @@
+"""The example programs do what they say, without this package."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from streamdrnn import StreamingDRNN, load_model
+from streamdrnn.apps.speaker_id.model import asset
+from streamdrnn.audio import load_audio
+from streamdrnn.export import export_model
+from tests.agreement import assert_close
+from tests.export.models import build, inputs, skip_without_packages
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SHIPPED = asset("speaker.safetensors")
+WITHOUT_US = "import runpy, sys; sys.modules['streamdrnn'] = sys.modules['torch'] = None; sys.argv = sys.argv[1:]; "
+
+
+def run(*command: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+
+
+def recordings(folder: Path) -> dict[str, Path]:
+    """Voices as 16 bit WAV files."""
+    for name in ("heather", "paul"):
+        samples = load_audio(asset(f"{name}.flac"), 16000).numpy()
+        soundfile.write(folder / f"{name}.wav", samples, 16000, "PCM_16")
+        soundfile.write(folder / f"{name}, later.wav", samples[32000:], 16000, "PCM_16")
+    return {file.stem: file for file in folder.glob("*.wav")}
+
+
+def embedding(path: Path) -> torch.Tensor:
+    stream = StreamingDRNN(load_model(SHIPPED))
+    samples = load_audio(path, 16000)
+    return stream.push(samples[: len(samples) // 320 * 320, None])[-1, 0]
+
+
+def test_onnxruntime_alone_tells_voices_apart(tmp_path: Path) -> None:
+    skip_without_packages("onnx")
+    export_model(load_model(SHIPPED), tmp_path / "speaker.onnx", "onnx", {"threshold": "0.4"})
+    voices = recordings(tmp_path)
+    script = EXAMPLES / "onnxruntime_stream.py"
+    program = [sys.executable, "-c", f"{WITHOUT_US} runpy.run_path({str(script)!r}, run_name='__main__')", script]
+    for one, other, verdict in (("heather", "heather, later", "one voice"), ("heather", "paul", "two voices")):
+        done = run(*program, tmp_path / "speaker.onnx", voices[one], voices[other])
+        assert done.returncode == 0, done.stderr
+        found = re.fullmatch(r"cosine (\S+): (.*) \(threshold 0.40\)\n", done.stdout)
+        assert found, done.stdout
+        assert found[2] == verdict
+        want = float(embedding(voices[one]) @ embedding(voices[other]))
+        assert float(found[1]) == pytest.approx(want, abs=1e-4)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["shipped", "classifier"])
+def test_a_cpp_program_streams_a_torchscript_file(name: str, tmp_path: Path) -> None:
+    if shutil.which("cmake") is None or not (shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")):
+        pytest.skip("needs cmake and a C++ compiler")
+    configured = run(
+        *("cmake", "-S", EXAMPLES / "torchscript_cpp", "-B", tmp_path / "build"),
+        f"-DCMAKE_PREFIX_PATH={torch.utils.cmake_prefix_path}",
+    )
+    assert configured.returncode == 0, configured.stderr
+    built = run("cmake", "--build", tmp_path / "build")
+    assert built.returncode == 0, built.stdout + built.stderr
+
+    model = build(name)
+    description = export_model(model, tmp_path / "model.pt", "torchscript")
+    x = inputs(model, 100, 1)
+    done = subprocess.run(
+        [tmp_path / "build" / "stream", tmp_path / "model.pt"],
+        input=x.numpy().tobytes(),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert description["kind"] in done.stderr.decode()
+    y = torch.from_numpy(np.frombuffer(done.stdout, np.float32).copy()).view(100, 1, -1)
+    stream = StreamingDRNN(model)
+    want = stream.push(x if description["sample_rate"] is None else x.transpose(1, 2).flatten(0, 1))
+    # The speaker model hears no whole window in its first step.
+    assert_close(y[len(y) - len(want) + 16 :], want[16:])
