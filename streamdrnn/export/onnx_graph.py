@@ -48,4 +48,5 @@ def _log10(x: Any) -> Any:
     from onnx import numpy_helper
     from onnxscript import opset18 as op
 
-    return op.Div(op.Log(x), op.CastLike(op.Constant(value=numpy_helper.from_array(np.log(10.0))), x))
+    ln_10: Any = op.Constant(value=numpy_helper.from_array(np.log(10.0)))
+    return op.Div(op.Log(x), op.CastLike(ln_10, x))

@@ -57,9 +57,9 @@ def build(name: str) -> Model:
     """One of the models; it standardises its features, as trained ones do."""
     torch.manual_seed(0)
     model = MODELS[name]().eval()
-    frontend = model.frontend if isinstance(model, Head) else None
-    if frontend is not None and name != "shipped":
-        features = frontend(voice_like(16000)[:, None].to(model.feature_mean.dtype))[0].flatten(0, 1)
+    if isinstance(model, Head) and model.frontend is not None and name != "shipped":
+        voice = voice_like(16000)[:, None].to(model.feature_mean.dtype)
+        features = model.frontend(voice)[0].flatten(0, 1)
         model.feature_mean.copy_(features.mean(0))
         model.feature_std.copy_(features.std(0))
     return model
