@@ -24,6 +24,11 @@ def test_every_stream_is_cut_as_if_alone(data: st.DataObject, window: int, N: in
     )
     assert len(frames) == counts.max()
     assert frames.isfinite().all(), "also beyond a stream's own frames, where gradients pass"
+    if N:
+        padded, *rest = next_frames(audio, torch.tensor(lengths), tail, torch.tensor(filled), window, hop, padded=True)
+        assert len(padded) == -(-N // hop) >= len(frames)
+        assert torch.equal(padded[: len(frames)], frames)
+        assert all(map(torch.equal, rest, (counts, new_tail, new_filled)))
     for b in range(B):
         waiting = torch.cat([tail[window - 1 - filled[b] :, b], audio[: lengths[b], b]])
         own = []

@@ -42,8 +42,8 @@ MODELS: dict[str, Callable[[], Model]] = {
     "float64": lambda: SpeakerEmbedder(DilatedRNN(6, 5, dilations=[2, 2]), 4, small_log_mel()).double(),
     "shipped": lambda: load_model(asset("speaker.safetensors")),
 }
-QUICK = ("language model", "classifier", "speaker")
-"""Together they have all cells, a fusion, and a front-end; the others are exported by ``make check-full``."""
+QUICK = ("language model", "speaker")
+"""Those that are exported to every format in seconds; ``make check-full`` exports all."""
 
 CASES = [
     pytest.param(format, name, marks=[] if format == "torchscript" or name in QUICK else pytest.mark.full)

@@ -81,7 +81,7 @@ print(json.dumps(description))
 def test_a_program_that_cannot_import_this_package_runs_what_was_exported(
     exported: Export, format: Format, tmp_path: Path
 ) -> None:
-    model, _, files, description = exported(format, "classifier")
+    model, _, files, description = exported(format, "language model")
     x = inputs(model, 20, 2)
     np.save(tmp_path / "x.npy", x.numpy())
     arguments = [format, tmp_path / "x.npy", tmp_path / "y.npy", *files.values()]
@@ -122,7 +122,7 @@ def test_the_description_says_what_goes_in_and_comes_out(exported: Export, name:
 
 
 def test_onnx_graphs_name_their_inputs_outputs_and_sizes(exported: Export) -> None:
-    _, _, files, description = exported("onnx", "classifier")
+    _, _, files, description = exported("onnx", "language model")
     import onnx
 
     for entry_point, file in files.items():
@@ -143,7 +143,7 @@ def test_onnx_graphs_name_their_inputs_outputs_and_sizes(exported: Export) -> No
 
 @pytest.mark.parametrize("format", ["onnx", "pt2"])
 def test_files_say_nothing_of_the_machine_that_wrote_them(exported: Export, format: Format) -> None:
-    for file in exported(format, "classifier").paths.values():
+    for file in exported(format, "language model").paths.values():
         content = file.read_bytes()
         for path in (str(Path.cwd()), str(Path(torch.__file__).parent), str(Path.home()) + "/"):
             assert path.encode() not in content
