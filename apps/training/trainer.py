@@ -103,6 +103,10 @@ class Trainer:
         results = self._results()
         if self.accelerator.is_main_process:
             self.folder.write_results(results)
+        # What holds the group of processes is let go before it ends: alive at the interpreter's end, its threads would
+        # abort a process that has done all its work.
+        del self.learner
+        self.accelerator.free_memory()
         self.accelerator.end_training()
         return results
 
