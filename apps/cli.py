@@ -10,7 +10,11 @@ import tyro
 from streamdrnn.apps.bench.command import Bench
 from streamdrnn.apps.export import Export
 from streamdrnn.apps.info import Info
-from streamdrnn.apps.speaker_id.commands import Enroll, Identify, ListProfiles
+from streamdrnn.apps.speaker_id.commands.calibrate import Calibrate
+from streamdrnn.apps.speaker_id.commands.enroll import Enroll
+from streamdrnn.apps.speaker_id.commands.identify import Identify
+from streamdrnn.apps.speaker_id.commands.listen import Listen
+from streamdrnn.apps.speaker_id.commands.profiles import ListProfiles
 from streamdrnn.apps.speaker_id.demo import Demo
 from streamdrnn.apps.training.commands import Evaluate, Generate, Reproduce, Train
 
@@ -19,6 +23,8 @@ Command = Union[
     Annotated[Identify, tyro.conf.subcommand("identify")],
     Annotated[Enroll, tyro.conf.subcommand("enroll")],
     Annotated[ListProfiles, tyro.conf.subcommand("profiles")],
+    Annotated[Listen, tyro.conf.subcommand("listen")],
+    Annotated[Calibrate, tyro.conf.subcommand("calibrate")],
     Annotated[Train, tyro.conf.subcommand("train")],
     Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
     Annotated[Generate, tyro.conf.subcommand("generate")],

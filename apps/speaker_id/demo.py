@@ -30,8 +30,9 @@ class Demo:
     def run(self) -> None:
         import numpy as np
 
+        from streamdrnn.apps.speaker_id.enrolment import listen_to
         from streamdrnn.apps.speaker_id.identifier import Identifier
-        from streamdrnn.apps.speaker_id.model import asset, listen_to, load_speaker_model, use_one_thread
+        from streamdrnn.apps.speaker_id.model import asset, load_speaker_model, use_one_thread
         from streamdrnn.audio import load_audio
 
         use_one_thread()

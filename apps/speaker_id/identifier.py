@@ -1,87 +1,80 @@
-"""Who speaks when, from a stream of samples, in constant memory.
+"""Who speaks when, and who speaks now, from a stream of samples, in constant memory."""
 
-The model runs once over every sample. The sum of its outputs, which its state holds, is noted every tick, silent
-ticks left out; the difference of two notes is the mean output over the window between them, so one pass gives the
-embedding of every window.
-"""
-
-import math
 from collections import deque
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from streamdrnn import ModelState, SpeakerEmbedder, StreamingDRNN
+from streamdrnn import SpeakerEmbedder
+from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS, Tick, TickStream, mean_embedding
 from streamdrnn.apps.speaker_id.turns import FixedLagViterbi, Segment, TurnBuilder
 
-BLOCK_SECONDS = 0.02
-TICK_BLOCKS = 5
-TICK_SECONDS = BLOCK_SECONDS * TICK_BLOCKS
 REACH_TICKS = 5
 """A moment is judged by the outputs from this long before it to this long after it."""
 WINDOW_SECONDS = (2 * REACH_TICKS + 1) * TICK_SECONDS
 LAG_TICKS = 8
 SWITCH_COST = 0.6
-SILENCE_DBFS = -50.0
 SILENCE_TICKS = 5
-"""A moment is silent if nothing so near to it is louder than that."""
+"""A moment is silent if nobody speaks so near to it."""
+FORGET_TICKS = 30
+"""Who speaks now is judged by the speech of the present turn that is no older than this."""
+MIN_EVIDENCE_SECONDS = 1.5
+"""With less speech than this nobody is named yet."""
 
 
-def level_dbfs(samples: Tensor) -> float:
-    """The level of some samples in dB relative to a full-scale square wave."""
-    power = float(samples.square().mean()) if samples.numel() else 0.0
-    return 10 * math.log10(max(power, 1e-12))
+class Now(NamedTuple):
+    """Who speaks at the moment, as far as it can be told.
 
+    Attributes:
+        time: seconds from the stream's beginning.
+        speaker: a profile's name; None where there is none to be told.
+        label: the speaker for people, or "(unknown)", "(listening)" (too little evidence yet), "(silence)".
+        scores: the cosine of each profile, and under "(unknown)" the one that it has to reach; empty without evidence.
+        evidence: the seconds of speech that the scores rest on.
+        level: the last tick's level in dBFS.
+    """
 
-class _Note(NamedTuple):
-    """What is known at the end of a tick."""
-
-    total: Tensor  # the sum of the model's outputs so far, in ticks that were not silent
-    frames: int  # how many those outputs are
-    level: float  # the tick's level in dBFS
+    time: float
+    speaker: Optional[str]
+    label: str
+    scores: dict[str, float]
+    evidence: float
+    level: float
 
 
 class Identifier:
     """Attributes a stream of samples to enrolled voices.
 
-    A decision about a moment is made ``latency`` seconds after it, when what follows has been heard.
+    A decision about a moment is made ``latency`` seconds after it, when what follows has been heard. :meth:`now` does
+    not wait for that.
 
     Args:
         model: the embedder, with its front-end.
-        profiles: the enrolled voices, name to embedding ``(E,)``.
+        profiles: the enrolled voices, name to embedding ``(E,)``; without any, every voice is unknown.
         threshold: the cosine below which a voice is nobody's.
 
+    Attributes:
+        ticks: how many ticks have been heard.
+
     Raises:
-        ValueError: there are no profiles, or the model has no front-end.
+        ValueError: the model has no front-end.
     """
 
     latency = (REACH_TICKS + LAG_TICKS) * TICK_SECONDS
 
     def __init__(self, model: SpeakerEmbedder, profiles: dict[str, Tensor], threshold: float) -> None:
-        if model.frontend is None:
-            raise ValueError("model: expected one with a front-end, as it is given samples")
-        if not profiles:
-            raise ValueError("profiles: expected one or more, got none; enrol a voice first")
         self.model = model
-        self.sample_rate: int = model.frontend.sample_rate
         self.threshold = threshold
-        self.names = list(profiles)
-        self._voices = torch.stack([profiles[name] for name in self.names])
-        self._stream = StreamingDRNN(model)
-        self._block = round(BLOCK_SECONDS * self.sample_rate)
-        self._pending = torch.zeros(0)
-        self._samples = 0
-        self._levels: list[float] = []  # of the blocks of the tick that is under way
-        start = _Note(torch.zeros(model.rnn.hidden_size, dtype=torch.float64), 0, -math.inf)
-        self._total, self._frames = start.total, start.frames  # silent ticks included
-        self._notes: deque[_Note] = deque([start], maxlen=2 * REACH_TICKS + 2)
-        self._heard = 0  # ticks that have ended
+        self._stream = TickStream(model)
+        self.sample_rate = self._stream.sample_rate
+        self._notes: deque[Tick] = deque([self._stream.start], maxlen=FORGET_TICKS + REACH_TICKS + 2)
+        self.ticks = 0
         self._judged = 0  # ticks that have been scored
-        self._path = FixedLagViterbi(1 + len(profiles), SWITCH_COST, LAG_TICKS)
         self._undecided: deque[Tensor | None] = deque()  # the cosines of scored ticks, None in silence
         self._turns = TurnBuilder(TICK_SECONDS)
+        self._use(profiles)
 
     def push(self, samples: Tensor) -> list[Segment]:
         """Hear more samples.
@@ -95,51 +88,80 @@ class Identifier:
         Raises:
             ValueError: a sample is NaN or infinite; nothing has been heard then.
         """
-        if not torch.isfinite(samples).all():
-            raise ValueError("samples: expected finite values, got NaN or infinity")
-        self._samples += len(samples)
-        pending = torch.cat([self._pending, samples])
-        whole = len(pending) - len(pending) % self._block
-        self._pending = pending[whole:].clone()
-        ended: list[Segment] = []
-        for start in range(0, whole, self._block):
-            block = pending[start : start + self._block]
-            self._stream.push(block[:, None])
-            self._levels.append(level_dbfs(block))
-            if len(self._levels) == TICK_BLOCKS:
-                self._end_tick()
-                if self._heard - self._judged > REACH_TICKS:
-                    ended += self._judge()
+        return self._hear(self._stream.push(samples))
+
+    def skip(self, samples: int) -> list[Segment]:
+        """Let the clock go on by samples that were lost; returns as :meth:`push`."""
+        return self._hear(self._stream.skip(samples))
+
+    def replace_voices(self, profiles: dict[str, Tensor]) -> list[Segment]:
+        """Go on with other profiles; what is undecided is decided now, and returned as by :meth:`push`."""
+        ended = [segment for state in self._path.undecided() for segment in self._decide(state)]
+        self._use(profiles)
         return ended
 
     def finish(self) -> list[Segment]:
         """The stream is over: the segments that are left."""
-        if self._levels:
-            self._end_tick()
-        ended: list[Segment] = []
-        while self._judged < self._heard:
+        ended = self._hear(self._stream.finish())
+        while self._judged < self.ticks:
             ended += self._judge()
-        for state in self._path.finish():
+        for state in self._path.undecided():
             ended += self._decide(state)
-        last = self._turns.finish(self._samples / self.sample_rate)
+        last = self._turns.finish(self._stream.samples / self.sample_rate)
         return ended if last is None else [*ended, last]
 
-    def _end_tick(self) -> None:
-        state = self._stream.state
-        assert isinstance(state, ModelState)
-        total, frames, level = state.pooled[0, 0].clone(), int(state.rnn.cursor[0]), max(self._levels)
-        note = self._notes[-1]._replace(level=level)
-        if level >= SILENCE_DBFS:
-            note = _Note(note.total + total - self._total, note.frames + frames - self._frames, level)
-        self._notes.append(note)
-        self._total, self._frames = total, frames
-        self._levels.clear()
-        self._heard += 1
+    def now(self) -> Now:
+        """Who speaks now: by the running embedding of the present turn, the last three seconds of it."""
+        last = self._notes[-1]
+        first = self._note(max(self._turn_start(), self.ticks - FORGET_TICKS) - 1)
+        evidence = round((last.spoken - first.spoken) * TICK_SECONDS, 3)
+        scores: dict[str, float] = {}
+        if last.frames > first.frames:
+            cosines = self._voices @ mean_embedding(self.model, first, last)
+            scores = dict(zip(self.names, cosines.tolist(), strict=True))
+        speaker, label = None, "(listening)"
+        if not any(self._note(tick).has_speech for tick in range(self.ticks - SILENCE_TICKS, self.ticks)):
+            label = "(silence)"
+        elif evidence >= MIN_EVIDENCE_SECONDS:
+            best = max(scores, key=scores.__getitem__, default=None)
+            speaker = best if best is not None and scores[best] >= self.threshold else None
+            label = speaker or "(unknown)"
+        if scores:
+            scores["(unknown)"] = self.threshold
+        return Now(round(self.ticks * TICK_SECONDS, 3), speaker, label, scores, evidence, last.level)
 
-    def _note(self, tick: int) -> _Note:
+    def _use(self, profiles: dict[str, Tensor]) -> None:
+        self.names = list(profiles)
+        size = self.model.embedding_size
+        for name, voice in profiles.items():
+            if tuple(voice.shape) != (size,):
+                raise ValueError(f"profile {name!r}: an embedding of shape {tuple(voice.shape)}, expected ({size},)")
+        self._voices = torch.stack(list(profiles.values())) if profiles else torch.zeros(0, size)
+        self._path = FixedLagViterbi(1 + len(profiles), SWITCH_COST, LAG_TICKS)
+        self._decided_state, self._decided_start = 0, self._judged - len(self._undecided)
+
+    def _hear(self, ticks: list[Tick]) -> list[Segment]:
+        ended: list[Segment] = []
+        for tick in ticks:
+            self._notes.append(tick)
+            self.ticks += 1
+            if self.ticks - self._judged > REACH_TICKS:
+                ended += self._judge()
+        return ended
+
+    def _note(self, tick: int) -> Tick:
         """The note at the end of a tick, or the nearest there is."""
-        oldest = self._heard - len(self._notes)
+        oldest = self.ticks - len(self._notes)
         return self._notes[min(max(tick - oldest, 0), len(self._notes) - 1)]
+
+    def _turn_start(self) -> int:
+        """The tick with which the present turn began, as it looks now."""
+        states = [self._decided_state, *self._path.undecided()]
+        start = self._judged
+        while len(states) > 1 and states[-1] == states[-2]:
+            states.pop()
+            start -= 1
+        return start - 1 if len(states) > 1 else self._decided_start
 
     def _judge(self) -> list[Segment]:
         """Score the next tick; give the segments that this decides."""
@@ -147,13 +169,11 @@ class Identifier:
         self._judged += 1
         first, last = self._note(tick - REACH_TICKS - 1), self._note(tick + REACH_TICKS)
         near = range(tick - SILENCE_TICKS, tick + SILENCE_TICKS + 1)
-        silent = max(self._note(t).level for t in near) < SILENCE_DBFS or last.frames == first.frames
+        silent = last.frames == first.frames or not any(self._note(t).has_speech for t in near)
         scores = np.zeros(1 + len(self.names))  # 0 for nobody, and in silence for everybody
         cosines = None
         if not silent:
-            mean = (last.total - first.total) / (last.frames - first.frames)
-            with torch.inference_mode():
-                cosines = self._voices @ self.model.embed(mean.float())
+            cosines = self._voices @ mean_embedding(self.model, first, last)
             scores[1:] = cosines.numpy() - self.threshold
         self._undecided.append(cosines)
         state = self._path.push(scores)
@@ -161,10 +181,13 @@ class Identifier:
 
     def _decide(self, state: int) -> list[Segment]:
         """Take the path's decision for the oldest undecided tick."""
+        if state != self._decided_state:
+            self._decided_state, self._decided_start = state, self._judged - len(self._undecided)
         cosines = self._undecided.popleft()
         speaker, score = None, 0.0
         if cosines is not None:
             speaker = self.names[state - 1] if state else None
-            score = float(cosines[state - 1] if state else cosines.max())
+            # With nobody enrolled the nearest voice is as far as can be; 0 would be silence.
+            score = float(cosines[state - 1] if state else cosines.max() if len(cosines) else -1.0)
         ended = self._turns.push(speaker, score)
         return [] if ended is None else [ended]

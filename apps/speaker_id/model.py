@@ -1,5 +1,6 @@
 """The speaker model that is shipped, or one of the user's own."""
 
+import os
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -8,11 +9,8 @@ import torch
 from torch import Tensor
 
 from streamdrnn import SpeakerEmbedder, load_model, model_notes
-from streamdrnn.apps.speaker_id.identifier import SILENCE_DBFS, level_dbfs
-from streamdrnn.apps.speaker_id.profiles import Recording, model_id
-from streamdrnn.audio import load_audio
+from streamdrnn.apps.speaker_id.profiles import model_id
 
-MIN_SECONDS = 1.0
 _CHUNK_SECONDS = 1.0
 
 
@@ -44,6 +42,7 @@ class SpeakerModel(NamedTuple):
 def use_one_thread() -> None:
     """For programs that only stream: threads would wait for one another longer than a frame takes to compute."""
     torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the speech detector, which reads it when it is loaded
 
 
 def load_speaker_model(path: Optional[Path] = None) -> SpeakerModel:
@@ -61,22 +60,6 @@ def load_speaker_model(path: Optional[Path] = None) -> SpeakerModel:
     if "threshold" not in notes:
         raise ValueError(f"{path}: has no calibrated threshold in its notes")
     return SpeakerModel(model, float(notes["threshold"]), model_id(path))
-
-
-def listen_to(path: Path, model: SpeakerModel) -> Recording:
-    """What a recording of one voice says of it.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, is too short, or silent.
-    """
-    samples = load_audio(path, model.sample_rate)
-    seconds = len(samples) / model.sample_rate
-    if seconds < MIN_SECONDS:
-        raise ValueError(f"{path}: {seconds:.2f} s long, expected {MIN_SECONDS:g} s of speech or more")
-    if level_dbfs(samples) < SILENCE_DBFS:
-        raise ValueError(f"{path}: silent ({level_dbfs(samples):.0f} dBFS), expected speech")
-    return Recording(seconds, embed_recording(model.embedder, samples))
 
 
 def embed_recording(embedder: SpeakerEmbedder, samples: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 import platformdirs
@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 MAX_NAME = 64
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS recordings (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL,
@@ -22,7 +23,14 @@ CREATE TABLE IF NOT EXISTS recordings (
     seconds REAL NOT NULL CHECK (seconds > 0),
     embedding BLOB NOT NULL
 )
-"""
+""",
+    """
+CREATE TABLE IF NOT EXISTS thresholds (
+    model TEXT PRIMARY KEY,
+    cosine REAL NOT NULL CHECK (cosine BETWEEN -1 AND 1)
+)
+""",
+)
 
 
 class Recording(NamedTuple):
@@ -30,6 +38,14 @@ class Recording(NamedTuple):
 
     seconds: float
     embedding: Tensor
+
+
+class StoredRecording(NamedTuple):
+    """A recording as it is kept: whose, and which model heard it."""
+
+    name: str
+    model: str
+    recording: Recording
 
 
 class Profile(NamedTuple):
@@ -81,13 +97,20 @@ class ProfileStore:
             ValueError: the name cannot be one, or the profile was made with another model.
         """
         check_name(name)
-        rows = [(name, model, r.seconds, r.embedding.numpy().astype("<f4").tobytes()) for r in recordings]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._transaction() as db:
-            others = db.execute("SELECT 1 FROM recordings WHERE name = ? AND model != ?", (name, model)).fetchone()
-            if others:
-                raise ValueError(f"profile {name!r} was enrolled with another model; remove it first, then enrol again")
-            db.executemany("INSERT INTO recordings (name, model, seconds, embedding) VALUES (?, ?, ?, ?)", rows)
+            _check_model(db, name, model)
+            _insert(db, [StoredRecording(name, model, recording) for recording in recordings])
+
+    def check_model(self, name: str, model: str) -> None:
+        """Check that recordings by this model can be added to a profile.
+
+        Raises:
+            ValueError: it was made with another one.
+        """
+        if self.path.is_file():
+            with self._transaction() as db:
+                _check_model(db, name, model)
 
     def remove(self, name: str) -> None:
         """Remove a profile.
@@ -95,11 +118,65 @@ class ProfileStore:
         Raises:
             ValueError: there is none of this name.
         """
-        if not self.path.is_file():
-            raise ValueError(f"no profile {name!r}: {self.path} does not exist")
+        self._check_file(name)
         with self._transaction() as db:
             if not db.execute("DELETE FROM recordings WHERE name = ?", (name,)).rowcount:
                 raise ValueError(f"no profile {name!r} in {self.path}")
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a profile another name.
+
+        Raises:
+            ValueError: there is none of this name, or one of the new name, or the new name cannot be one.
+        """
+        check_name(new)
+        self._check_file(name)
+        with self._transaction() as db:
+            if db.execute("SELECT 1 FROM recordings WHERE name = ?", (new,)).fetchone():
+                raise ValueError(f"there is a profile {new!r} already in {self.path}")
+            if not db.execute("UPDATE recordings SET name = ? WHERE name = ?", (new, name)).rowcount:
+                raise ValueError(f"no profile {name!r} in {self.path}")
+
+    def recordings(self) -> list[StoredRecording]:
+        """All that is kept, in the order in which it was added."""
+        if not self.path.is_file():
+            return []
+        with self._transaction() as db:
+            rows = db.execute("SELECT name, model, seconds, embedding FROM recordings ORDER BY id").fetchall()
+        return [
+            StoredRecording(name, model, Recording(seconds, _embedding(blob))) for name, model, seconds, blob in rows
+        ]
+
+    def restore(self, recordings: list[StoredRecording]) -> None:
+        """Add what :meth:`recordings` gave, here or elsewhere; what is there already is not added again.
+
+        Raises:
+            ValueError: a profile was made with another model; nothing has been added.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._transaction() as db:
+            for one in recordings:
+                check_name(one.name)
+                _check_model(db, one.name, one.model)
+                _insert(db, [one])
+
+    def threshold(self, model: str) -> Optional[float]:
+        """The threshold that was calibrated for a model; None if none was."""
+        if not self.path.is_file():
+            return None
+        with self._transaction() as db:
+            row = db.execute("SELECT cosine FROM thresholds WHERE model = ?", (model,)).fetchone()
+        return None if row is None else float(row[0])
+
+    def set_threshold(self, model: str, cosine: float) -> None:
+        """Keep a calibrated threshold.
+
+        Raises:
+            ValueError: it is no cosine.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO thresholds (model, cosine) VALUES (?, ?)", (model, cosine))
 
     def profiles(self) -> list[Profile]:
         """All profiles by name."""
@@ -125,16 +202,39 @@ class ProfileStore:
         for name, made_with, seconds, blob in rows:
             if made_with != model:
                 raise ValueError(f"profile {name!r} was enrolled with another model; remove it, then enrol again")
-            embedding = torch.from_numpy(np.frombuffer(blob, "<f4").copy())
+            embedding = _embedding(blob)
             sums[name] = sums.get(name, torch.zeros_like(embedding)) + seconds * embedding
         return {name: normalize(total, dim=0) for name, total in sums.items()}
+
+    def _check_file(self, name: str) -> None:
+        if not self.path.is_file():
+            raise ValueError(f"no profile {name!r}: {self.path} does not exist")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
             with closing(sqlite3.connect(self.path, timeout=10)) as db, db:
                 db.execute("BEGIN IMMEDIATE")
-                db.execute(_SCHEMA)
+                for table in _SCHEMA:
+                    db.execute(table)
                 yield db
         except sqlite3.Error as error:
             raise ValueError(f"{self.path}: cannot be used as a profile file ({error})") from None
+
+
+def _check_model(db: sqlite3.Connection, name: str, model: str) -> None:
+    if db.execute("SELECT 1 FROM recordings WHERE name = ? AND model != ?", (name, model)).fetchone():
+        raise ValueError(f"profile {name!r} was enrolled with another model; remove it first, then enrol again")
+
+
+def _insert(db: sqlite3.Connection, recordings: list[StoredRecording]) -> None:
+    """Insert what is not there yet."""
+    for name, model, (seconds, embedding) in recordings:
+        row = (name, model, seconds, embedding.numpy().astype("<f4").tobytes())
+        known = "SELECT 1 FROM recordings WHERE (name, model, seconds, embedding) = (?, ?, ?, ?)"
+        if not db.execute(known, row).fetchone():
+            db.execute("INSERT INTO recordings (name, model, seconds, embedding) VALUES (?, ?, ?, ?)", row)
+
+
+def _embedding(blob: bytes) -> Tensor:
+    return torch.from_numpy(np.frombuffer(blob, "<f4").copy())

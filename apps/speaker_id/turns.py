@@ -49,8 +49,8 @@ class FixedLagViterbi:
         self._best -= self._best.max()  # only differences matter, and a long stream must not overflow them
         return self._path()[0] if len(self._came_from) > self.lag else None
 
-    def finish(self) -> list[int]:
-        """The states that are still undecided at the stream's end."""
+    def undecided(self) -> list[int]:
+        """The states of the last ``lag`` steps as they look now; later steps may change them."""
         return self._path()[-self.lag :] if self.lag else []
 
     def _path(self) -> list[int]:

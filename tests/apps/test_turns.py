@@ -18,7 +18,7 @@ def value(path: tuple[int, ...], scores: np.ndarray, switch_cost: float) -> floa
 def decide(scores: np.ndarray, switch_cost: float, lag: int) -> list[int]:
     tracker = FixedLagViterbi(scores.shape[1], switch_cost, lag)
     decided = [tracker.push(row) for row in scores]
-    return [state for state in decided if state is not None] + tracker.finish()
+    return [state for state in decided if state is not None] + tracker.undecided()
 
 
 @given(T=st.integers(1, 6), states=st.integers(1, 3), seed=st.integers(0, 1000), lag=st.integers(5, 8))
@@ -37,7 +37,7 @@ def test_every_step_is_decided_once_and_no_later_than_the_lag(T: int, lag: int) 
     for t in range(T):
         decided += tracker.push(np.array([0.0, (-1.0) ** (t // 3)])) is not None
         assert decided == max(0, t + 1 - lag)
-    assert decided + len(tracker.finish()) == T
+    assert decided + len(tracker.undecided()) == T
 
 
 def test_a_change_must_be_worth_its_price() -> None:

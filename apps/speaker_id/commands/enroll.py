@@ -1,0 +1,108 @@
+"""`streamdrnn enroll`: a voice from recordings, or from the microphone."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from streamdrnn.apps.speaker_id.commands.options import (
+    DeviceName,
+    Json,
+    ModelFile,
+    ProfileFile,
+    microphone,
+    profile_store,
+)
+
+if TYPE_CHECKING:
+    from streamdrnn.apps.speaker_id.enrolment import Progress
+    from streamdrnn.apps.speaker_id.model import SpeakerModel
+    from streamdrnn.apps.speaker_id.profiles import Recording
+
+
+@dataclass
+class Enroll:
+    """Enrol a voice from recordings or the microphone, or add to it.
+
+    Without files it listens to the microphone until it has heard enough clear speech; Ctrl-C keeps what there is by
+    then.
+
+    Example: streamdrnn enroll "Anna Example" anna1.wav anna2.flac
+    """
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="Whose voice it is.")]
+    files: Annotated[
+        tyro.conf.Positional[list[Path]],
+        tyro.conf.arg(metavar="[FILE...]", help="Recordings with nobody else's voice: WAV, FLAC, OGG or MP3."),
+    ]
+    device: DeviceName = None
+    seconds: Annotated[
+        float, tyro.conf.arg(metavar="S", help="From the microphone: the clear speech that is enough.")
+    ] = 10.0
+    profiles: ProfileFile = None
+    model: ModelFile = None
+    json: Json = False
+
+    def run(self) -> None:
+        from streamdrnn.apps.speaker_id.enrolment import listen_to
+        from streamdrnn.apps.speaker_id.model import load_speaker_model, use_one_thread
+        from streamdrnn.apps.speaker_id.profiles import check_name
+
+        check_name(self.name)
+        use_one_thread()
+        model = load_speaker_model(self.model)
+        store = profile_store(self.profiles)
+        store.check_model(self.name, model.id)  # before anybody has spoken for ten seconds
+        recordings = [listen_to(path, model) for path in self.files] or [self._record(model)]
+        store.add(self.name, model.id, recordings)
+        profile = next(profile for profile in store.profiles() if profile.name == self.name)
+        if self.json:
+            print(json.dumps(profile._asdict(), ensure_ascii=False))
+        else:
+            print(f"{profile.name}: {profile.seconds:.1f} s of speech enrolled, in {store.path}")
+
+    def _record(self, model: "SpeakerModel") -> "Recording":
+        from streamdrnn.apps.speaker_id.enrolment import MIN_SECONDS, Enrolment, record
+
+        if not MIN_SECONDS <= self.seconds <= 600:
+            raise ValueError(f"seconds: expected {MIN_SECONDS:g} to 600, got {self.seconds:g}")
+        source = microphone(self.device)
+        print(f"speak now; listening to {source.name}", file=sys.stderr, flush=True)
+        meter = _Meter(self.seconds)
+        enrolment = Enrolment(model)
+        try:
+            record(source, enrolment, model.sample_rate, self.seconds, meter.show)
+            meter.end("that is enough, thank you")
+        except KeyboardInterrupt:
+            meter.end("stopped")
+        return enrolment.finish()
+
+
+class _Meter:
+    """Shows how loud it is and how much has been heard: in place on a terminal, else a line for each second."""
+
+    _WIDTH = 24
+    _FLOOR = -60.0
+
+    def __init__(self, enough: float) -> None:
+        self._enough = enough
+        self._live = sys.stderr.isatty()
+        self._shown = -1.0
+
+    def show(self, progress: "Progress") -> None:
+        """Show how far it is."""
+        if not self._live and progress.seconds < self._shown + 1:
+            return
+        self._shown = progress.seconds
+        filled = round(self._WIDTH * min(max(1 - progress.level / self._FLOOR, 0), 1))
+        bar = "#" * filled + "." * (self._WIDTH - filled)
+        remark = "too loud" if progress.clipped else "speech" if progress.speaking else ""
+        line = f"[{bar}] {progress.seconds:4.1f} of {self._enough:g} s of clear speech  {remark:<8}"
+        print(f"\r{line}" if self._live else line, end="" if self._live else "\n", file=sys.stderr, flush=True)
+
+    def end(self, words: str) -> None:
+        """Close the line."""
+        print(f"{chr(10) if self._live else ''}{words}", file=sys.stderr, flush=True)

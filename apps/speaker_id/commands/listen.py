@@ -1,0 +1,108 @@
+"""`streamdrnn listen`: who speaks, live."""
+
+import contextlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import tyro
+
+from streamdrnn.apps.speaker_id.commands.options import (
+    DeviceName,
+    Json,
+    ModelFile,
+    ProfileFile,
+    Threshold,
+    chosen_threshold,
+    microphone,
+    profile_store,
+)
+
+if TYPE_CHECKING:
+    from streamdrnn.apps.speaker_id.session import Sink
+    from streamdrnn.apps.speaker_id.sources.source import Source
+
+
+@dataclass
+class Listen:
+    """Say who speaks, while they speak.
+
+    Listens to the microphone, to a recording, or to raw samples from standard input. Every second, and when it
+    changes, a line says who speaks now, and how like each voice it is (cosine). "(listening)" is too little speech to
+    tell, "(unknown)" a voice that nobody enrolled. Ends with Ctrl-C, and a summary.
+
+    Example: streamdrnn listen --record monday
+    """
+
+    source: Annotated[
+        tyro.conf.Positional[Optional[str]],
+        tyro.conf.arg(
+            metavar="FILE",
+            help="A WAV, FLAC, OGG or MP3 file; - is standard input: signed 16-bit samples, little-endian; "
+            "none is the microphone.",
+        ),
+    ] = None
+    device: DeviceName = None
+    list_devices: Annotated[bool, tyro.conf.arg(help="List the microphones instead.")] = False
+    realtime: Annotated[bool, tyro.conf.arg(help="Hear a file at the pace of speech, not as fast as possible.")] = False
+    rate: Annotated[int, tyro.conf.arg(metavar="HZ", help="The sample rate of standard input.")] = 16000
+    channels: Annotated[int, tyro.conf.arg(metavar="N", help="The channels of standard input, interleaved.")] = 1
+    seconds: Annotated[Optional[float], tyro.conf.arg(metavar="S", help="Stop after so much sound.")] = None
+    record: Annotated[
+        Optional[Path], tyro.conf.arg(metavar="FOLDER", help="Keep the audio and the labels in a new folder.")
+    ] = None
+    profiles: ProfileFile = None
+    model: ModelFile = None
+    threshold: Threshold = None
+    json: Json = False
+
+    def run(self) -> None:
+        if self.list_devices:
+            self._list_devices()
+            return
+        from streamdrnn.apps.speaker_id.model import load_speaker_model, use_one_thread
+        from streamdrnn.apps.speaker_id.session import Session, listen
+        from streamdrnn.apps.speaker_id.sinks.json_lines import JsonLines
+        from streamdrnn.apps.speaker_id.sinks.lines import Lines
+        from streamdrnn.apps.speaker_id.sinks.recorder import Recorder
+
+        use_one_thread()
+        model = load_speaker_model(self.model)
+        store = profile_store(self.profiles)
+        voices = store.voices(model.id)
+        source = self._source()
+        if not voices:
+            print(f"{store.path}: nobody is enrolled, so every voice is unknown", file=sys.stderr)
+        sinks: list[Sink] = [JsonLines(sys.stdout) if self.json else Lines(sys.stdout)]
+        if self.record is not None:
+            sinks.append(Recorder(self.record, source.sample_rate))
+        session = Session(model, voices, chosen_threshold(self.threshold, store, model), source.sample_rate)
+        print(f"listening to {source.name} at {source.sample_rate} Hz", file=sys.stderr, flush=True)
+        with contextlib.suppress(KeyboardInterrupt):  # the usual end
+            listen(source, session, sinks, self.seconds)
+
+    def _source(self) -> "Source":
+        from streamdrnn.apps.speaker_id.sources.file import FileSource
+        from streamdrnn.apps.speaker_id.sources.standard_input import PipeSource
+
+        if self.source is None:
+            return microphone(self.device)
+        if self.source == "-":
+            return PipeSource(sys.stdin.buffer, self.rate, self.channels)
+        return FileSource(Path(self.source), self.realtime)
+
+    def _list_devices(self) -> None:
+        import json
+
+        from streamdrnn.apps.speaker_id.sources.microphone import devices
+
+        found = devices()
+        for device in found:
+            if self.json:
+                print(json.dumps(device._asdict(), ensure_ascii=False))
+            else:
+                mark = "*" if device.default else " "
+                print(f"{mark} {device.number:3d}  {device.name}, {device.system}, {device.sample_rate} Hz")
+        if not found and not self.json:
+            print("no microphone was found")

@@ -1,0 +1,94 @@
+"""Profiles as a JSON file, to take them elsewhere."""
+
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from streamdrnn.apps.speaker_id.profiles import ProfileStore, Recording, StoredRecording, check_name
+
+FORMAT = "streamdrnn profiles 1"
+MAX_BYTES = 64 << 20
+_MAX_SIZE = 65536
+_MODEL_DIGITS = 16
+
+
+def export_profiles(store: ProfileStore, path: Path) -> None:
+    """Write all profiles to a file, or leave what is there as it was.
+
+    Raises:
+        ValueError: nobody is enrolled.
+        OSError: the file cannot be written.
+    """
+    stored = store.recordings()
+    if not stored:
+        raise ValueError(f"{store.path}: nobody is enrolled")
+    recordings = [
+        {
+            "name": one.name,
+            "model": one.model,
+            "seconds": one.recording.seconds,
+            "embedding": one.recording.embedding.tolist(),
+        }
+        for one in stored
+    ]
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
+        try:
+            json.dump({"format": FORMAT, "recordings": recordings}, file, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def import_profiles(store: ProfileStore, path: Path) -> None:
+    """Add the recordings of a file; those that are there already are not added again. All, or none.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such file, or a profile of the same name was made with another model.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes, expected {MAX_BYTES} at most")
+    try:
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ValueError(f"expected the format {FORMAT!r}")
+        found = content.get("recordings")
+        if not isinstance(found, list):
+            raise ValueError("recordings: expected a list")
+        stored = [_recording(value) for value in found]
+    except (ValueError, RecursionError) as error:  # what is no JSON or no text is a ValueError too
+        raise ValueError(f"{path}: no profiles that can be imported ({error})") from None
+    store.restore(stored)
+
+
+def _recording(value: Any) -> StoredRecording:
+    if not isinstance(value, dict) or set(value) != {"name", "model", "seconds", "embedding"}:
+        raise ValueError("a recording: expected an object with name, model, seconds and embedding")
+    name, model, seconds, embedding = (value[key] for key in ("name", "model", "seconds", "embedding"))
+    if not isinstance(name, str):
+        raise ValueError(f"name: expected text, got {name!r}")
+    check_name(name)
+    if not (isinstance(model, str) and len(model) == _MODEL_DIGITS and set(model) <= set("0123456789abcdef")):
+        raise ValueError(f"model of {name!r}: expected {_MODEL_DIGITS} hexadecimal digits")
+    if not (_is_number(seconds) and seconds > 0):
+        raise ValueError(f"seconds of {name!r}: expected a number above 0, got {seconds!r}")
+    if not (isinstance(embedding, list) and 0 < len(embedding) <= _MAX_SIZE and all(map(_is_number, embedding))):
+        raise ValueError(f"embedding of {name!r}: expected 1 to {_MAX_SIZE} finite numbers")
+    vector = torch.tensor(embedding, dtype=torch.float64)
+    if abs(float(vector.norm()) - 1) > 1e-3:
+        raise ValueError(f"embedding of {name!r}: expected length 1, got {float(vector.norm()):.3g}")
+    return StoredRecording(name, model, Recording(float(seconds), vector.float()))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9 and math.isfinite(value)

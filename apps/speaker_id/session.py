@@ -1,0 +1,210 @@
+"""One session of listening: source -> front-end -> stream -> decisions -> sinks."""
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple, Optional, Protocol, Union
+
+from torch import Tensor
+
+from streamdrnn.apps.speaker_id.identifier import Identifier, Now
+from streamdrnn.apps.speaker_id.latency import Latency
+from streamdrnn.apps.speaker_id.model import SpeakerModel
+from streamdrnn.apps.speaker_id.sources.source import Chunk, Source
+from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS
+from streamdrnn.apps.speaker_id.turns import Segment
+from streamdrnn.audio import StreamingResampler
+
+REPORT_TICKS = 10
+
+
+class Report(NamedTuple):
+    """Who speaks now, and how late that is known.
+
+    Attributes:
+        now: the judgement.
+        latency: seconds from the first sample of the last tick being heard to this; None if not heard live.
+    """
+
+    now: Now
+    latency: Optional[float]
+
+
+class Gap(NamedTuple):
+    """Samples that were lost: where, in seconds from the beginning, and for how long."""
+
+    time: float
+    seconds: float
+
+
+Event = Union[Report, Segment, Gap]
+
+
+class Summary(NamedTuple):
+    """What a session was like.
+
+    Attributes:
+        seconds: how much sound was heard, losses included.
+        p50, p95, p99: seconds from sound to label; None if it was not heard live.
+        deepest: the most seconds of sound that ever waited in the queue.
+        dropped: seconds that were lost.
+        gaps: in how many places.
+        real_time_factor: seconds of computing per second of sound.
+    """
+
+    seconds: float
+    p50: Optional[float]
+    p95: Optional[float]
+    p99: Optional[float]
+    deepest: float
+    dropped: float
+    gaps: int
+    real_time_factor: float
+
+
+class Sink(Protocol):
+    """Where the results go. A chunk is given before the events that it leads to."""
+
+    def hear(self, chunk: Chunk) -> None: ...
+    def take(self, event: Event) -> None: ...
+    def finish(self, summary: Summary) -> None: ...
+
+
+class Session:
+    """Hears chunks of any rate and gives events.
+
+    A report comes with every second, and at once when the label changes.
+
+    Args:
+        model: the speaker model.
+        voices: the enrolled voices, name to embedding ``(E,)``.
+        threshold: the cosine below which a voice is nobody's.
+        sample_rate: of the chunks.
+
+    Attributes:
+        identifier: what decides; its :meth:`~Identifier.now` can be asked at any time.
+    """
+
+    def __init__(self, model: SpeakerModel, voices: dict[str, Tensor], threshold: float, sample_rate: int) -> None:
+        self.identifier = Identifier(model.embedder, voices, threshold)
+        self._rate_in, self._rate_out = sample_rate, model.sample_rate
+        self._tick = round(TICK_SECONDS * self._rate_out)
+        self._resampler = StreamingResampler(self._rate_in, self._rate_out)
+        self._samples_in = self._samples_out = self._samples_lost = self._gaps = 0
+        self._captures: deque[tuple[float, float]] = deque()  # where chunks end, and when that was heard
+        self._label = ""
+        self._computing = self._deepest = 0.0
+        self._latency = Latency()
+
+    def push(self, chunk: Chunk, waiting: float = 0.0) -> list[Event]:
+        """Hear a chunk.
+
+        Args:
+            chunk: the samples.
+            waiting: the seconds of sound that wait behind it.
+        """
+        started = time.perf_counter()
+        self._deepest = max(self._deepest, waiting)
+        events: list[Event] = []
+        if chunk.lost:
+            events += self._skip(chunk.lost)
+        self._samples_in += len(chunk.samples)
+        if chunk.captured is not None:
+            self._captures.append((self._samples_in / self._rate_in, chunk.captured))
+        events += self._hear(self._resampler.push(chunk.samples))
+        self._computing += time.perf_counter() - started
+        return events
+
+    def replace_voices(self, voices: dict[str, Tensor]) -> list[Event]:
+        """Go on with other voices."""
+        return list(self.identifier.replace_voices(voices))
+
+    def finish(self) -> list[Event]:
+        """The sound is over: what is left."""
+        return [*self._hear(self._resampler.flush()), *self.identifier.finish()]
+
+    @property
+    def summary(self) -> Summary:
+        """What it was like so far."""
+        seconds = self._samples_in / self._rate_in
+        return Summary(
+            seconds,
+            self._latency.percentile(50),
+            self._latency.percentile(95),
+            self._latency.percentile(99),
+            self._deepest,
+            self._samples_lost / self._rate_in,
+            self._gaps,
+            self._computing / seconds if seconds else 0.0,
+        )
+
+    def _skip(self, lost: int) -> list[Event]:
+        # What the resampler holds belongs before the gap.
+        before = self._hear(self._resampler.flush())
+        self._resampler = StreamingResampler(self._rate_in, self._rate_out)
+        gap = Gap(self._samples_in / self._rate_in, lost / self._rate_in)
+        self._samples_in += lost
+        self._samples_lost += lost
+        self._gaps += 1
+        skipped = round(self._samples_in * self._rate_out / self._rate_in) - self._samples_out
+        self._samples_out += skipped
+        return [*before, gap, *self.identifier.skip(skipped)]
+
+    def _hear(self, samples: Tensor) -> Iterable[Event]:
+        events: list[Event] = []
+        while len(samples):
+            # One tick at a time, so that none is passed over.
+            piece = self._tick - self._samples_out % self._tick
+            ticks = self.identifier.ticks
+            events += self.identifier.push(samples[:piece])
+            self._samples_out += len(samples[:piece])
+            samples = samples[piece:]
+            if self.identifier.ticks > ticks:
+                now = self.identifier.now()
+                latency = self._since_heard(now.time)
+                if latency is not None:
+                    self._latency.add(latency)
+                if now.label != self._label or self.identifier.ticks % REPORT_TICKS == 0:
+                    self._label = now.label
+                    events.append(Report(now, latency))
+        return events
+
+    def _since_heard(self, end: float) -> Optional[float]:
+        """How long ago the tick was heard that ends there, from its first sample on."""
+        begin = end - TICK_SECONDS
+        while len(self._captures) > 1 and self._captures[0][0] < begin:
+            self._captures.popleft()
+        if not self._captures:
+            return None
+        chunk_end, captured = self._captures[0]
+        return time.monotonic() - (captured - max(0.0, chunk_end - begin))
+
+
+def listen(source: Source, session: Session, sinks: Iterable[Sink], seconds: Optional[float] = None) -> None:
+    """Listen to the end of a source, or for some seconds; whatever ends it, the sinks get all there is.
+
+    Raises:
+        SourceError: sound stopped coming.
+        KeyboardInterrupt: the user stopped it.
+    """
+    sinks = list(sinks)
+    try:
+        with source:
+            heard = 0
+            for chunk in source.chunks():
+                for sink in sinks:
+                    sink.hear(chunk)
+                _give(session.push(chunk, source.depth), sinks)
+                heard += chunk.lost + len(chunk.samples)
+                if seconds is not None and heard >= seconds * source.sample_rate:
+                    break
+    finally:
+        _give(session.finish(), sinks)
+        for sink in sinks:
+            sink.finish(session.summary)
+
+
+def _give(events: Iterable[Event], sinks: Iterable[Sink]) -> None:
+    for event in events:
+        for sink in sinks:
+            sink.take(event)

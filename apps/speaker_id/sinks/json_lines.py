@@ -1,0 +1,42 @@
+"""Results for programs: one JSON object a line."""
+
+import json
+from typing import Any, TextIO
+
+from streamdrnn.apps.speaker_id.session import Event, Gap, Report, Summary
+from streamdrnn.apps.speaker_id.sources.source import Chunk
+
+
+def as_object(event: Event) -> dict[str, Any]:
+    """An event as a JSON object; ``event`` says which kind it is. Times are in seconds."""
+    if isinstance(event, Report):
+        now = event.now
+        scores = {name: round(score, 4) for name, score in now.scores.items()}
+        latency = None if event.latency is None else round(event.latency, 4)
+        return {"event": "report", **now._asdict(), "scores": scores, "level": round(now.level, 1), "latency": latency}
+    return {"event": "gap" if isinstance(event, Gap) else "segment", **event._asdict()}
+
+
+class JsonLines:
+    """Writes every event, and the summary, at once.
+
+    Args:
+        out: where to write.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def hear(self, chunk: Chunk) -> None:
+        """The samples are not written."""
+
+    def take(self, event: Event) -> None:
+        """Write an event."""
+        self._write(as_object(event))
+
+    def finish(self, summary: Summary) -> None:
+        """Write the summary."""
+        self._write({"event": "summary", **summary._asdict()})
+
+    def _write(self, value: dict[str, Any]) -> None:
+        print(json.dumps(value, ensure_ascii=False), file=self._out, flush=True)

@@ -1,0 +1,54 @@
+"""Keeps what was heard, and who spoke."""
+
+from pathlib import Path
+from typing import TextIO
+
+import torch
+
+from streamdrnn.apps.speaker_id.session import Event, Summary
+from streamdrnn.apps.speaker_id.sinks.json_lines import JsonLines
+from streamdrnn.apps.speaker_id.sources.source import Chunk
+
+_SILENCE = 1 << 16
+
+
+class Recorder:
+    """Writes ``audio.flac`` and ``labels.jsonl`` in a folder, while they come in.
+
+    What was lost is silent in the audio, so that the labels' times hold. Both files can be read up to their last
+    moments if the program is killed.
+
+    Args:
+        folder: is made where there is none.
+        sample_rate: of the chunks.
+
+    Raises:
+        FileExistsError: there is a recording in it already.
+    """
+
+    def __init__(self, folder: Path, sample_rate: int) -> None:
+        import soundfile
+
+        folder.mkdir(parents=True, exist_ok=True)
+        audio = folder / "audio.flac"
+        if audio.exists() or (folder / "labels.jsonl").exists():
+            raise FileExistsError(f"{folder}: holds a recording already, expected a new folder")
+        self._labels: TextIO = (folder / "labels.jsonl").open("x", encoding="utf-8")
+        self._lines = JsonLines(self._labels)
+        self._audio = soundfile.SoundFile(audio, "x", sample_rate, 1, "PCM_16", format="FLAC")
+
+    def hear(self, chunk: Chunk) -> None:
+        """Write the samples."""
+        for lost in torch.zeros(chunk.lost).split(_SILENCE) if chunk.lost else ():
+            self._audio.write(lost.numpy())
+        self._audio.write(chunk.samples.numpy())
+
+    def take(self, event: Event) -> None:
+        """Write an event."""
+        self._lines.take(event)
+
+    def finish(self, summary: Summary) -> None:
+        """Write the summary, and close the files."""
+        self._lines.finish(summary)
+        self._labels.close()
+        self._audio.close()

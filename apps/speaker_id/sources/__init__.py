@@ -1,0 +1,1 @@
+"""Where sound comes from: every source is a :class:`~streamdrnn.apps.speaker_id.sources.source.Source`."""
