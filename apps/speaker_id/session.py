@@ -1,5 +1,6 @@
 """One session of listening: source -> front-end -> stream -> decisions -> sinks."""
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -199,9 +200,11 @@ def listen(source: Source, session: Session, sinks: Iterable[Sink], seconds: Opt
                 if seconds is not None and heard >= seconds * source.sample_rate:
                     break
     finally:
-        _give(session.finish(), sinks)
-        for sink in sinks:
-            sink.finish(session.summary)
+        with contextlib.ExitStack() as ends:
+            # Every sink comes to its end, even if another one cannot write any more.
+            for sink in reversed(sinks):
+                ends.callback(lambda sink=sink: sink.finish(session.summary))
+            _give(session.finish(), sinks)
 
 
 def _give(events: Iterable[Event], sinks: Iterable[Sink]) -> None:

@@ -50,10 +50,10 @@ def test_each_voice_is_named_and_silence_and_strangers_are_nobodys() -> None:
 
 def test_silence_is_not_averaged_into_a_voice() -> None:
     identifier = Identifier(MODEL, VOICES, THRESHOLD)
-    identifier.push(CONVERSATION[:80000])
+    identifier.push(CONVERSATION[:84800])  # the detector lets speech fade out for some 0.2 s
     spoken = identifier._notes[-1]
     assert spoken.frames > 150
-    identifier.push(CONVERSATION[80000:104000])
+    identifier.push(CONVERSATION[84800:104000])
     assert identifier._notes[-1].frames == spoken.frames
     assert torch.equal(identifier._notes[-1].total, spoken.total)
     identifier.push(CONVERSATION[104000:])
@@ -104,9 +104,49 @@ def test_nothing_heard_is_no_segment() -> None:
     assert identify([torch.zeros(100)]) == []
 
 
-def test_without_profiles_there_is_nobody_to_identify() -> None:
-    with pytest.raises(ValueError, match="profiles: expected one or more"):
-        Identifier(MODEL, {}, 0.5)
+def test_without_profiles_every_voice_is_unknown() -> None:
+    identifier = Identifier(MODEL, {}, THRESHOLD)
+    segments = identifier.push(CONVERSATION[:80000])
+    assert identifier.now().label == "(unknown)"
+    assert identifier.now().scores == {"(unknown)": THRESHOLD}
+    assert {segment.speaker for segment in segments + identifier.finish()} == {None}
+
+
+def test_a_profile_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="profile 'a': an embedding of shape"):
+        Identifier(MODEL, {"a": torch.ones(3)}, THRESHOLD)
+
+
+def test_nobody_is_named_before_there_is_evidence() -> None:
+    identifier = Identifier(MODEL, VOICES, THRESHOLD)
+    named = []
+    for block in CONVERSATION[:80000].split(1600):
+        identifier.push(block)
+        now = identifier.now()
+        if now.evidence < 1.5:
+            assert now.speaker is None
+            assert now.label in ("(listening)", "(silence)")
+        elif now.speaker:
+            named.append(now)
+    assert {now.speaker for now in named} == {"heather", "paul"}
+    assert all(set(now.scores) == {"heather", "paul", "(unknown)"} for now in named)
+    assert all(now.scores["(unknown)"] == THRESHOLD <= now.scores[now.speaker or ""] for now in named)
+
+
+def test_after_a_loss_the_clock_is_right() -> None:
+    identifier = Identifier(MODEL, VOICES, THRESHOLD)
+    segments = identifier.push(CONVERSATION[:40000]) + identifier.skip(50000) + identifier.push(CONVERSATION[:40000])
+    segments += identifier.finish()
+    assert segments[-1].end == pytest.approx(130000 / 16000, abs=1e-3)
+    for before, after in pairwise(segments):
+        assert before.end == after.start
+
+
+def test_silence_is_said_to_be_silence() -> None:
+    identifier = Identifier(MODEL, VOICES, THRESHOLD)
+    identifier.push(torch.zeros(32000))
+    assert identifier.now().label == "(silence)"
+    assert identifier.now().scores == {}
 
 
 def test_levels() -> None:

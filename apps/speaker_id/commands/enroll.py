@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Enroll:
     """Enrol a voice from recordings or the microphone, or add to it.
 
-    Without files it listens to the microphone until it has heard enough clear speech; Ctrl-C keeps what there is by
-    then.
+    Without files it listens to the microphone until it has heard enough clear speech; Ctrl-C, or a microphone that is
+    unplugged, keeps what there is by then.
 
     Example: streamdrnn enroll "Anna Example" anna1.wav anna2.flac
     """
@@ -66,6 +66,7 @@ class Enroll:
 
     def _record(self, model: "SpeakerModel") -> "Recording":
         from streamdrnn.apps.speaker_id.enrolment import MIN_SECONDS, Enrolment, record
+        from streamdrnn.apps.speaker_id.sources.source import SourceError
 
         if not MIN_SECONDS <= self.seconds <= 600:
             raise ValueError(f"seconds: expected {MIN_SECONDS:g} to 600, got {self.seconds:g}")
@@ -78,6 +79,8 @@ class Enroll:
             meter.end("that is enough, thank you")
         except KeyboardInterrupt:
             meter.end("stopped")
+        except SourceError as error:
+            meter.end(str(error))  # what was heard until then is kept
         return enrolment.finish()
 
 

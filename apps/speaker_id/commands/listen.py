@@ -74,9 +74,8 @@ class Listen:
         source = self._source()
         if not voices:
             print(f"{store.path}: nobody is enrolled, so every voice is unknown", file=sys.stderr)
-        sinks: list[Sink] = [JsonLines(sys.stdout) if self.json else Lines(sys.stdout)]
-        if self.record is not None:
-            sinks.append(Recorder(self.record, source.sample_rate))
+        sinks: list[Sink] = [] if self.record is None else [Recorder(self.record, source.sample_rate)]
+        sinks.append(JsonLines(sys.stdout) if self.json else Lines(sys.stdout))
         session = Session(model, voices, chosen_threshold(self.threshold, store, model), source.sample_rate)
         print(f"listening to {source.name} at {source.sample_rate} Hz", file=sys.stderr, flush=True)
         with contextlib.suppress(KeyboardInterrupt):  # the usual end

@@ -24,6 +24,7 @@ class Recorder:
 
     Raises:
         FileExistsError: there is a recording in it already.
+        OSError: the files cannot be written.
     """
 
     def __init__(self, folder: Path, sample_rate: int) -> None:
@@ -40,8 +41,8 @@ class Recorder:
     def hear(self, chunk: Chunk) -> None:
         """Write the samples."""
         for lost in torch.zeros(chunk.lost).split(_SILENCE) if chunk.lost else ():
-            self._audio.write(lost.numpy())
-        self._audio.write(chunk.samples.numpy())
+            self._write(lost)
+        self._write(chunk.samples)
 
     def take(self, event: Event) -> None:
         """Write an event."""
@@ -52,3 +53,11 @@ class Recorder:
         self._lines.finish(summary)
         self._labels.close()
         self._audio.close()
+
+    def _write(self, samples: torch.Tensor) -> None:
+        import soundfile
+
+        try:
+            self._audio.write(samples.numpy())
+        except soundfile.LibsndfileError as error:
+            raise OSError(f"{self._audio.name}: cannot be written ({error.error_string})") from None

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 from streamdrnn.apps.speaker_id.sources.source import ThreadedSource, pace
 
@@ -38,10 +39,9 @@ class FileSource(ThreadedSource):
     def capture(self) -> None:
         import torch
 
-        frames = round(_CHUNK_SECONDS * self.sample_rate)
         started, read = time.monotonic(), 0
         with self._file:
-            while len(block := self._file.read(frames, dtype="float32", always_2d=True)):
+            while len(block := self._read()):
                 read += len(block)
                 captured = pace(started, read / self.sample_rate) if self._realtime else None
                 samples = torch.from_numpy(block).mean(1)
@@ -49,3 +49,13 @@ class FileSource(ThreadedSource):
                     raise ValueError(f"{self.name}: has NaN or infinite samples")
                 if not self.push(samples, captured, wait=not self._realtime):
                     return
+
+    def _read(self) -> Any:
+        import soundfile
+
+        from streamdrnn.audio.files import AudioFileError
+
+        try:
+            return self._file.read(round(_CHUNK_SECONDS * self.sample_rate), dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise AudioFileError(f"{self.name}: damaged ({error.error_string})") from None

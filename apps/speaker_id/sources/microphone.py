@@ -51,7 +51,8 @@ class MicrophoneSource(Source):
         device: a device's number, or a part of its name; None is the system's default.
 
     Attributes:
-        overflows: how often the system lost samples before it gave them; how many it does not say.
+        overflows: how often the system lost samples before it gave them. How many it does not say: they are counted
+            by the time that is missing, as one at least.
 
     Raises:
         SourceError: there is no such device, or none at all, or it cannot be opened.
@@ -68,6 +69,7 @@ class MicrophoneSource(Source):
             raise SourceError(f"no {wanted} ({error}); see streamdrnn listen --list-devices") from None
         super().__init__(found["name"], round(found["default_samplerate"]))
         self.overflows = 0
+        self._block_end = 0.0  # of the last block, by the device's clock
         self._heard = time.monotonic()
         try:
             self._stream: Any = sounddevice.InputStream(
@@ -107,7 +109,9 @@ class MicrophoneSource(Source):
         lost = 0
         if status.input_overflow:
             self.overflows += 1
-            lost = 1  # or more
+            missing = moments.inputBufferAdcTime - self._block_end if self._block_end else 0.0
+            lost = max(1, round(min(missing, _SILENT_SECONDS) * self.sample_rate))
+        self._block_end = moments.inputBufferAdcTime + frames / self.sample_rate
         self.push(torch.from_numpy(block[:, 0].copy()), captured, lost)
 
     def _finished(self) -> None:
