@@ -28,10 +28,12 @@ class FileSource(ThreadedSource):
             raise FileNotFoundError(f"{path}: no such file")
         import soundfile
 
+        # By its content, not by its name.
+        self._bytes = path.open("rb")
         try:
-            # By its content, not by its name.
-            self._file = soundfile.SoundFile(path.open("rb"))
+            self._file = soundfile.SoundFile(self._bytes)
         except soundfile.LibsndfileError as error:
+            self._bytes.close()
             raise AudioFileError(f"{path}: damaged, or no audio file ({error.error_string})") from None
         super().__init__(str(path), self._file.samplerate)
         self._realtime = realtime
@@ -40,7 +42,7 @@ class FileSource(ThreadedSource):
         import torch
 
         started, read = time.monotonic(), 0
-        with self._file:
+        with self._bytes, self._file:
             while len(block := self._read()):
                 read += len(block)
                 captured = pace(started, read / self.sample_rate) if self._realtime else None

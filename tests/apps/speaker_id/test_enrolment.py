@@ -1,0 +1,164 @@
+"""Enrolment hears clear speech only, tells how much, and calibration measures with the same ears."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch.nn.functional import normalize
+
+from streamdrnn.apps.speaker_id.activity import SPEECH, SpeechDetector
+from streamdrnn.apps.speaker_id.calibration import calibrate, error_rates, recordings_by_speaker
+from streamdrnn.apps.speaker_id.enrolment import Enrolment, Progress, listen_to, record
+from streamdrnn.apps.speaker_id.exchange import FORMAT, export_profiles, import_profiles
+from streamdrnn.apps.speaker_id.model import asset, load_speaker_model
+from streamdrnn.apps.speaker_id.profiles import ProfileStore, Recording
+from streamdrnn.apps.speaker_id.sources.source import Source
+from streamdrnn.audio import load_audio
+
+MODEL = load_speaker_model()
+PAUL = load_audio(asset("paul.flac"))
+
+
+def test_speech_is_told_from_silence_and_noise_whatever_the_chunks() -> None:
+    noise = 0.01 * torch.randn(16000, generator=torch.Generator().manual_seed(0))
+    sound = torch.cat([torch.zeros(16000), PAUL[:32000], noise])
+    whole = SpeechDetector(16000).push(sound)
+    detector = SpeechDetector(16000)
+    assert [p for chunk in sound.split(777) for p in detector.push(chunk)] == whole
+    assert max(whole[:30]) < SPEECH
+    assert sum(p >= SPEECH for p in whole[33:90]) > 35
+    assert max(whole[-15:]) < SPEECH
+
+
+def test_it_ends_when_enough_clear_speech_was_heard_not_after_a_time() -> None:
+    sound = torch.cat([torch.zeros(32000), PAUL])
+    source = Source("test", 16000, capacity=60)
+    for block in sound.split(320):
+        source.push(block)
+    source.end()
+    shown: list[Progress] = []
+    enrolment = Enrolment(MODEL)
+    record(source, enrolment, 16000, 2.0, shown.append)
+    assert enrolment.progress.seconds == 2.0
+    assert len(shown) * 0.02 >= 4.0, "two seconds of silence do not count"
+    assert source.depth > 0.5, "the rest was not listened to"
+    assert not shown[50].speaking
+    assert shown[50].level < -100 < shown[-1].level
+    recording = enrolment.finish()
+    assert recording.seconds == 2.0
+    assert float(recording.embedding @ listen_to(asset("paul.flac"), MODEL).embedding) > 0.8
+
+
+def test_what_is_too_loud_is_not_clear() -> None:
+    enrolment = Enrolment(MODEL)
+    enrolment.push((PAUL * 100).clamp(-1, 1))
+    assert enrolment.progress.seconds < 0.5
+    with pytest.raises(ValueError, match=r"s of clear speech, expected 1 s or more"):
+        enrolment.finish()
+
+
+def units(seed: int) -> torch.Tensor:
+    return normalize(torch.randn(8, generator=torch.Generator().manual_seed(seed)), dim=0)
+
+
+def test_profiles_go_elsewhere_and_come_back_once(tmp_path: Path) -> None:
+    store, other = ProfileStore(tmp_path / "a.sqlite3"), ProfileStore(tmp_path / "b.sqlite3")
+    store.add("Ünal", "0" * 16, [Recording(3.0, units(0)), Recording(1.0, units(1))])
+    export_profiles(store, tmp_path / "voices.json")
+    for _ in range(2):
+        import_profiles(other, tmp_path / "voices.json")
+    assert other.profiles() == store.profiles()
+    assert torch.equal(other.voices("0" * 16)["Ünal"], store.voices("0" * 16)["Ünal"])
+
+
+GOOD = {"name": "a", "model": "0" * 16, "seconds": 1.0, "embedding": [1.0, 0.0]}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ({"name": "two\nlines"}, "name: expected"),
+        ({"name": 3}, "name: expected text"),
+        ({"model": "../../etc"}, "hexadecimal"),
+        ({"seconds": -1}, "a number above 0"),
+        ({"seconds": True}, "a number above 0"),
+        ({"embedding": [2.0, 0.0]}, "expected length 1"),
+        ({"embedding": []}, "finite numbers"),
+        ({"embedding": [float("nan")]}, "finite numbers"),
+        ({"more": 1}, "expected an object with"),
+    ],
+    ids=str,
+)
+def test_an_import_of_nonsense_is_refused_as_a_whole(tmp_path: Path, wrong: dict[str, object], problem: str) -> None:
+    path = tmp_path / "voices.json"
+    path.write_text(json.dumps({"format": FORMAT, "recordings": [GOOD, {**GOOD, **wrong}]}))
+    store = ProfileStore(tmp_path / "p.sqlite3")
+    with pytest.raises(ValueError, match=problem):
+        import_profiles(store, path)
+    assert store.profiles() == []
+
+
+@pytest.mark.parametrize("text", ["", "no json", "[]", "{}", '{"format": "other"}', "[" * 100_000])
+def test_what_is_no_export_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "voices.json").write_text(text)
+    with pytest.raises(ValueError, match=r"voices\.json: no profiles that can be imported"):
+        import_profiles(ProfileStore(tmp_path / "p.sqlite3"), tmp_path / "voices.json")
+
+
+def test_an_export_of_nobody_makes_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nobody is enrolled"):
+        export_profiles(ProfileStore(tmp_path / "p.sqlite3"), tmp_path / "voices.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_renaming_and_thresholds(tmp_path: Path) -> None:
+    store = ProfileStore(tmp_path / "p.sqlite3")
+    assert store.threshold("m") is None
+    store.set_threshold("m", 0.4)
+    store.set_threshold("m", 0.5)
+    assert (store.threshold("m"), store.threshold("n")) == (0.5, None)
+    store.add("a", "m", [Recording(1.0, units(0))])
+    store.add("b", "m", [Recording(1.0, units(1))])
+    with pytest.raises(ValueError, match="there is a profile 'b' already"):
+        store.rename("a", "b")
+    with pytest.raises(ValueError, match="no profile 'c'"):
+        store.rename("c", "d")
+    store.rename("a", "c")
+    assert [profile.name for profile in store.profiles()] == ["b", "c"]
+
+
+def test_error_rates_of_known_scores() -> None:
+    own, others = np.array([0.9, 0.8, 0.7, 0.2]), np.array([0.1, 0.0, 0.3, -0.5])
+    result = error_rates(2, own, others)
+    assert result.eer == pytest.approx(0.125, abs=0.126)
+    at = {round(t, 2): (far, frr) for t, far, frr in zip(result.thresholds, result.far, result.frr, strict=True)}
+    assert at[0.5] == (0.0, 0.25)
+    assert at[0.15] == (0.25, 0.0)
+    assert at[-1.0] == (1.0, 0.0)
+    assert at[1.0] == (0.0, 1.0)
+
+
+def test_calibration_of_a_folder(tmp_path: Path) -> None:
+    for name in ("paul", "heather", "deborah"):
+        (tmp_path / name).mkdir()
+        samples = load_audio(asset(f"{name}.flac"))
+        soundfile.write(tmp_path / name / "a.wav", samples.numpy(), 16000)
+    found = recordings_by_speaker(tmp_path)
+    assert sorted(found) == ["deborah", "heather", "paul"]
+    result = calibrate(MODEL, found)
+    assert result.speakers == 3
+    assert result.windows >= 3
+    assert result.eer <= 0.2
+    assert 0.1 < result.threshold < 0.95
+    assert result.far == sorted(result.far, reverse=True)
+    assert result.frr == sorted(result.frr)
+
+
+def test_calibration_needs_two_speakers(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="recordings of 0 speakers, expected two or more"):
+        recordings_by_speaker(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        recordings_by_speaker(tmp_path / "gone")
