@@ -151,15 +151,22 @@ def pulse(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
         patch.setenv("PULSE_SERVER", f"unix:{socket}")
         server = subprocess.Popen(
-            ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--realtime=no"]
-            + ["--high-priority=no", "-L", f"module-native-protocol-unix socket={socket} auth-anonymous=1"]
-            + ["-L", "module-null-sink sink_name=fakesink rate=16000 channels=1 channel_map=mono"]
-            + ["-L", "module-remap-source source_name=fakemic master=fakesink.monitor"],
+            [
+                *("pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--realtime=no"),
+                *("--high-priority=no", "-L", f"module-native-protocol-unix socket={socket} auth-anonymous=1"),
+                *("-L", "module-null-sink sink_name=fakesink rate=16000 channels=1 channel_map=mono"),
+                *("-L", "module-remap-source source_name=fakemic master=fakesink.monitor"),
+            ],
             stderr=subprocess.DEVNULL,
         )
         try:
             for _ in range(100):
-                if subprocess.run(["pactl", "set-default-source", "fakemic"], capture_output=True).returncode == 0:
+                if (
+                    subprocess.run(
+                        ["pactl", "set-default-source", "fakemic"], capture_output=True, check=False
+                    ).returncode
+                    == 0
+                ):
                     break
                 time.sleep(0.1)
             yield server
@@ -182,8 +189,10 @@ def test_a_microphone_is_listened_to_until_it_is_lost(
     pulse: subprocess.Popen[bytes], profiles: Path, tmp_path: Path
 ) -> None:
     listening = subprocess.Popen(
-        [*STREAMDRNN, "listen", "--device", "pulse", "--json", "--profiles", str(profiles)]
-        + ["--record", str(tmp_path / "r")],
+        [
+            *(*STREAMDRNN, "listen", "--device", "pulse", "--json", "--profiles", str(profiles)),
+            *("--record", str(tmp_path / "r")),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -219,7 +228,7 @@ def test_a_voice_is_enrolled_from_the_microphone(pulse: subprocess.Popen[bytes],
         time.sleep(2)
         soundfile.write(tmp_path / "paul.wav", load_audio(asset("paul.flac"), 16000).numpy(), 16000)
         playing = play(tmp_path / "paul.wav")
-        out, err = enrolling.communicate(timeout=60)
+        _, err = enrolling.communicate(timeout=60)
         playing.wait(30)
     finally:
         enrolling.kill()
