@@ -203,8 +203,12 @@ def listen(source: Source, session: Session, sinks: Iterable[Sink], seconds: Opt
         with contextlib.ExitStack() as ends:
             # Every sink comes to its end, even if another one cannot write any more.
             for sink in reversed(sinks):
-                ends.callback(lambda sink=sink: sink.finish(session.summary))
+                ends.callback(_finish, sink, session)
             _give(session.finish(), sinks)
+
+
+def _finish(sink: Sink, session: Session) -> None:
+    sink.finish(session.summary)
 
 
 def _give(events: Iterable[Event], sinks: Iterable[Sink]) -> None:
