@@ -2,13 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
-
-from torch import Tensor
+from typing import NamedTuple, Optional
 
 from streamdrnn.apps.speaker_id.model import SpeakerModel
 from streamdrnn.apps.speaker_id.profiles import Recording
-from streamdrnn.apps.speaker_id.sources.source import Source
+from streamdrnn.apps.speaker_id.sources.source import Chunk, Source
 from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS, Tick, TickStream, mean_embedding
 from streamdrnn.audio import StreamingResampler, load_audio
 
@@ -32,15 +30,46 @@ class Progress(NamedTuple):
     clipped: bool
 
 
+class Enrolling(NamedTuple):
+    """An enrolment is under way.
+
+    Attributes:
+        name: whose.
+        progress: how far it is.
+        enough: the seconds of clear speech that it waits for.
+    """
+
+    name: str
+    progress: Progress
+    enough: float
+
+
+class Enrolled(NamedTuple):
+    """A voice has been enrolled, or added to."""
+
+    name: str
+    seconds: float
+
+
+class NotEnrolled(NamedTuple):
+    """An enrolment came to nothing; the reason is one line for people."""
+
+    name: str
+    reason: str
+
+
 class Enrolment:
     """Listens to one voice until enough clear speech has been heard.
 
     Args:
         model: the speaker model.
+        sample_rate: of the sound; the model's by default.
     """
 
-    def __init__(self, model: SpeakerModel) -> None:
+    def __init__(self, model: SpeakerModel, sample_rate: Optional[int] = None) -> None:
         self._model = model.embedder
+        self._rate_in, self._rate_out = sample_rate or model.sample_rate, model.sample_rate
+        self._resampler = StreamingResampler(self._rate_in, self._rate_out)
         self._stream = TickStream(model.embedder)
         self._last = self._clear = self._stream.start
 
@@ -50,17 +79,18 @@ class Enrolment:
         seconds = round(self._clear.spoken * TICK_SECONDS, 1)
         return Progress(seconds, self._last.level, self._last.has_speech, self._last.clipped)
 
-    def push(self, samples: Tensor) -> None:
-        """Hear more samples ``(N,)``, float32 at the model's rate.
+    def hear(self, chunk: Chunk) -> None:
+        """Hear a chunk of a source, and what was lost before it.
 
         Raises:
-            ValueError: a sample is NaN or infinite; nothing has been heard then.
+            ValueError: a sample is NaN or infinite.
         """
-        self._hear(self._stream.push(samples))
-
-    def skip(self, samples: int) -> None:
-        """Let the clock go on by samples that were lost."""
-        self._hear(self._stream.skip(samples))
+        if chunk.lost:
+            # What the resampler holds belongs before the gap.
+            self._hear(self._stream.push(self._resampler.flush()))
+            self._resampler = StreamingResampler(self._rate_in, self._rate_out)
+            self._hear(self._stream.skip(round(chunk.lost * self._rate_out / self._rate_in)))
+        self._hear(self._stream.push(self._resampler.push(chunk.samples)))
 
     def finish(self) -> Recording:
         """What was heard of the voice.
@@ -68,7 +98,7 @@ class Enrolment:
         Raises:
             ValueError: too little clear speech.
         """
-        self._hear(self._stream.finish())
+        self._hear([*self._stream.push(self._resampler.flush()), *self._stream.finish()])
         seconds = self.progress.seconds
         if seconds < MIN_SECONDS:
             raise ValueError(f"{seconds:.1f} s of clear speech, expected {MIN_SECONDS:g} s or more")
@@ -94,37 +124,28 @@ def listen_to(path: Path, model: SpeakerModel) -> Recording:
     """
     enrolment = Enrolment(model)
     for second in load_audio(path, model.sample_rate).split(model.sample_rate):
-        enrolment.push(second)
+        enrolment.hear(Chunk(second, 0, None))
     try:
         return enrolment.finish()
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def record(
-    source: Source, enrolment: Enrolment, sample_rate: int, enough: float, show: Callable[[Progress], None]
-) -> None:
+def record(source: Source, enrolment: Enrolment, enough: float, show: Callable[[Progress], None]) -> None:
     """Listen to a source until enough clear speech has been heard, or its end.
 
     Args:
         source: the sound.
         enrolment: what hears it.
-        sample_rate: the model's.
         enough: seconds of clear speech.
         show: is told how far it is, some ten times a second.
 
     Raises:
         SourceError: sound stopped coming.
     """
-    resampler = StreamingResampler(source.sample_rate, sample_rate)
     with source:
         for chunk in source.chunks():
-            if chunk.lost:
-                enrolment.push(resampler.flush())
-                resampler = StreamingResampler(source.sample_rate, sample_rate)
-                enrolment.skip(round(chunk.lost * sample_rate / source.sample_rate))
-            enrolment.push(resampler.push(chunk.samples))
+            enrolment.hear(chunk)
             show(enrolment.progress)
             if enrolment.progress.seconds >= enough:
                 return
-        enrolment.push(resampler.flush())

@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional, Protocol, Union
 
 from torch import Tensor
 
+from streamdrnn.apps.speaker_id.enrolment import Enrolled, Enrolling, NotEnrolled
 from streamdrnn.apps.speaker_id.identifier import Identifier, Now
 from streamdrnn.apps.speaker_id.latency import Latency
 from streamdrnn.apps.speaker_id.model import SpeakerModel
@@ -38,7 +39,7 @@ class Gap(NamedTuple):
     seconds: float
 
 
-Event = Union[Report, Segment, Gap]
+Event = Union[Report, Segment, Gap, Enrolling, Enrolled, NotEnrolled]
 
 
 class Summary(NamedTuple):
@@ -69,6 +70,15 @@ class Sink(Protocol):
     def hear(self, chunk: Chunk) -> None: ...
     def take(self, event: Event) -> None: ...
     def finish(self, summary: Summary) -> None: ...
+
+
+class Hearer(Protocol):
+    """What :func:`listen` gives the sound to: a :class:`Session`, or what steers one."""
+
+    def push(self, chunk: Chunk, waiting: float = 0.0) -> list[Event]: ...
+    def finish(self) -> list[Event]: ...
+    @property
+    def summary(self) -> Summary: ...
 
 
 class Session:
@@ -119,6 +129,14 @@ class Session:
     def replace_voices(self, voices: dict[str, Tensor]) -> list[Event]:
         """Go on with other voices."""
         return list(self.identifier.replace_voices(voices))
+
+    def restart(self, voices: dict[str, Tensor]) -> list[Event]:
+        """Hear what follows afresh, and forget how late things were; the clock goes on."""
+        events = [*self._hear(self._resampler.flush()), *self.identifier.replace_voices(voices)]
+        self._resampler = StreamingResampler(self._rate_in, self._rate_out)
+        events += self.identifier.skip(0)
+        self._latency = Latency()
+        return events
 
     def finish(self) -> list[Event]:
         """The sound is over: what is left."""
@@ -181,7 +199,7 @@ class Session:
         return time.monotonic() - (captured - max(0.0, chunk_end - begin))
 
 
-def listen(source: Source, session: Session, sinks: Iterable[Sink], seconds: Optional[float] = None) -> None:
+def listen(source: Source, session: Hearer, sinks: Iterable[Sink], seconds: Optional[float] = None) -> None:
     """Listen to the end of a source, or for some seconds; whatever ends it, the sinks get all there is.
 
     Raises:

@@ -20,7 +20,10 @@ from streamdrnn.apps.speaker_id.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from streamdrnn.apps.speaker_id.session import Sink
+    from streamdrnn.apps.speaker_id.conversation import Conversation
+    from streamdrnn.apps.speaker_id.model import SpeakerModel
+    from streamdrnn.apps.speaker_id.profiles import ProfileStore
+    from streamdrnn.apps.speaker_id.session import Session, Sink
     from streamdrnn.apps.speaker_id.sources.source import Source
 
 
@@ -52,6 +55,10 @@ class Listen:
     record: Annotated[
         Optional[Path], tyro.conf.arg(metavar="FOLDER", help="Keep the audio and the labels in a new folder.")
     ] = None
+    web: Annotated[
+        bool, tyro.conf.arg(help="Serve a page to this machine's browsers, which listen to their microphones.")
+    ] = False
+    port: Annotated[int, tyro.conf.arg(metavar="N", help="Of the page.")] = 8765
     profiles: ProfileFile = None
     model: ModelFile = None
     threshold: Threshold = None
@@ -61,25 +68,55 @@ class Listen:
         if self.list_devices:
             self._list_devices()
             return
+        from streamdrnn.apps.speaker_id.conversation import Conversation
         from streamdrnn.apps.speaker_id.model import load_speaker_model, use_one_thread
-        from streamdrnn.apps.speaker_id.session import Session, listen
-        from streamdrnn.apps.speaker_id.sinks.json_lines import JsonLines
-        from streamdrnn.apps.speaker_id.sinks.lines import Lines
+        from streamdrnn.apps.speaker_id.session import Session
         from streamdrnn.apps.speaker_id.sinks.recorder import Recorder
 
         use_one_thread()
         model = load_speaker_model(self.model)
         store = profile_store(self.profiles)
+        threshold = chosen_threshold(self.threshold, store, model)
+        if self.web:
+            self._serve(model, store, threshold)
+            return
         voices = store.voices(model.id)
         source = self._source()
+        sinks: list[Sink] = []
+        if self.record is not None:
+            sinks.append(Recorder(self.record, source.sample_rate))
         if not voices:
             print(f"{store.path}: nobody is enrolled, so every voice is unknown", file=sys.stderr)
-        sinks: list[Sink] = [] if self.record is None else [Recorder(self.record, source.sample_rate)]
-        sinks.append(JsonLines(sys.stdout) if self.json else Lines(sys.stdout))
-        session = Session(model, voices, chosen_threshold(self.threshold, store, model), source.sample_rate)
+        if sys.stdin.isatty() and sys.stdout.isatty() and not self.json:
+            self._show(source, Conversation(model, store, threshold, source.sample_rate), sinks)
+        else:
+            self._print(source, Session(model, voices, threshold, source.sample_rate), sinks)
+
+    def _print(self, source: "Source", session: "Session", sinks: "list[Sink]") -> None:
+        from streamdrnn.apps.speaker_id.session import listen
+        from streamdrnn.apps.speaker_id.sinks.json_lines import JsonLines
+        from streamdrnn.apps.speaker_id.sinks.lines import Lines
+
+        out = JsonLines(sys.stdout) if self.json else Lines(sys.stdout)
         print(f"listening to {source.name} at {source.sample_rate} Hz", file=sys.stderr, flush=True)
         with contextlib.suppress(KeyboardInterrupt):  # the usual end
-            listen(source, session, sinks, self.seconds)
+            listen(source, session, [*sinks, out], self.seconds)
+
+    def _show(self, source: "Source", conversation: "Conversation", sinks: "list[Sink]") -> None:
+        from streamdrnn.apps.speaker_id.sinks.lines import Lines
+        from streamdrnn.apps.speaker_id.terminal.app import ListenApp
+
+        app = ListenApp(source, conversation, sinks, self.seconds)
+        app.run()
+        if app.summary is not None:
+            Lines(sys.stdout).finish(app.summary)
+        if app.error is not None:
+            raise app.error
+
+    def _serve(self, model: "SpeakerModel", store: "ProfileStore", threshold: float) -> None:
+        from streamdrnn.apps.speaker_id.web.server import serve
+
+        serve(model, store, threshold, self.port)
 
     def _source(self) -> "Source":
         from streamdrnn.apps.speaker_id.sources.file import FileSource

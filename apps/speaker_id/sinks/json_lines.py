@@ -3,8 +3,12 @@
 import json
 from typing import Any, TextIO
 
+from streamdrnn.apps.speaker_id.enrolment import Enrolled, Enrolling, NotEnrolled
 from streamdrnn.apps.speaker_id.session import Event, Gap, Report, Summary
 from streamdrnn.apps.speaker_id.sources.source import Chunk
+from streamdrnn.apps.speaker_id.turns import Segment
+
+_NAMES = {Gap: "gap", Segment: "segment", Enrolled: "enrolled", NotEnrolled: "not enrolled"}
 
 
 def as_object(event: Event) -> dict[str, Any]:
@@ -14,7 +18,9 @@ def as_object(event: Event) -> dict[str, Any]:
         scores = {name: round(score, 4) for name, score in now.scores.items()}
         latency = None if event.latency is None else round(event.latency, 4)
         return {"event": "report", **now._asdict(), "scores": scores, "level": round(now.level, 1), "latency": latency}
-    return {"event": "gap" if isinstance(event, Gap) else "segment", **event._asdict()}
+    if isinstance(event, Enrolling):
+        return {"event": "enrolling", "name": event.name, **event.progress._asdict(), "enough": event.enough}
+    return {"event": _NAMES[type(event)], **event._asdict()}
 
 
 class JsonLines:

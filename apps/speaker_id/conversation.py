@@ -1,0 +1,117 @@
+"""A session that people steer while it listens: they enrol a voice, or begin again."""
+
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Optional
+
+from streamdrnn.apps.speaker_id.enrolment import Enrolled, Enrolling, Enrolment, NotEnrolled
+from streamdrnn.apps.speaker_id.model import SpeakerModel
+from streamdrnn.apps.speaker_id.profiles import ProfileStore, check_name
+from streamdrnn.apps.speaker_id.session import Event, Session, Summary
+from streamdrnn.apps.speaker_id.sources.source import Chunk
+
+ENOUGH_SECONDS = 10.0
+"""Clear speech that an enrolment waits for."""
+
+
+class Conversation:
+    """A session, and what can be asked of it meanwhile.
+
+    Requests may come from any thread; they are served where the sound is heard, before the next chunk.
+
+    Args:
+        model: the speaker model.
+        store: the profiles; whoever is enrolled is kept there.
+        threshold: the cosine below which a voice is nobody's.
+        sample_rate: of the chunks.
+        enough: seconds of clear speech for an enrolment.
+
+    Raises:
+        ValueError: a profile is of another model.
+    """
+
+    def __init__(
+        self,
+        model: SpeakerModel,
+        store: ProfileStore,
+        threshold: float,
+        sample_rate: int,
+        enough: float = ENOUGH_SECONDS,
+    ) -> None:
+        self._model, self._store = model, store
+        self._sample_rate, self._enough = sample_rate, enough
+        self._session = Session(model, store.voices(model.id), threshold, sample_rate)
+        self._requests: SimpleQueue[Callable[[], list[Event]]] = SimpleQueue()
+        self._enrolment: Optional[tuple[str, Enrolment]] = None
+
+    @property
+    def names(self) -> list[str]:
+        """Whose voices are known."""
+        return self._session.identifier.names
+
+    @property
+    def summary(self) -> Summary:
+        """What it was like so far."""
+        return self._session.summary
+
+    def enrol(self, name: str) -> None:
+        """Enrol the voice that is heard from now on, or add to it; replaces an enrolment that is under way.
+
+        Raises:
+            ValueError: the name cannot be one, or the profile was made with another model.
+        """
+        check_name(name)
+        self._store.check_model(name, self._model.id)
+        self._requests.put(lambda: self._begin_enrolment(name))
+
+    def cancel_enrolment(self) -> None:
+        """Stop enrolling; nothing is kept."""
+        self._requests.put(self._drop_enrolment)
+
+    def restart(self) -> None:
+        """Forget what was heard; read the profiles again."""
+        self._requests.put(lambda: self._session.restart(self._store.voices(self._model.id)))
+
+    def push(self, chunk: Chunk, waiting: float = 0.0) -> list[Event]:
+        """Serve requests and hear a chunk; as :meth:`Session.push`."""
+        events: list[Event] = []
+        while True:
+            try:
+                request = self._requests.get_nowait()
+            except Empty:
+                break
+            events += request()
+        events += self._session.push(chunk, waiting)
+        return events + self._enrol(chunk)
+
+    def finish(self) -> list[Event]:
+        """The sound is over: what is left."""
+        return [*self._session.finish(), *self._drop_enrolment()]
+
+    def _begin_enrolment(self, name: str) -> list[Event]:
+        events = self._drop_enrolment()
+        self._enrolment = name, Enrolment(self._model, self._sample_rate)
+        return events
+
+    def _drop_enrolment(self) -> list[Event]:
+        if self._enrolment is None:
+            return []
+        name, _ = self._enrolment
+        self._enrolment = None
+        return [NotEnrolled(name, "stopped before enough clear speech was heard")]
+
+    def _enrol(self, chunk: Chunk) -> list[Event]:
+        if self._enrolment is None:
+            return []
+        name, enrolment = self._enrolment
+        enrolment.hear(chunk)
+        if enrolment.progress.seconds < self._enough:
+            return [Enrolling(name, enrolment.progress, self._enough)]
+        self._enrolment = None
+        try:
+            recording = enrolment.finish()
+            self._store.add(name, self._model.id, [recording])
+            voices = self._store.voices(self._model.id)
+        except (OSError, ValueError) as error:  # the disk is full, say; listening goes on
+            return [NotEnrolled(name, str(error))]
+        return [*self._session.replace_voices(voices), Enrolled(name, recording.seconds)]

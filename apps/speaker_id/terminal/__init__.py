@@ -1,0 +1,1 @@
+"""`streamdrnn listen` on a terminal."""
