@@ -15,6 +15,7 @@ from torch import Tensor
 from streamdrnn.apps.speaker_id.enrolment import MIN_SECONDS, Enrolment
 from streamdrnn.apps.speaker_id.identifier import WINDOW_SECONDS
 from streamdrnn.apps.speaker_id.model import SpeakerModel
+from streamdrnn.apps.speaker_id.sources.source import Chunk
 from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS, TickStream, mean_embedding
 from streamdrnn.audio import load_audio
 
@@ -120,7 +121,7 @@ def _hear(model: SpeakerModel, speaker: str, paths: list[Path]) -> tuple[Tensor,
     cut = int(ENROLMENT_SHARE * len(samples))
     enrolment = Enrolment(model)
     for second in samples[:cut].split(model.sample_rate):
-        enrolment.push(second)
+        enrolment.hear(Chunk(second, 0, None))
     try:
         profile = enrolment.finish().embedding
     except ValueError as error:

@@ -1,0 +1,1 @@
+"""`streamdrnn listen --web`: a page that listens to the browser's microphone."""
