@@ -113,6 +113,9 @@ class ListenApp(App[None]):
         self._conversation.restart()
         self._board.clear()
 
+    def on_unmount(self) -> None:
+        self._source.end()  # whatever ended the screen, the thread that listens is not left behind
+
     async def action_quit(self) -> None:
         self._source.end()
         await self.workers.wait_for_complete()

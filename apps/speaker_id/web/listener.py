@@ -93,8 +93,9 @@ class Listener:
     async def _request(self, request: dict[str, Any], conversation: Conversation) -> None:
         kind = request.get("type")
         if kind == "enrol":
+            name = _text(request.get("name"))
             try:
-                await asyncio.to_thread(conversation.enrol, _text(request.get("name")))
+                await asyncio.to_thread(conversation.enrol, name)
             except ValueError as error:  # the name cannot be one: listening goes on
                 self._events.put_nowait({"event": "error", "message": str(error)})
         elif kind == "stop enrolling":

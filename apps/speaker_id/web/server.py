@@ -64,26 +64,30 @@ def make_app(model: SpeakerModel, store: ProfileStore, threshold: float) -> Star
     )
 
 
+def make_server(app: Starlette) -> uvicorn.Server:
+    """What serves it, with limits on what a page can send."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE_BYTES,
+            timeout_graceful_shutdown=2,
+        )
+    )
+
+
 def serve(model: SpeakerModel, store: ProfileStore, threshold: float, port: int) -> None:
     """Serve until Ctrl-C.
 
     Raises:
         OSError: the port cannot be had.
     """
-    config = uvicorn.Config(
-        make_app(model, store, threshold),
-        host=HOST,
-        port=port,
-        log_level="warning",
-        ws="websockets-sansio",
-        ws_max_size=MAX_MESSAGE_BYTES,
-        timeout_graceful_shutdown=2,
-    )
     # Bound here, so that a taken port is an error like any other.
     with socket.create_server((HOST, port)) as listening:
         print(f"open http://localhost:{listening.getsockname()[1]} in a browser; Ctrl-C ends it", flush=True)
         with contextlib.suppress(KeyboardInterrupt):  # the usual end
-            uvicorn.Server(config).run(sockets=[listening])
+            make_server(make_app(model, store, threshold)).run(sockets=[listening])
 
 
 class _SafeHeaders:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional, Self
@@ -41,16 +42,17 @@ class Browser:
 
     def __init__(self, sound: Path, profile: Path, width: int = 1000, height: int = 760) -> None:
         assert CHROMIUM is not None
+        self._open = ExitStack()
         command = [CHROMIUM, *OPTIONS, f"--user-data-dir={profile}", f"--use-file-for-fake-audio-capture={sound}"]
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             [*command, f"--window-size={width},{height}", "about:blank"], stderr=subprocess.PIPE, text=True
         )
-        assert self._process.stderr is not None
-        address = next(
-            match[1] for line in self._process.stderr if (match := re.search(r"listening on (ws://\S+)", line))
-        )
+        self._open.enter_context(process)
+        self._open.callback(process.kill)
+        assert process.stderr is not None
+        address = next(match[1] for line in process.stderr if (match := re.search(r"listening on (ws://\S+)", line)))
         self._numbers = itertools.count()
-        self._socket = connect(address, max_size=1 << 26)
+        self._socket = self._open.enter_context(connect(address, max_size=1 << 26))
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
 
@@ -60,9 +62,7 @@ class Browser:
     def __exit__(
         self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        self._socket.close()
-        self._process.kill()
-        self._process.communicate()
+        self._open.close()
 
     def open(self, address: str) -> None:
         """Go to a page."""
@@ -80,7 +80,9 @@ class Browser:
         """Wait until an expression is true; give its value."""
         until = time.monotonic() + seconds
         while not (value := self.run(script)):
-            assert time.monotonic() < until, f"{script} is not true after {seconds} s: {self.run('document.body.innerText')}"
+            assert time.monotonic() < until, (
+                f"{script} is not true after {seconds} s: {self.run('document.body.innerText')}"
+            )
             time.sleep(0.1)
         return value
 
