@@ -126,7 +126,7 @@ class Identifier:
             best = max(scores, key=scores.__getitem__, default=None)
             speaker = best if best is not None and scores[best] >= self.threshold else None
             label = speaker or "(unknown)"
-        if scores:
+        if last.frames > first.frames:
             scores["(unknown)"] = self.threshold
         return Now(round(self.ticks * TICK_SECONDS, 3), speaker, label, scores, evidence, last.level)
 

@@ -225,7 +225,7 @@ def listen(source: Source, session: Hearer, sinks: Iterable[Sink], seconds: Opti
             _give(session.finish(), sinks)
 
 
-def _finish(sink: Sink, session: Session) -> None:
+def _finish(sink: Sink, session: Hearer) -> None:
     sink.finish(session.summary)
 
 

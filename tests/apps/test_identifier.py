@@ -120,7 +120,7 @@ def test_a_profile_of_another_size_is_refused() -> None:
 def test_nobody_is_named_before_there_is_evidence() -> None:
     identifier = Identifier(MODEL, VOICES, THRESHOLD)
     named = []
-    for block in CONVERSATION[:80000].split(1600):
+    for block in CONVERSATION[:84800].split(1600):
         identifier.push(block)
         now = identifier.now()
         if now.evidence < 1.5:

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -78,6 +79,8 @@ class Listen:
         store = profile_store(self.profiles)
         threshold = chosen_threshold(self.threshold, store, model)
         if self.web:
+            if self.source is not None or self.device is not None or self.record is not None or self.json:
+                raise ValueError("--web: a page has its own microphone, expected no file, --device, --record or --json")
             self._serve(model, store, threshold)
             return
         voices = store.voices(model.id)
@@ -87,7 +90,7 @@ class Listen:
             sinks.append(Recorder(self.record, source.sample_rate))
         if not voices:
             print(f"{store.path}: nobody is enrolled, so every voice is unknown", file=sys.stderr)
-        if sys.stdin.isatty() and sys.stdout.isatty() and not self.json:
+        if sys.stdin.isatty() and sys.stdout.isatty() and not self.json and find_spec("textual"):
             self._show(source, Conversation(model, store, threshold, source.sample_rate), sinks)
         else:
             self._print(source, Session(model, voices, threshold, source.sample_rate), sinks)
@@ -114,7 +117,10 @@ class Listen:
             raise app.error
 
     def _serve(self, model: "SpeakerModel", store: "ProfileStore", threshold: float) -> None:
-        from streamdrnn.apps.speaker_id.web.server import serve
+        try:
+            from streamdrnn.apps.speaker_id.web.server import serve
+        except ModuleNotFoundError as error:
+            raise ValueError(f"--web: {error}; pip install 'streamdrnn[live]'") from None
 
         serve(model, store, threshold, self.port)
 

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from streamdrnn.apps.speaker_id.profiles import ProfileStore
 from streamdrnn.apps.speaker_id.timeline import SILENT
@@ -33,8 +34,8 @@ class Page(NamedTuple):
     def address(self) -> str:
         return f"http://localhost:{self.port}"
 
-    def connect(self, **options: Any) -> ClientConnection:
-        return connect(f"ws://localhost:{self.port}/listen", origin=self.address, **options)  # type: ignore[arg-type]
+    def connect(self) -> ClientConnection:
+        return connect(f"ws://localhost:{self.port}/listen", origin=Origin(self.address))
 
 
 @pytest.fixture
@@ -205,7 +206,7 @@ def test_only_so_many_pages_listen(page: Page) -> None:
 @pytest.mark.parametrize("origin", [None, "http://evil.example", "http://localhost:1", "null"])
 def test_other_sites_pages_are_refused(page: Page, origin: str | None) -> None:
     with pytest.raises(InvalidStatus, match="403"):
-        connect(f"ws://localhost:{page.port}/listen", origin=origin)  # type: ignore[arg-type]
+        connect(f"ws://localhost:{page.port}/listen", origin=None if origin is None else Origin(origin))
 
 
 def test_this_machine_under_another_name_is_refused(page: Page) -> None:
