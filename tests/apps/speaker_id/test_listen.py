@@ -77,7 +77,6 @@ def test_a_file_at_the_pace_of_speech_tells_how_late_it_is(profiles: Path) -> No
     out = done.stdout.decode()
     assert "sound to label" in out
     assert "real-time factor" in out
-    assert "(listening)" in out
 
 
 def test_what_cannot_be_listened_to_is_one_line(tmp_path: Path) -> None:
@@ -238,7 +237,8 @@ def test_a_voice_is_enrolled_from_the_microphone(pulse: subprocess.Popen[bytes],
     assert b"that is enough" in err
     assert b"of 2 s of clear speech" in err
     (profile,) = ProfileStore(mine).profiles()
-    assert (profile.name, profile.seconds) == ("Paul", 2.0)
+    assert profile.name == "Paul"
+    assert 2 <= profile.seconds < 2.3, "with what was under way"
 
 
 def test_without_a_microphone_there_is_one_line(tmp_path: Path) -> None:
