@@ -241,6 +241,31 @@ def test_a_voice_is_enrolled_from_the_microphone(pulse: subprocess.Popen[bytes],
     assert 2 <= profile.seconds < 2.3, "with what was under way"
 
 
+def test_an_enrolment_that_is_killed_while_it_listens_loses_no_profile(
+    pulse: subprocess.Popen[bytes], profiles: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "profiles.sqlite3"
+    shutil.copy(profiles, mine)
+    before = ProfileStore(mine).recordings()
+    enrolling = subprocess.Popen(
+        [*STREAMDRNN, "enroll", "Paul", "--device", "pulse", "--profiles", str(mine)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        until_it_listens(enrolling, b"speak now")
+        soundfile.write(tmp_path / "paul.wav", load_audio(asset("paul.flac"), 16000).numpy(), 16000)
+        playing = play(tmp_path / "paul.wav")
+        until_it_listens(enrolling, b"1.0 of 10 s of clear speech")
+    finally:
+        enrolling.kill()
+        enrolling.communicate(timeout=30)
+    playing.wait(30)
+    after = ProfileStore(mine).recordings()
+    assert [(one.name, one.recording.seconds) for one in after] == [(one.name, one.recording.seconds) for one in before]
+    assert call("enroll", "Paul", asset("heather.flac"), "--profiles", mine).returncode == 0
+
+
 def test_without_a_microphone_there_is_one_line(tmp_path: Path) -> None:
     environment = {**os.environ, "PULSE_SERVER": f"unix:{tmp_path}/none", "XDG_RUNTIME_DIR": str(tmp_path)}
     done = call("listen", "--device", "no such device", "--profiles", tmp_path / "p", env=environment)
