@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+FRAME_SECONDS = 0.02
+"""From one frame of features to the next."""
 SPEEDS = ((1, 1), (10, 9), (9, 10))
 """Ratios of duration, before to after, at which every voice is heard."""
 
@@ -28,7 +30,7 @@ def at_other_speeds(voices: list[Tensor]) -> list[Tensor]:
 
 
 def augment(features: Tensor, mean: Tensor, generator: torch.Generator) -> Tensor:
-    """A random gain, filter and noise for each crop, and bands and stretches of time hidden.
+    """A random room, band limits, gain, filter and noise for each crop, and bands and stretches of time hidden.
 
     Args:
         features: ``(T, B, M)`` log-mel in dB.
@@ -45,6 +47,8 @@ def augment(features: Tensor, mean: Tensor, generator: torch.Generator) -> Tenso
     def curve(points: int, spread: float) -> Tensor:
         return interpolate(spread * normal(B, 1, points), size=M, mode="linear").view(1, B, M)
 
+    power = _in_a_room(10 ** (features / 10), generator)
+    features = 10 * torch.log10(power.clamp(min=1e-12)) + _band_limits(B, M, generator)
     features = features + 5 * normal(1, B, 1) + curve(points=5, spread=2.0)
     level = -90 + 45 * torch.rand(1, B, 1, generator=generator)
     noise = level + curve(points=4, spread=6.0) + 4 * normal(T, B, M)
@@ -53,6 +57,29 @@ def augment(features: Tensor, mean: Tensor, generator: torch.Generator) -> Tenso
     bands = _hidden(M, 8, B, generator)
     times = _hidden(T, max(1, T // 6), B, generator)
     return torch.where(times[:, :, None] | bands.T[None], mean, features)
+
+
+def _in_a_room(power: Tensor, generator: torch.Generator) -> Tensor:
+    """Half of the crops ``(T, B, M)`` with a tail that falls by 60 dB in 0.1 to 0.8 s, as late reflections do."""
+    B = power.shape[1]
+    frames = (0.1 + 0.7 * torch.rand(B, 1, generator=generator)) / FRAME_SECONDS
+    decay = 10 ** (-6 / frames)
+    # As loud, in all, as the direct sound, or down to a tenth of it.
+    share = 10 ** -torch.rand(B, 1, generator=generator) * (torch.rand(B, 1, generator=generator) < 0.5)
+    heard, tail = [], torch.zeros_like(power[0])
+    for now in power:
+        heard.append(now + tail)
+        tail = decay * (tail + (1 - decay) * share * now)
+    return torch.stack(heard)
+
+
+def _band_limits(B: int, M: int, generator: torch.Generator) -> Tensor:
+    """For a quarter of the crops what a telephone or a cheap microphone leaves out: ``(1, B, M)`` dB."""
+    limited = torch.rand(B, 1, generator=generator) < 0.25
+    lowest = M * 0.12 * torch.rand(B, 1, generator=generator)
+    highest = M * (1 - 0.3 * torch.rand(B, 1, generator=generator))
+    band = torch.arange(M)
+    return (-60.0 * (limited & ((band < lowest) | (band >= highest))))[None]
 
 
 def _hidden(size: int, longest: int, B: int, generator: torch.Generator) -> Tensor:

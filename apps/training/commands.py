@@ -40,7 +40,7 @@ class TrainEmbedder:
     def run(self) -> None:
         from streamdrnn import save_model
         from streamdrnn.apps.training.data import data_folder
-        from streamdrnn.apps.training.embedder import load_speakers, train_embedder
+        from streamdrnn.apps.training.embedder import divide, load_speakers, train_embedder
         from streamdrnn.apps.training.model_card import model_card
 
         check_installed()
@@ -48,14 +48,15 @@ class TrainEmbedder:
 
         self.recipe.check()
         speakers = load_speakers(data_folder(self.data_dir, "librispeech"))
+        folds = divide(speakers, self.recipe.folds)
         self.out.parent.mkdir(parents=True, exist_ok=True)
         with training_progress() as progress:
-            trained = train_embedder(speakers, self.recipe, progress)
-        notes = {"task": "embedder", "threshold": f"{trained.calibration.threshold:.4f}"}
+            trained = train_embedder(speakers, folds, self.recipe, progress)
+        notes = {"task": "embedder", "threshold": f"{trained.unheard.threshold:.4f}"}
         save_model(trained.embedder, Path(f"{self.out}.safetensors"), notes)
         card = model_card(trained, self.recipe, len(speakers))
         Path(f"{self.out}.md").write_text(card, encoding="utf-8")
-        report({**trained.scores, **trained.calibration._asdict()}, self.json)
+        report({**trained.scores, **trained.unheard._asdict()}, self.json)
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The speaker model: an embedder that is trained to tell the voices of a folder apart."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,15 +14,8 @@ from streamdrnn.apps.speaker_id.identifier import WINDOW_SECONDS
 from streamdrnn.apps.training.augmentation import at_other_speeds, augment
 from streamdrnn.apps.training.data import librispeech
 from streamdrnn.apps.training.embedder_recipe import EmbedderRecipe
-from streamdrnn.apps.training.embedder_scores import (
-    EqualError,
-    Parts,
-    closed_set_accuracy,
-    cosines,
-    cut,
-    equal_error,
-    join,
-)
+from streamdrnn.apps.training.embedder_scores import Parts, closed_set_accuracy, cosines, cut, join
+from streamdrnn.apps.training.unheard_voices import UnheardTrials, UnheardVoices, long_enough
 from streamdrnn.audio import LogMel, load_audio
 
 SAMPLE_RATE = 16000
@@ -29,12 +23,16 @@ SHORTEST_UTTERANCE = 1.5
 """Seconds; less than that leaves nothing to cut into parts."""
 TRAIN_SHARE = 0.7
 """The first part of every utterance trains; the rest is held back to test."""
-ENROLMENT_SHARE = 0.6
-"""Of the training part of a voice that calibrates: the share that enrols it."""
-CALIBRATION_EVERY = 5
-"""Every fifth voice is left out of the model that calibrates the threshold."""
+FEWEST_SPEAKERS = 20
 SHORTEST_CROP, LONGEST_CROP = 40, 150
 """Frames of 20 ms: 0.8 to 3 s."""
+
+
+class Fold(NamedTuple):
+    """What trains a model, ``(N,)`` samples of each voice, and whole recordings of voices that it does not hear."""
+
+    known: list[Tensor]
+    strangers: list[Tensor]
 
 
 class TrainedSpeakers(NamedTuple):
@@ -42,12 +40,12 @@ class TrainedSpeakers(NamedTuple):
 
     Attributes:
         embedder: the model, trained on all voices.
-        calibration: threshold and equal error rate of a model of the same recipe on voices that it never heard.
+        unheard: how well models of the same recipe know voices that they never heard; it has the threshold.
         scores: as :func:`evaluate` gives them.
     """
 
     embedder: SpeakerEmbedder
-    calibration: EqualError
+    unheard: UnheardVoices
     scores: dict[str, float]
 
 
@@ -60,7 +58,7 @@ def load_speakers(folder: Path) -> list[Parts]:
 
     Raises:
         FileNotFoundError: there are no utterances.
-        ValueError: one of them cannot be read or is too short, or there are too few speakers to calibrate with.
+        ValueError: one of them cannot be read or is too short, or there are too few speakers to judge by.
     """
     speakers: dict[str, list[Parts]] = {}
     for speaker, path in librispeech(folder):
@@ -70,19 +68,36 @@ def load_speakers(folder: Path) -> list[Parts]:
                 f"{path}: {len(samples) / SAMPLE_RATE:.2f} s long, expected {SHORTEST_UTTERANCE} s or more"
             )
         speakers.setdefault(speaker, []).append(cut(samples, TRAIN_SHARE))
-    if len(speakers) < 2 * CALIBRATION_EVERY:
-        raise ValueError(f"{folder}: {len(speakers)} speakers, expected {2 * CALIBRATION_EVERY} or more")
+    if len(speakers) < FEWEST_SPEAKERS:
+        raise ValueError(f"{folder}: {len(speakers)} speakers, expected {FEWEST_SPEAKERS} or more")
     return [join(parts) for parts in speakers.values()]
 
 
-def train_embedder(speakers: list[Parts], recipe: EmbedderRecipe, progress: Progress) -> TrainedSpeakers:
-    """Train on the first part of every utterance; calibrate on voices left out; score on the parts held back."""
-    known = [parts for i, parts in enumerate(speakers) if i % CALIBRATION_EVERY]
-    strangers = [cut(parts.enrolment, ENROLMENT_SHARE) for parts in speakers[::CALIBRATION_EVERY]]
-    embedder = fit([parts.enrolment for parts in known], recipe, lambda *at: progress("calibration", *at))
-    calibration = equal_error(*cosines(embedder, strangers, WINDOW_SECONDS))
-    embedder = fit([parts.enrolment for parts in speakers], recipe, lambda *at: progress("model", *at))
-    return TrainedSpeakers(embedder, calibration, evaluate(embedder, speakers))
+def divide(speakers: list[Parts], count: int) -> list[Fold]:
+    """Leave out every ``count``-th voice, from each of the first ``count`` on.
+
+    Raises:
+        ValueError: too few voices of a fold can be tested.
+    """
+    return [
+        Fold(
+            [parts.enrolment for i, parts in enumerate(speakers) if i % count != fold],
+            long_enough([torch.cat(parts) for parts in speakers[fold::count]], SAMPLE_RATE),
+        )
+        for fold in range(count)
+    ]
+
+
+def train_embedder(
+    speakers: list[Parts], folds: list[Fold], recipe: EmbedderRecipe, progress: Progress
+) -> TrainedSpeakers:
+    """Train on the first part of every utterance; judge by the voices left out, and by what is held back."""
+    trials = UnheardTrials()
+    for number, fold in enumerate(folds, start=1):
+        embedder = fit(fold.known, recipe, partial(progress, f"fold {number} of {len(folds)}"))
+        trials.add(embedder, fold.strangers)
+    embedder = fit([parts.enrolment for parts in speakers], recipe, partial(progress, "model"))
+    return TrainedSpeakers(embedder, trials.result(), evaluate(embedder, speakers))
 
 
 def evaluate(embedder: SpeakerEmbedder, speakers: list[Parts]) -> dict[str, float]:

@@ -8,6 +8,7 @@ class EmbedderRecipe:
     """How the speaker model is trained.
 
     Attributes:
+        folds: models that are trained beside it, each without its share of the voices, which then judge it.
         epochs: times that the network hears as much audio as there is, at three speeds.
         hidden_size: units per layer.
         layers: number of layers, dilated 1, 2, 4, ...
@@ -20,6 +21,7 @@ class EmbedderRecipe:
         seed: of everything random.
     """
 
+    folds: int = 5
     epochs: int = 60
     hidden_size: int = 128
     layers: int = 4
@@ -36,5 +38,7 @@ class EmbedderRecipe:
         for name, value in vars(self).items():
             if name not in ("dropout", "margin", "seed") and not value > 0:
                 raise ValueError(f"{name}: expected more than 0, got {value}")
+        if self.folds < 2:
+            raise ValueError(f"folds: expected 2 or more, got {self.folds}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: expected 0 to below 1, got {self.dropout}")

@@ -1,5 +1,6 @@
 """How well a speaker model tells voices apart, and the threshold at which a voice is nobody's."""
 
+from math import comb
 from typing import NamedTuple
 
 import torch
@@ -59,6 +60,17 @@ def closed_set_accuracy(scores: Tensor, owners: Tensor) -> float:
     return float((scores.argmax(1) == owners).double().mean())
 
 
+def identification_rate(scores: Tensor, owners: Tensor, among: int) -> float:
+    """How often a test's own enrolment is the nearest of ``among``: its own, and others drawn at random.
+
+    The mean over all draws: of n others k are nearer, and none of them may be drawn.
+    """
+    own = scores[torch.arange(len(owners)), owners]
+    nearer = (scores > own[:, None]).sum(1).tolist()
+    others, drawn = scores.shape[1] - 1, among - 1
+    return sum(comb(others - k, drawn) for k in nearer) / (len(nearer) * comb(others, drawn))
+
+
 class EqualError(NamedTuple):
     """The threshold at which as many strangers are let in as friends are kept out, and that share of errors."""
 
@@ -66,11 +78,16 @@ class EqualError(NamedTuple):
     rate: float
 
 
-def equal_error(scores: Tensor, owners: Tensor) -> EqualError:
-    """The equal error rate of accepting a test as the owner of an enrolment; arguments from :func:`cosines`."""
+def friends_and_strangers(scores: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
+    """The cosines of tests with their own enrolments, and with all others; arguments from :func:`cosines`."""
     own = torch.zeros_like(scores, dtype=torch.bool)
     own[torch.arange(len(owners)), owners] = True
-    friends, strangers = scores[own].sort().values, scores[~own].sort().values
+    return scores[own], scores[~own]
+
+
+def equal_error(friends: Tensor, strangers: Tensor) -> EqualError:
+    """The equal error rate of accepting a test as the owner of an enrolment, by the cosines of both kinds."""
+    friends, strangers = friends.sort().values, strangers.sort().values
     kept_out = torch.searchsorted(friends, friends) / len(friends)
     let_in = 1 - torch.searchsorted(strangers, friends) / len(strangers)
     best = int((kept_out - let_in).abs().argmin())

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from streamdrnn.apps.speaker_id.identifier import WINDOW_SECONDS
-from streamdrnn.apps.training.embedder import CALIBRATION_EVERY, TRAIN_SHARE, TrainedSpeakers
+from streamdrnn.apps.training.embedder import TRAIN_SHARE, TrainedSpeakers
 from streamdrnn.apps.training.embedder_recipe import EmbedderRecipe
 
 
@@ -13,7 +13,7 @@ def model_card(trained: TrainedSpeakers, recipe: EmbedderRecipe, num_speakers: i
     assert frontend is not None
     size = sum(parameter.numel() for parameter in trained.embedder.parameters())
     options = "\n".join(f"| {name} | {value} |" for name, value in asdict(recipe).items())
-    scores = trained.scores
+    scores, unheard = trained.scores, trained.unheard
     window = f"{WINDOW_SECONDS:.1f} s"
     return f"""# Speaker model
 
@@ -32,13 +32,16 @@ first {TRAIN_SHARE:.0%} of every utterance trains, the rest is held back.
 | held-back parts, whole, against all {num_speakers} voices' training parts | closed-set accuracy | \
 {scores["accuracy"]:.1%} |
 | the same in windows of {window} | closed-set accuracy | {scores["accuracy_window"]:.1%} |
-| voices never heard in training, windows of {window} | equal error rate | {trained.calibration.rate:.1%} |
+| {unheard.voices} voices never heard in training, 10 s to enrol, windows of 3 s | known among ten | \
+{unheard.among_ten:.1%} |
+| the same | equal error rate | {unheard.eer_3s:.1%} |
+| the same in windows of {window} | equal error rate | {unheard.eer:.1%} |
 
 The first two are measured again by `streamdrnn evaluate embedder --data-dir DATA`. They are easy: enrolment and
-test come from one recording, with one microphone and room. The third is nearer to life, and still of clean read
-speech within one recording; it is of a second model of the same recipe, trained without every
-{CALIBRATION_EVERY}th voice and tested on the training parts of those. The threshold below which a voice is nobody's,
-a cosine of {trained.calibration.threshold:.2f}, is where that model's two errors are equal.
+test come from one recording, with one microphone and room. The others are nearer to life, and still of clean read
+speech within one recording; they are of {recipe.folds} other models of the same recipe, each trained without its
+share of the voices and tried on those. The threshold below which a voice is nobody's, a cosine of
+{unheard.threshold:.2f}, is where both errors are equal in the last row.
 
 ## Limits
 Trained on minutes of clean English read aloud. Other languages, children, telephones, noise, music and several people
@@ -46,8 +49,8 @@ speaking at once were not tried. Not for security: it can be fooled by a recordi
 
 ## How it was trained
 `streamdrnn train embedder --data-dir DATA --out NAME`, additive margin softmax over crops of 0.8 to 3 s, with random
-gain, filter, noise, and hidden bands and times. Every voice is also heard faster and slower by a tenth, as another
-voice.
+rooms, band limits, gain, filter, noise, and hidden bands and times. Every voice is also heard faster and slower by a
+tenth, as another voice.
 
 | recipe | |
 | --- | --- |
