@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 class Listen:
     """Say who speaks, while they speak.
 
-    Listens to the microphone, to a recording, or to raw samples from standard input. Every second, and when it
-    changes, a line says who speaks now, and how like each voice it is (cosine). "(listening)" is too little speech to
-    tell, "(unknown)" a voice that nobody enrolled. Ends with Ctrl-C, and a summary.
+    Listens to the microphone, to a recording, to raw samples from standard input, or with --web to a browser's
+    microphone. On a terminal it is a screen, whose keys enrol a voice (e), begin afresh (r) and quit (q). Elsewhere a
+    line says, every second and when it changes, who speaks now and how like each voice it is (cosine). "(listening)"
+    is too little speech to tell, "(unknown)" a voice that nobody enrolled. Ctrl-C ends it with a summary.
 
     Example: streamdrnn listen --record monday
     """
