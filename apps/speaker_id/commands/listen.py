@@ -70,6 +70,10 @@ class Listen:
         if self.list_devices:
             self._list_devices()
             return
+        if self.seconds is not None and not self.seconds > 0:
+            raise ValueError(f"seconds: expected more than 0, got {self.seconds:g}")
+        if not 0 <= self.port < 1 << 16:
+            raise ValueError(f"port: expected 0 (any that is free) to 65535, got {self.port}")
         from streamdrnn.apps.speaker_id.conversation import Conversation
         from streamdrnn.apps.speaker_id.model import load_speaker_model, use_one_thread
         from streamdrnn.apps.speaker_id.session import Session
