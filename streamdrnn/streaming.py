@@ -5,11 +5,12 @@ from typing import Any, Optional, Union
 import torch
 from torch import Tensor
 
-from streamdrnn.checks import check_active, check_like, check_positive, check_tensor
+from streamdrnn.checks import check_active, check_lengths, check_like, check_positive, check_tensor
 from streamdrnn.dilated_rnn import DilatedRNN
 from streamdrnn.drnn_state import DRNNState
 from streamdrnn.heads import Head
 from streamdrnn.kernels import cpu
+from streamdrnn.kernels.rings import steps_made
 from streamdrnn.model_state import ModelState
 from streamdrnn.state import Streams, batch_dim, stream_indices
 
@@ -133,20 +134,22 @@ class StreamingDRNN:
             y_t, self._state = self.model.step(x_t, self._state, active)
         return y_t
 
-    def push(self, chunk: Tensor, active: Optional[Tensor] = None) -> Tensor:
+    def push(self, chunk: Tensor, active: Optional[Tensor] = None, lengths: Optional[Tensor] = None) -> Tensor:
         """Several steps at once.
 
         Args:
             chunk: ``(T, B, I)``, T >= 0 (``(B, T, I)`` for a ``batch_first`` network); for a model with a
                 front-end ``(N, B)`` samples, any N.
             active: as for :meth:`step`.
+            lengths: ``(B,)`` int64, in place of ``active``: the steps (with a front-end: samples) from the chunk's
+                beginning that are each stream's own, 0 to T (or N). What is beyond them is not looked at.
 
         Returns:
             the outputs ``(T, B, ...)``; with a front-end T is the number of frames completed, by the stream
             with most of them (see :attr:`cursor`).
 
         Raises:
-            ValueError, TypeError: as :meth:`step`.
+            ValueError, TypeError: as :meth:`step`; or both ``active`` and ``lengths`` are given.
         """
         batch_first = self._rnn.batch_first
         if self._frontend is not None:
@@ -155,8 +158,18 @@ class StreamingDRNN:
             check_tensor("chunk", chunk, (self.batch_size, None, self._rnn.input_size), "(B, T, I)")
         else:
             check_tensor("chunk", chunk, (None, self.batch_size, self._rnn.input_size), "(T, B, I)")
-        self._check_input("chunk", chunk, active, stream_dim=0 if batch_first else 1)
-        lengths = _lengths(active, chunk.shape[1 if batch_first else 0])
+        T = chunk.shape[1 if batch_first else 0]
+        if lengths is None:
+            self._check_input("chunk", chunk, active, stream_dim=0 if batch_first else 1)
+            lengths = _lengths(active, T)
+        elif active is not None:
+            raise ValueError("active, lengths: got both, expected one of them")
+        else:
+            check_lengths(lengths, T, self.batch_size)
+            own = steps_made(T, lengths)  # (T, B, 1)
+            own = own[:, :, 0] if self._frontend is not None else own.transpose(0, 1) if batch_first else own
+            chunk = chunk.masked_fill(~own, 0)
+            self._check_input("chunk", chunk, None, stream_dim=1)
         y: Tensor
         with torch.inference_mode():
             if self._native is not None:
@@ -203,16 +216,29 @@ class StreamingDRNN:
             for tensor in self._state.tensors().values():
                 tensor.index_fill_(batch_dim(tensor), index.to(tensor.device), 0)
 
-    def snapshot(self) -> State:
-        """A copy of the streams' state; ``select``, ``stack`` and ``save`` work on it."""
-        return self.state.clone()
+    def snapshot(self, streams: Optional[Streams] = None) -> State:
+        """A copy of the streams' state; ``select``, ``stack`` and ``save`` work on it.
 
-    def restore(self, snapshot: State) -> None:
+        Args:
+            streams: as for :meth:`reset`; the copy holds them in the order asked for, and costs what they do.
+
+        Raises:
+            ValueError: an index is outside the batch.
+        """
+        return self.state.clone() if streams is None else self.state.select(streams)
+
+    def restore(self, snapshot: State, streams: Optional[Streams] = None) -> None:
         """Continue from a snapshot, of this or another :class:`StreamingDRNN` of the same model.
+
+        Args:
+            snapshot: as many streams as are restored.
+            streams: which, in the snapshot's order; an index or several, none of them twice. None is all, and the
+                others stay as they are.
 
         Raises:
             TypeError: it is no state of this kind of model.
-            ValueError: it is for other sizes, another dtype or device, or another number of streams, or not finite.
+            ValueError: it is for other sizes, another dtype or device, or another number of streams, or not finite;
+                or an index is outside the batch or given twice.
         """
         if type(snapshot) is not type(self._state):
             expected, got = type(self._state).__name__, type(snapshot).__name__
@@ -220,12 +246,20 @@ class StreamingDRNN:
         problem = self._state.mismatch(snapshot)
         if problem:
             raise ValueError(f"snapshot: of another model: {problem}")
-        if snapshot.batch_size != self.batch_size:
-            raise ValueError(f"snapshot: holds {snapshot.batch_size} streams, expected {self.batch_size}")
+        index = stream_indices(range(self.batch_size) if streams is None else streams, self.batch_size)
+        if snapshot.batch_size != len(index):
+            raise ValueError(f"snapshot: holds {snapshot.batch_size} streams, expected {len(index)}")
+        if len(index.unique()) != len(index):
+            raise ValueError(f"streams: got {index.tolist()}, expected each at most once")
         snapshot.check()
         if not all(bool(tensor.isfinite().all()) for tensor in snapshot.tensors().values()):
             raise ValueError("snapshot: expected finite values, got NaN or infinity")
         with torch.inference_mode():
+            if streams is not None:
+                restored = snapshot.tensors()
+                for name, tensor in self._state.tensors().items():
+                    tensor.index_copy_(batch_dim(tensor), index.to(tensor.device), restored[name])
+                return
             self._state = snapshot.map(lambda t: t.resolve_neg().clone(memory_format=torch.contiguous_format))
             if self._native is not None:
                 rnn = self._rnn_state

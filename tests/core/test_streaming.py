@@ -334,3 +334,44 @@ def test_a_masked_step_of_samples_leaves_the_other_streams_alone(backend: str, k
     assert_states_close(alone.snapshot().select(0), live.snapshot().select(0))
     live.restore(before)
     assert_close(step_of_samples(live, audio, [True, False])[0], both[0])
+
+
+def test_streams_of_different_lengths_go_through_together(backend: str) -> None:
+    model = build("tagger", NETWORK, backend).eval()
+    live, x = StreamingDRNN(model, 3), NETWORK.x(5, 3)
+    x[2:, 1], x[:, 2] = torch.nan, torch.inf
+    y = live.push(x, lengths=torch.tensor([5, 2, 0]))
+    for b, n in enumerate([5, 2, 0]):
+        assert_close(y[:n, b], StreamingDRNN(model).push(x[:n, b : b + 1])[:, 0])
+        assert not y[n:, b].any()
+    assert live.cursor.tolist() == [5, 2, 0]
+    with pytest.raises(ValueError, match="got both, expected one of them"):
+        live.push(x, active=torch.tensor([True] * 3), lengths=torch.tensor([5, 2, 0]))
+    with pytest.raises(ValueError, match="lengths: expected values from 0 to 5"):
+        live.push(x, lengths=torch.tensor([6, 0, 0]))
+    with pytest.raises(ValueError, match="expected finite values"):
+        live.push(x, lengths=torch.tensor([5, 3, 0]))
+    assert live.cursor.tolist() == [5, 2, 0]
+
+
+@every_kind
+def test_some_streams_are_restored_and_the_others_go_on(backend: str, kind: str) -> None:
+    model = build(kind, NETWORK, backend).eval()
+    x = NETWORK.x(9, 3)
+    live, other = StreamingDRNN(model, 3), StreamingDRNN(model, 2)
+    live.push(x[:5])
+    other.restore(live.snapshot([2, 0]), [0, 1])
+    assert_states_close(other.snapshot(), live.snapshot().select([2, 0]))
+    live.push(x[5:], torch.tensor([False, True, False]))
+    live.restore(other.snapshot(0), 2)
+    assert_close(live.push(x[5:], torch.tensor([True, False, True]))[:, [0, 2]], model(x)[0][5:, [0, 2]].detach())
+    assert live.cursor.tolist() == [9, 9, 9]
+    before = live.snapshot()
+    for snap, streams, problem in [
+        (other.snapshot(), 0, "holds 2 streams, expected 1"),
+        (other.snapshot(), [1, 1], "expected each at most once"),
+        (other.snapshot(), [1, 3], "expected indices from 0 to 2"),
+    ]:
+        with pytest.raises(ValueError, match=problem):
+            live.restore(snap, streams)
+    assert_same_bits(live.snapshot(), before)

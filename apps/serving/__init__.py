@@ -1,0 +1,1 @@
+"""Serving: one process that answers many live streams over WebSockets."""

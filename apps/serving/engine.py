@@ -1,0 +1,203 @@
+"""Many streams through one model: what waits goes through it together, each stream under its own length.
+
+Nothing here knows of sockets or of asyncio: the caller says what time it is, and when to compute.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional, Union
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from streamdrnn.dilated_rnn import DilatedRNN
+from streamdrnn.heads import Head
+from streamdrnn.streaming import State, StreamingDRNN
+
+
+class Waiting(NamedTuple):
+    """A message that no pass has taken yet: its inputs, when it came, and what its result is to be marked with."""
+
+    inputs: np.ndarray
+    since: float
+    ticket: Any
+
+
+class Batch(NamedTuple):
+    """What goes through the model in one pass: of each stream in it, one message."""
+
+    slots: list[int]
+    messages: list[Waiting]
+
+
+class Result(NamedTuple):
+    """The answer to one message.
+
+    Attributes:
+        ticket: as it was submitted with.
+        since: when the message came.
+        outputs: ``(steps, E)`` float32, one row for each step of the network that the message completed.
+        problem: why there is no answer; empty when there is one. The stream is then as it was before the message.
+    """
+
+    ticket: Any
+    since: float
+    outputs: np.ndarray
+    problem: str = ""
+
+
+class Engine:
+    """The slots of one :class:`StreamingDRNN`, and what its streams wait for.
+
+    Two threads may share an engine: one for what streams send (:meth:`acquire`, :meth:`release`, :meth:`submit`,
+    :meth:`due`, :meth:`gather`), one for what the model computes (:meth:`advance`, :meth:`put`, :meth:`take`).
+
+    A message goes through the model whole, in one pass, and a pass takes at most one message of a stream. So who sends
+    much waits for his own turns, and delays the others by no more than one message of the largest size.
+
+    Args:
+        model: a :class:`DilatedRNN` or one of the heads.
+        slots: how many streams there may be at a time.
+        max_wait: seconds that a message waits for others to go with it, at the longest.
+
+    Attributes:
+        input_shape: the shape of a message's inputs after its first dimension: ``()`` for a model with a front-end,
+            which takes samples, else ``(I,)``.
+        output_size: E, the numbers in an output.
+    """
+
+    def __init__(self, model: Union[DilatedRNN, Head], slots: int, max_wait: float) -> None:
+        if max_wait < 0:
+            raise ValueError(f"max_wait: expected 0 seconds or more, got {max_wait}")
+        self._streaming = StreamingDRNN(model, slots)
+        rnn = model if isinstance(model, DilatedRNN) else model.rnn
+        self._batch_first = rnn.batch_first
+        self._dtype = rnn.weight_ih_l0.dtype
+        has_frontend = isinstance(model, Head) and model.frontend is not None
+        self.input_shape = () if has_frontend else (rnn.input_size,)
+        self.max_wait = max_wait
+        nothing = self._push(np.zeros((0, slots, *self.input_shape), np.float32), [0] * slots)
+        self.output_size = nothing.shape[-1]
+        self._free = list(range(slots))[::-1]
+        self._queues: dict[int, deque[Waiting]] = {}  # of the slots in use
+
+    @property
+    def streams(self) -> int:
+        """How many slots are in use."""
+        return len(self._queues)
+
+    def acquire(self) -> Optional[int]:
+        """A free slot, its stream's state whatever it was: :meth:`put` one into it. None if there is no free slot."""
+        if not self._free:
+            return None
+        slot = self._free.pop()
+        self._queues[slot] = deque()
+        return slot
+
+    def release(self, slot: int) -> None:
+        """Give a slot back; what waits for it is forgotten."""
+        del self._queues[slot]
+        self._free.append(slot)
+
+    def submit(self, slot: int, inputs: np.ndarray, now: float, ticket: Any) -> None:
+        """Put a message at the end of a stream's queue.
+
+        Args:
+            slot: the stream's.
+            inputs: ``(N,)`` samples or ``(T, I)`` steps, see :attr:`input_shape`; not to be written to any more.
+            now: the time, in seconds, by a clock that never goes back.
+            ticket: what marks the result.
+
+        Raises:
+            ValueError: the shape does not fit, or a value is not finite.
+        """
+        if inputs.shape[1:] != self.input_shape or inputs.ndim == 0:
+            raise ValueError(f"inputs: expected shape (any, *{self.input_shape}), got {inputs.shape}")
+        if not np.isfinite(inputs).all():
+            raise ValueError("inputs: expected finite values, got NaN or infinity")
+        self._queues[slot].append(Waiting(inputs, now, ticket))
+
+    def due(self, now: float) -> Optional[float]:
+        """Seconds until the next pass should be made, 0 for at once; None while nothing waits.
+
+        A pass is due when every stream has something waiting, as then there is nobody to wait for, or when some
+        message has waited for ``max_wait``.
+        """
+        first = [queue[0].since for queue in self._queues.values() if queue]
+        if not first:
+            return None
+        return 0.0 if len(first) == len(self._queues) else max(0.0, min(first) + self.max_wait - now)
+
+    def gather(self) -> Batch:
+        """Take the first waiting message of every stream out of its queue."""
+        slots = [slot for slot, queue in self._queues.items() if queue]
+        return Batch(slots, [self._queues[slot].popleft() for slot in slots])
+
+    def advance(self, batch: Batch) -> list[Result]:
+        """Run the model over a batch.
+
+        Returns:
+            a result for every message, in their order. What one message does wrong is its own result's problem; the
+            others are answered.
+        """
+        if not batch.slots:
+            return []
+        try:
+            return self._advance(batch)
+        except ValueError as error:
+            if len(batch.slots) == 1:
+                (message,) = batch.messages
+                nothing = np.zeros((0, self.output_size), np.float32)
+                return [Result(message.ticket, message.since, nothing, " ".join(str(error).split()))]
+        # The model refuses a batch as a whole and stays as it was. One by one, the culprit is found.
+        alone = [Batch([slot], [message]) for slot, message in zip(*batch, strict=True)]
+        return [result for one in alone for result in self.advance(one)]
+
+    def put(self, slot: int, state: Optional[State]) -> None:
+        """Let a slot's stream continue from a state of one stream, or, with None, from the beginning.
+
+        Raises:
+            TypeError, ValueError: as :meth:`StreamingDRNN.restore`.
+        """
+        if state is None:
+            self._streaming.reset(slot)
+        else:
+            self._streaming.restore(state, slot)
+
+    def take(self, slots: Sequence[int]) -> list[State]:
+        """A copy of the state of each of some slots."""
+        together = self._streaming.snapshot(slots)
+        return [together.select(i) for i in range(len(slots))]
+
+    def beginning(self) -> State:
+        """The state of a stream before its first step."""
+        state: State = self._streaming.model.zero_state(1)
+        return state
+
+    def _advance(self, batch: Batch) -> list[Result]:
+        slots, messages = batch
+        lengths = np.zeros(self._streaming.batch_size, np.int64)
+        lengths[slots] = [len(message.inputs) for message in messages]
+        chunk = np.zeros((int(lengths.max()), len(lengths), *self.input_shape), np.float32)
+        for slot, message in zip(slots, messages, strict=True):
+            chunk[: len(message.inputs), slot] = message.inputs
+        before = self._streaming.cursor
+        y = self._push(chunk, lengths)
+        steps = (self._streaming.cursor - before).tolist()
+        # A copy of each stream's own rows: a view would keep everybody's in memory for as long as one is unread.
+        return [
+            Result(message.ticket, message.since, y[: steps[slot], slot].copy())
+            for slot, message in zip(slots, messages, strict=True)
+        ]
+
+    def _push(self, chunk: np.ndarray, lengths: Union[np.ndarray, list[int]]) -> np.ndarray:
+        """Outputs ``(T, B, E)`` for a chunk ``(N, B)`` or ``(T, B, I)``."""
+        x = torch.from_numpy(chunk).to(self._dtype if self.input_shape else torch.float32)
+        own = torch.as_tensor(lengths)
+        if self._batch_first:
+            y = self._streaming.push(x.transpose(0, 1), lengths=own).transpose(0, 1)
+        else:
+            y = self._streaming.push(x, lengths=own)
+        result: Tensor = y.to(torch.float32)
+        return result.numpy()
