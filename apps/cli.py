@@ -10,6 +10,7 @@ import tyro
 from streamdrnn.apps.bench.command import Bench
 from streamdrnn.apps.export import Export
 from streamdrnn.apps.info import Info
+from streamdrnn.apps.serving.command import Serve
 from streamdrnn.apps.speaker_id.commands.calibrate import Calibrate
 from streamdrnn.apps.speaker_id.commands.enroll import Enroll
 from streamdrnn.apps.speaker_id.commands.identify import Identify
@@ -30,6 +31,7 @@ Command = Union[
     Annotated[Generate, tyro.conf.subcommand("generate")],
     Annotated[Reproduce, tyro.conf.subcommand("reproduce")],
     Annotated[Export, tyro.conf.subcommand("export")],
+    Annotated[Serve, tyro.conf.subcommand("serve")],
     Annotated[Bench, tyro.conf.subcommand("bench")],
     Annotated[Info, tyro.conf.subcommand("info")],
 ]

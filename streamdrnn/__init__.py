@@ -1,11 +1,15 @@
 """Dilated recurrent networks that stream: the same numbers step by step as in batch."""
 
-from streamdrnn.checkpoint import load_model, model_notes, save_model
-from streamdrnn.dilated_rnn import DilatedRNN
-from streamdrnn.drnn_state import DRNNState
-from streamdrnn.heads import Classifier, SpeakerEmbedder, Tagger
-from streamdrnn.model_state import ModelState
-from streamdrnn.streaming import StreamingDRNN
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamdrnn.checkpoint import load_model, model_notes, save_model
+    from streamdrnn.dilated_rnn import DilatedRNN
+    from streamdrnn.drnn_state import DRNNState
+    from streamdrnn.heads import Classifier, SpeakerEmbedder, Tagger
+    from streamdrnn.model_state import ModelState
+    from streamdrnn.streaming import StreamingDRNN
 
 __version__ = "0.1.0"
 
@@ -21,3 +25,29 @@ __all__ = [
     "model_notes",
     "save_model",
 ]
+
+# Imported when first asked for: a client of a server (streamdrnn.client) does without torch.
+_HOMES = {
+    "Classifier": "heads",
+    "DRNNState": "drnn_state",
+    "DilatedRNN": "dilated_rnn",
+    "ModelState": "model_state",
+    "SpeakerEmbedder": "heads",
+    "StreamingDRNN": "streaming",
+    "Tagger": "heads",
+    "load_model": "checkpoint",
+    "model_notes": "checkpoint",
+    "save_model": "checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -50,8 +50,8 @@ class Result(NamedTuple):
 class Engine:
     """The slots of one :class:`StreamingDRNN`, and what its streams wait for.
 
-    Two threads may share an engine: one for what streams send (:meth:`acquire`, :meth:`release`, :meth:`submit`,
-    :meth:`due`, :meth:`gather`), one for what the model computes (:meth:`advance`, :meth:`put`, :meth:`take`).
+    Two threads may share an engine: one for what the model computes (:meth:`advance`, :meth:`put`, :meth:`take`), one
+    for all else.
 
     A message goes through the model whole, in one pass, and a pass takes at most one message of a stream. So who sends
     much waits for his own turns, and delays the others by no more than one message of the largest size.
@@ -81,6 +81,8 @@ class Engine:
         self.output_size = nothing.shape[-1]
         self._free = list(range(slots))[::-1]
         self._queues: dict[int, deque[Waiting]] = {}  # of the slots in use
+        self._ready = dict[int, None]()  # the slots whose queues are not empty, in the order in which they became so
+        self._oldest = 0.0  # when the first of what waits came, or before
 
     @property
     def streams(self) -> int:
@@ -97,6 +99,7 @@ class Engine:
 
     def release(self, slot: int) -> None:
         """Give a slot back; what waits for it is forgotten."""
+        self.clear(slot)
         del self._queues[slot]
         self._free.append(slot)
 
@@ -116,7 +119,15 @@ class Engine:
             raise ValueError(f"inputs: expected shape (any, *{self.input_shape}), got {inputs.shape}")
         if not np.isfinite(inputs).all():
             raise ValueError("inputs: expected finite values, got NaN or infinity")
+        if not self._ready:
+            self._oldest = now
         self._queues[slot].append(Waiting(inputs, now, ticket))
+        self._ready[slot] = None
+
+    def clear(self, slot: int) -> None:
+        """Forget what waits for a slot."""
+        self._queues[slot].clear()
+        self._ready.pop(slot, None)
 
     def due(self, now: float) -> Optional[float]:
         """Seconds until the next pass should be made, 0 for at once; None while nothing waits.
@@ -124,15 +135,17 @@ class Engine:
         A pass is due when every stream has something waiting, as then there is nobody to wait for, or when some
         message has waited for ``max_wait``.
         """
-        first = [queue[0].since for queue in self._queues.values() if queue]
-        if not first:
+        if not self._ready:
             return None
-        return 0.0 if len(first) == len(self._queues) else max(0.0, min(first) + self.max_wait - now)
+        return 0.0 if len(self._ready) == len(self._queues) else max(0.0, self._oldest + self.max_wait - now)
 
     def gather(self) -> Batch:
         """Take the first waiting message of every stream out of its queue."""
-        slots = [slot for slot, queue in self._queues.items() if queue]
-        return Batch(slots, [self._queues[slot].popleft() for slot in slots])
+        slots = list(self._ready)
+        messages = [self._queues[slot].popleft() for slot in slots]
+        left = {slot: self._queues[slot][0].since for slot in slots if self._queues[slot]}
+        self._ready, self._oldest = dict.fromkeys(left), min(left.values(), default=0.0)
+        return Batch(slots, messages)
 
     def advance(self, batch: Batch) -> list[Result]:
         """Run the model over a batch.
@@ -145,7 +158,7 @@ class Engine:
             return []
         try:
             return self._advance(batch)
-        except ValueError as error:
+        except (ValueError, RuntimeError, MemoryError) as error:
             if len(batch.slots) == 1:
                 (message,) = batch.messages
                 nothing = np.zeros((0, self.output_size), np.float32)
@@ -165,10 +178,9 @@ class Engine:
         else:
             self._streaming.restore(state, slot)
 
-    def take(self, slots: Sequence[int]) -> list[State]:
-        """A copy of the state of each of some slots."""
-        together = self._streaming.snapshot(slots)
-        return [together.select(i) for i in range(len(slots))]
+    def take(self, slots: Sequence[int]) -> State:
+        """A copy of the states of some slots, as one batch in their order."""
+        return self._streaming.snapshot(slots)
 
     def beginning(self) -> State:
         """The state of a stream before its first step."""

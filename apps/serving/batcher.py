@@ -1,0 +1,92 @@
+"""Makes an engine's passes when they are due: asyncio outside, the model on a thread of its own."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+
+from streamdrnn.apps.serving.engine import Engine, Result
+from streamdrnn.apps.serving.metrics import Metrics
+
+T = TypeVar("T")
+
+
+class Batcher:
+    """One engine at work.
+
+    Args:
+        name: the model's, for the metrics.
+        engine: used by nobody else.
+        deliver: called with every result, before the next pass begins.
+    """
+
+    def __init__(self, name: str, engine: Engine, metrics: Metrics, deliver: Callable[[Result], None]) -> None:
+        self.engine = engine
+        self._deliver = deliver
+        self._steps, self._batch = metrics.steps.labels(name), metrics.batch.labels(name)
+        self._latency = metrics.latency.labels(name)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"model {name}")
+        self._wake = asyncio.Event()
+        self._jobs = deque[tuple[Callable[[], Callable[[], Any]], asyncio.Future[Any]]]()
+
+    def submit(self, slot: int, inputs: np.ndarray, ticket: Any) -> None:
+        """:meth:`Engine.submit`, now."""
+        now = time.monotonic()
+        nothing_waited = self.engine.due(now) is None
+        self.engine.submit(slot, inputs, now, ticket)
+        # Not for every message: waking costs more than what a message adds to a pass.
+        if nothing_waited or self.engine.due(now) == 0:
+            self._wake.set()
+
+    async def between(self, prepare: Callable[[], Callable[[], T]]) -> T:
+        """Between two passes, with all results delivered: ``prepare`` here, then what it gives on the model's thread.
+
+        What either raises is raised here.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._jobs.append((prepare, done))
+        self._wake.set()
+        return await done
+
+    async def run(self) -> None:
+        """Work, until cancelled."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                while self._jobs:
+                    await self._do(*self._jobs.popleft())
+                wait = self.engine.due(time.monotonic())
+                if wait == 0:
+                    batch = self.engine.gather()
+                    self._count(await loop.run_in_executor(self._thread, self.engine.advance, batch))
+                    continue
+                self._wake.clear()
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            self._thread.shutdown()
+
+    async def _do(self, prepare: Callable[[], Callable[[], Any]], done: asyncio.Future[Any]) -> None:
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(self._thread, prepare())
+        except Exception as error:
+            if not done.done():
+                done.set_exception(error)
+        else:
+            if not done.done():
+                done.set_result(result)
+
+    def _count(self, results: list[Result]) -> None:
+        now = time.monotonic()
+        self._batch.observe(len(results))
+        self._steps.inc(sum(len(result.outputs) for result in results))
+        for result in results:
+            self._latency.observe(now - result.since)
+            self._deliver(result)

@@ -1,0 +1,105 @@
+"""`streamdrnn serve`: models for other programs, over WebSockets."""
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Optional
+
+import tyro
+
+
+@dataclass
+class Serve:
+    """Answer live streams over WebSockets, each as if it had the model for itself.
+
+    The protocol, and clients for it, are in docs/serving.md. On SIGTERM the streams are saved, and their clients
+    continue them on the next server that has the same store.
+
+    Example: streamdrnn serve speaker.safetensors --port 8765
+    """
+
+    models: Annotated[
+        tyro.conf.Positional[list[Path]],
+        tyro.conf.arg(metavar="MODEL...", help="Model files; clients ask for them by their names without the ending."),
+    ]
+    host: Annotated[str, tyro.conf.arg(help="The address to listen on; other machines reach only another one.")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, tyro.conf.arg(help="The port; 0 is a free one.")] = 8765
+    max_wait_ms: Annotated[float, tyro.conf.arg(help="How long a message may wait for others to go with it.")] = 5.0
+    token_file: Annotated[
+        Optional[Path],
+        tyro.conf.arg(metavar="FILE", help="Tokens, one a line; who has none of them is refused."),
+    ] = None
+    allow_origin: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(metavar="ORIGIN...", help="Web pages that may connect, as in https://example.org."),
+    ] = ()
+    store: Annotated[
+        Optional[Path], tyro.conf.arg(metavar="FILE", help="Where streams are saved, if not in the user's data folder.")
+    ] = None
+    snapshot_seconds: Annotated[float, tyro.conf.arg(help="How often streams are saved.")] = 5.0
+    keep_hours: Annotated[float, tyro.conf.arg(help="How long a stream is kept that nobody continues.")] = 24.0
+    max_streams: Annotated[int, tyro.conf.arg(help="Streams of each model at a time.")] = 64
+    max_frame_steps: Annotated[int, tyro.conf.arg(help="Steps of the network in one message.")] = 100
+    max_rate: Annotated[float, tyro.conf.arg(help="Steps per second of a stream, on average over a minute.")] = 1000.0
+    idle_seconds: Annotated[float, tyro.conf.arg(help="How long a stream may say nothing.")] = 60.0
+    ssl_certfile: Annotated[Optional[Path], tyro.conf.arg(metavar="FILE", help="Serve TLS with this certificate.")] = (
+        None
+    )
+    ssl_keyfile: Annotated[Optional[Path], tyro.conf.arg(metavar="FILE", help="The certificate's private key.")] = None
+
+    def run(self) -> None:
+        check_installed()
+        import torch
+
+        from streamdrnn.apps.serving.limits import Limits
+        from streamdrnn.apps.serving.server import Server
+        from streamdrnn.apps.serving.service import Service
+        from streamdrnn.apps.serving.store import SnapshotStore, default_path
+        from streamdrnn.apps.serving.tokens import Tokens
+
+        for name in ("snapshot_seconds", "keep_hours"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected above 0, got {getattr(self, name)}")
+        if self.ssl_keyfile is not None and self.ssl_certfile is None:
+            raise ValueError("ssl_keyfile: expected with an ssl_certfile")
+        for path in (self.ssl_certfile, self.ssl_keyfile):
+            if path is not None and not path.is_file():
+                raise FileNotFoundError(f"{path}: no such file")
+        torch.set_num_threads(1)  # passes are short: threads would wait for one another longer than one computes
+        limits = Limits(
+            streams=self.max_streams,
+            frame_steps=self.max_frame_steps,
+            rate=self.max_rate,
+            idle_seconds=self.idle_seconds,
+        )
+        tokens = Tokens([]) if self.token_file is None else Tokens.read(self.token_file)
+        service = Service(
+            self.models,
+            SnapshotStore(self.store or default_path()),
+            limits,
+            self.max_wait_ms / 1000,
+            self.snapshot_seconds,
+            self.keep_hours * 3600,
+        )
+        ssl = {"ssl_certfile": self.ssl_certfile, "ssl_keyfile": self.ssl_keyfile} if self.ssl_certfile else None
+        server = Server(service, tokens, self.allow_origin, ssl)
+        # Bound here, so that a port that is taken is an error like any other, and a free one is known.
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        listener = socket.create_server((self.host, self.port), family=family, backlog=1024)
+        scheme, host = "wss" if ssl else "ws", f"[{self.host}]" if ":" in self.host else self.host
+        url = f"{scheme}://{host}:{listener.getsockname()[1]}"
+        print(f"serving {', '.join(sorted(service.models))} at {url}", flush=True)
+        server.run([listener])
+
+
+def check_installed() -> None:
+    """Raise ``ValueError`` if what serving needs is not installed."""
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+        import websockets  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error}; serving needs it: pip install 'streamdrnn[serve]'") from None

@@ -1,0 +1,98 @@
+"""A model file as a server offers it."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamdrnn import load_model
+from streamdrnn.apps.serving.batcher import Batcher
+from streamdrnn.apps.serving.engine import Engine, Result
+from streamdrnn.apps.serving.limits import Limits, RefusalError
+from streamdrnn.apps.serving.metrics import Metrics
+from streamdrnn.client.protocol import FORMATS, INPUT_HEADER, Code
+from streamdrnn.heads import Head
+
+
+class ServedModel:
+    """A model with its engine, and how the messages of its streams are read.
+
+    Args:
+        path: of a model file; the model is called as the file is, without its ending.
+        limits: of the server.
+        max_wait: seconds, see :class:`Engine`.
+        deliver: called with every result.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`load_model`.
+
+    Attributes:
+        digest: of the file, by which a stream finds the same model on another server.
+        formats: those of :data:`streamdrnn.client.protocol.FORMATS` that the model takes.
+    """
+
+    def __init__(
+        self, path: Path, limits: Limits, max_wait: float, metrics: Metrics, deliver: Callable[[Result], None]
+    ) -> None:
+        model = load_model(path)
+        self.name = path.stem
+        self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.kind = type(model).__name__
+        frontend = model.frontend if isinstance(model, Head) else None
+        self.formats = ("features",) if frontend is None else ("float32", "pcm16")
+        self._sample_rate = None if frontend is None else frontend.sample_rate
+        self._units_per_step = 1 if frontend is None else frontend.hop_length
+        self.max_frame = limits.frame_steps * self._units_per_step
+        self.engine = Engine(model, limits.streams, max_wait)
+        self.input_size = self.engine.input_shape[0] if self.engine.input_shape else 1
+        self.batcher = Batcher(self.name, self.engine, metrics, deliver)
+
+    def describe(self) -> dict[str, Any]:
+        """What a client has to know to send and to read; sizes of frames are in samples, or in steps."""
+        return {
+            "model": self.name,
+            "kind": self.kind,
+            "formats": list(self.formats),
+            "input_size": self.input_size,
+            "output_size": self.engine.output_size,
+            "sample_rate": self._sample_rate,
+            "hop_length": self._units_per_step,
+            "max_frame": self.max_frame,
+        }
+
+    @property
+    def max_message(self) -> int:
+        """Bytes of the largest binary message that can be right."""
+        widest = max(FORMATS[name].itemsize for name in self.formats)
+        return INPUT_HEADER + self.max_frame * widest * self.input_size
+
+    def steps(self, inputs: np.ndarray) -> float:
+        """What a message costs, in steps of the network."""
+        return len(inputs) / self._units_per_step
+
+    def decode(self, name: str, payload: bytes) -> np.ndarray:
+        """A message's inputs, ``(N,)`` samples or ``(T, I)`` steps, float32.
+
+        Raises:
+            RefusalError: the payload is too long, is cut in the middle of a number or step, or a number is not finite.
+        """
+        dtype, row = FORMATS[name], self.input_size
+        size = dtype.itemsize * row
+        if len(payload) % size:
+            raise RefusalError(
+                Code.BAD_MESSAGE, f"expected a multiple of {size} bytes after the header, got {len(payload)}"
+            )
+        if len(payload) > size * self.max_frame:
+            what = "steps" if self.engine.input_shape else "samples"
+            raise RefusalError(
+                Code.FRAME_TOO_LARGE, f"expected {self.max_frame} {what} or fewer, got {len(payload) // size}"
+            )
+        values: np.ndarray = np.frombuffer(payload, dtype)
+        if name == "pcm16":
+            scaled: np.ndarray = values.astype(np.float32) / np.float32(32768)
+            return scaled
+        if not np.isfinite(values).all():
+            raise RefusalError(Code.BAD_VALUE, "expected finite values, got NaN or infinity")
+        return values.reshape(-1, row) if self.engine.input_shape else values

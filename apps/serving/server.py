@@ -1,0 +1,116 @@
+"""The service on the network: FastAPI for what is asked over HTTP, uvicorn for the sockets."""
+
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Optional
+
+import uvicorn
+from fastapi import FastAPI, Header, HTTPException, Response, WebSocket
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+import streamdrnn
+from streamdrnn.apps.serving.connection import converse
+from streamdrnn.apps.serving.service import Service
+from streamdrnn.apps.serving.tokens import Tokens
+from streamdrnn.client.protocol import PATH
+
+_SPARE_CONNECTIONS = 100
+"""Connections beyond the streams, for those that ask for health and metrics, and those that are refused."""
+_SMALLEST_MESSAGE = 64 * 1024
+_LEAVE_SECONDS = 10
+
+
+def build_app(service: Service, tokens: Tokens, origins: Sequence[str] = ()) -> FastAPI:
+    """The application.
+
+    Args:
+        tokens: who may use streams and read metrics.
+        origins: the web pages that may connect, as in ``https://example.org``. Others may not, as any page that
+            somebody looks at could otherwise talk to a server on his own machine.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        yield
+        await service.stop()
+
+    app = FastAPI(
+        title="streamdrnn",
+        version=streamdrnn.__version__,
+        description=f"Streams are a WebSocket each, at {PATH}; see docs/serving.md.",
+        lifespan=lifespan,
+    )
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", responses={503: {"description": "The server is leaving, or has failed."}})
+    async def readyz() -> dict[str, str]:
+        """Streams can be opened."""
+        if not service.ready:
+            raise HTTPException(503, "leaving" if service.draining else "failed")
+        return {"status": "ready"}
+
+    @app.get("/v1/models", responses={401: {"description": "No token of this server."}})
+    async def models(authorization: Annotated[Optional[str], Header()] = None) -> list[dict[str, Any]]:
+        """The models that streams can be opened on."""
+        _check_token(authorization)
+        return [model.describe() for model in service.models.values()]
+
+    @app.get("/metrics", response_class=Response, responses={401: {"description": "No token of this server."}})
+    async def metrics(authorization: Annotated[Optional[str], Header()] = None) -> Response:
+        """Counts for Prometheus."""
+        _check_token(authorization)
+        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.websocket(PATH)
+    async def stream(websocket: WebSocket) -> None:
+        origin = websocket.headers.get("origin")
+        if origin is not None and origin not in origins:
+            await websocket.close()  # before it is accepted: HTTP 403
+            return
+        await converse(websocket, service, tokens)
+
+    def _check_token(authorization: Optional[str]) -> None:
+        scheme, _, token = (authorization or "").partition(" ")
+        if not tokens.allow(token if scheme.lower() == "bearer" else None):
+            raise HTTPException(401, "expected one of this server's tokens", {"WWW-Authenticate": "Bearer"})
+
+    return app
+
+
+class Server(uvicorn.Server):
+    """A server that saves its streams before it leaves, on SIGTERM or SIGINT; :meth:`run` takes the listening sockets.
+
+    Args:
+        ssl: what of TLS is passed to uvicorn: ``ssl_certfile``, ``ssl_keyfile``, ``ssl_keyfile_password``.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        tokens: Tokens,
+        origins: Sequence[str] = (),
+        ssl: Optional[dict[str, Any]] = None,
+    ) -> None:
+        limits, models = service.limits, service.models.values()
+        config = uvicorn.Config(
+            build_app(service, tokens, origins),
+            ws="websockets-sansio",
+            ws_max_size=max(_SMALLEST_MESSAGE, *(2 * model.max_message for model in models)),
+            ws_per_message_deflate=False,  # numbers hardly get smaller
+            limit_concurrency=limits.streams * len(models) + _SPARE_CONNECTIONS,
+            timeout_graceful_shutdown=_LEAVE_SECONDS,
+            log_level="warning",
+            **(ssl or {}),
+        )
+        super().__init__(config)
+        self._service = service
+
+    async def shutdown(self, sockets: Optional[list[socket.socket]] = None) -> None:
+        await self._service.drain()
+        await super().shutdown(sockets)

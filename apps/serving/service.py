@@ -1,0 +1,258 @@
+"""The streams of a server: opened, continued from the store, saved into it, and let go."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from streamdrnn.apps.serving.engine import Result
+from streamdrnn.apps.serving.limits import Limits, RefusalError
+from streamdrnn.apps.serving.metrics import Metrics
+from streamdrnn.apps.serving.served_model import ServedModel
+from streamdrnn.apps.serving.session import Session
+from streamdrnn.apps.serving.snapshots import Snapshot, model_of, read_snapshot
+from streamdrnn.apps.serving.store import Saving, SnapshotStore
+from streamdrnn.client.protocol import Code
+from streamdrnn.streaming import State
+
+logger = logging.getLogger("uvicorn.error")
+
+_TOGETHER = 32
+"""Streams that are saved at a time: more would hold up the next pass."""
+_CHECK_SECONDS = 0.25
+
+
+class Service:
+    """All that a server does, but for sockets.
+
+    Args:
+        models: files, by whose names clients ask for them.
+        store: where streams are kept.
+        limits: what each client may ask for.
+        max_wait: seconds that a message waits for others, at the longest.
+        snapshot_seconds: how often the streams are saved.
+        keep_seconds: for how long a stream that nobody continues is kept.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is no model, or two have the same name.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Path],
+        store: SnapshotStore,
+        limits: Limits,
+        max_wait: float = 0.005,
+        snapshot_seconds: float = 5.0,
+        keep_seconds: float = 24 * 3600.0,
+    ) -> None:
+        self.metrics = Metrics()
+        self.limits = limits
+        self.models: dict[str, ServedModel] = {}
+        for path in models:
+            model = ServedModel(path, limits, max_wait, self.metrics, _deliver)
+            if model.name in self.models:
+                raise ValueError(f"{path}: there is another model of the name {model.name!r}; rename the file")
+            self.models[model.name] = model
+        if not self.models:
+            raise ValueError("models: expected one file or more, got none")
+        self._store = store
+        self._snapshot_seconds, self._keep_seconds = snapshot_seconds, keep_seconds
+        self._live: dict[str, Session] = {}
+        self._saving = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.draining = False
+
+    async def start(self) -> None:
+        """Begin to work; in the event loop that the streams are served in."""
+        work = [model.batcher.run for model in self.models.values()]
+        self._tasks = [asyncio.create_task(run()) for run in (*work, self._save_now_and_then, self._end_idle)]
+
+    async def drain(self) -> None:
+        """Accept no more streams; process what the open ones sent, save them, and let them go."""
+        self.draining = True
+        sessions = list(self._live.values())
+        for session in sessions:
+            session.end(RefusalError(Code.SERVER_LEAVES, "the server is leaving; restore the stream on another"))
+        await asyncio.gather(*(session.gone.wait() for session in sessions))
+
+    async def stop(self) -> None:
+        """End the work that :meth:`start` began."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a stream could be opened, some slot being free."""
+        return not self.draining and bool(self._tasks) and not any(task.done() for task in self._tasks)
+
+    async def open(self, name: str, input_format: str) -> Session:
+        """A new stream.
+
+        Raises:
+            RefusalError: there is no such model or format, no free slot, or the store fails.
+        """
+        model = self.models.get(name)
+        if model is None:
+            raise RefusalError(Code.UNKNOWN_MODEL, f"model: expected one of {sorted(self.models)}, got {name[:64]!r}")
+        if input_format not in model.formats:
+            raise RefusalError(
+                Code.BAD_MESSAGE, f"format: expected one of {list(model.formats)}, got {input_format[:64]!r}"
+            )
+        stream = secrets.token_urlsafe(32)
+        snapshot = Snapshot(model.digest, input_format, 0, 0, (), None)
+        with self._slot(model) as slot:
+            # Kept from the beginning, so that there is always something to continue from.
+            claim = await self._stored(self._store.add, stream, snapshot.to_bytes(), time.time())
+            return await self._begin(stream, claim, model, slot, snapshot)
+
+    async def restore(self, stream: str) -> Session:
+        """A stream that this or another server had, from its latest snapshot; whoever has it now loses it.
+
+        Raises:
+            RefusalError: there is no such stream, its model is not served here, no slot is free, or the store fails.
+        """
+        while stream in self._live:
+            session = self._live[stream]
+            session.end(RefusalError(Code.REPLACED, "the stream was continued by another connection"))
+            await session.gone.wait()
+        claimed = await self._stored(self._store.claim, stream)
+        if claimed is None:
+            raise RefusalError(Code.UNKNOWN_STREAM, "stream: there is none of this id; it was closed, or is too old")
+        try:
+            digest = model_of(claimed.snapshot)
+            model = next((model for model in self.models.values() if model.digest == digest), None)
+            if model is None:
+                raise RefusalError(Code.UNKNOWN_MODEL, "stream: its model is not served here")
+            with self._slot(model) as slot:
+                snapshot = read_snapshot(claimed.snapshot, model.engine.beginning())
+                return await self._begin(stream, claimed.claim, model, slot, snapshot)
+        except ValueError as error:
+            raise RefusalError(Code.UNKNOWN_STREAM, f"stream: cannot be continued: {error}") from None
+
+    async def leave(self, session: Session) -> None:
+        """Let a stream go: saved to be continued, or, if its client closed it, forgotten."""
+        try:
+            await session.settled()
+            if session.closed:
+                await self._stored(self._store.remove, session.stream, session.claim)
+            else:
+                await self._save_in_turn([session])
+        except RefusalError as refusal:
+            logger.error("a stream could not be saved: %s", refusal)
+        finally:
+            model = session.model
+            model.engine.release(session.slot)
+            self.metrics.streams.labels(model.name).set(model.engine.streams)
+            if self._live.get(session.stream) is session:
+                del self._live[session.stream]
+            session.gone.set()
+
+    async def save(self, session: Session) -> None:
+        """Save a stream as it is when all that was received is processed, and tell its client.
+
+        Raises:
+            RefusalError: the store fails.
+        """
+        await session.settled()
+        await self._save_in_turn([session])
+
+    @contextlib.contextmanager
+    def _slot(self, model: ServedModel) -> Iterator[int]:
+        """A free slot, given back if what it is for fails."""
+        if self.draining:
+            raise RefusalError(Code.SERVER_LEAVES, "the server is leaving; try another")
+        slot = model.engine.acquire()
+        if slot is None:
+            raise RefusalError(Code.TOO_MANY_STREAMS, f"all {self.limits.streams} streams of {model.name} are in use")
+        try:
+            yield slot
+        except BaseException:
+            model.engine.release(slot)
+            raise
+
+    async def _begin(self, stream: str, claim: int, model: ServedModel, slot: int, snapshot: Snapshot) -> Session:
+        await model.batcher.between(lambda: lambda: model.engine.put(slot, snapshot.state))
+        if self.draining:
+            raise RefusalError(Code.SERVER_LEAVES, "the server is leaving; try another")
+        session = Session(stream, claim, model, slot, snapshot, self.limits)
+        self._live[stream] = session
+        self.metrics.streams.labels(model.name).set(model.engine.streams)
+        return session
+
+    async def _save_in_turn(self, sessions: Sequence[Session]) -> None:
+        """Save streams of one model. Once begun it is done, also if the caller is cancelled.
+
+        Raises:
+            RefusalError: the store fails.
+        """
+        await asyncio.shield(asyncio.ensure_future(self._save(sessions)))
+
+    async def _save(self, sessions: Sequence[Session]) -> None:
+        async with self._saving:  # an older snapshot must not be written over a newer one
+            await self._save_alone(sessions)
+
+    async def _save_alone(self, sessions: Sequence[Session]) -> None:
+        model = sessions[0].model
+        found: list[tuple[Session, Snapshot]] = []
+
+        def prepare() -> Callable[[], State]:
+            # The state is replaced by what the engine has, which nothing changes before it is taken.
+            found.extend((s, s.snapshot()) for s in sessions if not s.gone.is_set())
+            return lambda: model.engine.take([session.slot for session, _ in found])
+
+        states = await model.batcher.between(prepare)
+
+        def write() -> list[bool]:
+            savings = [
+                Saving(session.stream, session.claim, snapshot._replace(state=states.select(i)).to_bytes())
+                for i, (session, snapshot) in enumerate(found)
+            ]
+            return self._store.save(savings, time.time())
+
+        for (session, snapshot), kept in zip(found, await self._stored(write), strict=True):
+            if kept:
+                session.tell_saved(snapshot.seq)
+                self.metrics.snapshots.inc()
+            else:
+                session.end(RefusalError(Code.REPLACED, "the stream was continued on another server"))
+
+    async def _save_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(self._snapshot_seconds)
+            for model in self.models.values():
+                changed = [s for s in self._live.values() if s.model is model and s.processed > s.saved]
+                for i in range(0, len(changed), _TOGETHER):
+                    try:
+                        await self._save_in_turn(changed[i : i + _TOGETHER])
+                    except RefusalError as refusal:
+                        logger.error("streams could not be saved: %s", refusal)
+            with contextlib.suppress(RefusalError):
+                await self._stored(self._store.forget, time.time() - self._keep_seconds)
+
+    async def _end_idle(self) -> None:
+        while True:
+            await asyncio.sleep(_CHECK_SECONDS)
+            before = time.monotonic() - self.limits.idle_seconds
+            for session in self._live.values():
+                if session.heard < before:
+                    session.end(RefusalError(Code.IDLE, f"nothing came for {self.limits.idle_seconds:g} s"))
+
+    async def _stored(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """What the store answers, asked on another thread."""
+        try:
+            return await asyncio.to_thread(call, *arguments)
+        except (OSError, ValueError) as error:
+            self.metrics.store_failures.inc()
+            logger.error("the store failed: %s", error)
+            raise RefusalError(Code.STORE_FAILED, "the server could not save the stream; try another") from None
+
+
+def _deliver(result: Result) -> None:
+    session, seq = result.ticket
+    session.answered(seq, result)

@@ -1,0 +1,184 @@
+"""One stream that is open: what was received and answered, and what its client is still to be sent."""
+
+import asyncio
+import json
+import time
+from collections import deque
+from typing import Any, Optional, Union
+
+from streamdrnn.apps.serving.engine import Result
+from streamdrnn.apps.serving.limits import Budget, Limits, RefusalError
+from streamdrnn.apps.serving.served_model import ServedModel
+from streamdrnn.apps.serving.snapshots import Snapshot
+from streamdrnn.client import protocol
+from streamdrnn.client.protocol import Code
+
+
+class Session:
+    """A stream between its opening and its end.
+
+    A result stays here until the client says that it has it, for which it has to: it may be no more than the window
+    ahead. So a client that does not read stops itself, with a bounded number of results that wait for it here.
+
+    Args:
+        stream: its id.
+        claim: under which the store keeps it.
+        model: what answers.
+        slot: the stream's in the model's engine.
+        snapshot: where it continues.
+
+    Attributes:
+        outgoing: messages for the client; None is the end of them.
+        ended: done when the stream is to end here; its result is why, None for a client that closed it or left.
+        gone: set when the stream is no longer this server's.
+        heard: when the client last said something.
+        saved: the last input in the snapshot that the store has.
+    """
+
+    def __init__(
+        self, stream: str, claim: int, model: ServedModel, slot: int, snapshot: Snapshot, limits: Limits
+    ) -> None:
+        self.stream, self.claim, self.model, self.slot = stream, claim, model, slot
+        self.format = snapshot.format
+        self._limits = limits
+        now = time.monotonic()
+        self._budget = Budget(limits.rate, limits.rate * limits.burst_seconds, now)
+        self.heard = now
+        self.received = self.processed = self.saved = snapshot.seq
+        self._ack = snapshot.ack
+        self._unread = deque(snapshot.results)  # those of ack + 1 to processed
+        self._failed = False
+        self._progress = asyncio.Event()
+        self.outgoing = asyncio.Queue[Union[bytes, str, None]]()
+        self.ended: asyncio.Future[Optional[RefusalError]] = asyncio.get_running_loop().create_future()
+        self.gone = asyncio.Event()
+        self.closed = False
+
+    def greet(self, ack: int) -> None:
+        """Tell the client where the stream stands, and what it did not get before.
+
+        Raises:
+            RefusalError: the client claims to have results that there are none of, or gave up some before.
+        """
+        if ack < self._ack:
+            raise RefusalError(
+                Code.BAD_SEQUENCE, f"ack: the client had result {self._ack} before, and now has only {ack}"
+            )
+        self._forget_results(min(ack, self.processed))
+        opened = {
+            "type": "opened",
+            "version": protocol.VERSION,
+            "stream": self.stream,
+            "format": self.format,
+            "seq": self.processed,
+            "window": self._limits.window,
+            "rate": self._limits.rate,
+            "burst_seconds": self._limits.burst_seconds,
+            **self.model.describe(),
+        }
+        self.outgoing.put_nowait(json.dumps(opened))
+        for result in self._unread:
+            self.outgoing.put_nowait(result)
+
+    def hear_input(self, data: bytes) -> None:
+        """Take a binary message.
+
+        Raises:
+            RefusalError: it is malformed, out of order, too large, too soon, or has values that cannot be.
+        """
+        try:
+            message = protocol.unpack_input(data)
+        except ValueError as error:
+            raise RefusalError(Code.BAD_MESSAGE, str(error)) from None
+        self._check_sequence(message.seq, message.ack)
+        inputs = self.model.decode(self.format, message.payload)
+        self._spend(max(1.0, self.model.steps(inputs)))  # an empty message is work, too
+        self.received = message.seq
+        self.model.batcher.submit(self.slot, inputs, (self, message.seq))
+
+    async def hear_reset(self, seq: Any, ack: Any) -> None:
+        """Begin anew: an input of its own number, whose result has no rows.
+
+        Raises:
+            RefusalError: it is out of order, or too soon.
+        """
+        if type(seq) is not int or type(ack) is not int:
+            raise RefusalError(Code.BAD_MESSAGE, "reset: expected integers seq and ack")
+        self._check_sequence(seq, ack)
+        self._spend(1)
+        await self.settled()
+        if self._failed:
+            return
+        self.received = seq
+
+        def prepare() -> Any:
+            # Whoever takes a snapshot comes before or after both of these.
+            self._answer(seq, b"")
+            return lambda: self.model.engine.put(self.slot, None)
+
+        await self.model.batcher.between(prepare)
+
+    def answered(self, seq: int, result: Result) -> None:
+        """Take a result from the engine."""
+        if self._failed:
+            return
+        if result.problem:
+            # What came after it would be heard without it.
+            self.model.engine.clear(self.slot)
+            self._failed = True
+            self._progress.set()
+            self.end(RefusalError(Code.BAD_VALUE, f"message {seq}: {result.problem}"))
+            return
+        self._answer(seq, result.outputs.astype("<f4", copy=False).tobytes())
+
+    async def settled(self) -> None:
+        """Wait until all that was received is processed (or, after a failure, never will be)."""
+        while self.processed < self.received and not self._failed:
+            self._progress.clear()
+            await self._progress.wait()
+
+    def end(self, why: Optional[RefusalError]) -> None:
+        """Let the stream end here."""
+        if not self.ended.done():
+            self.ended.set_result(why)
+
+    def snapshot(self) -> Snapshot:
+        """The stream as it is now, but for the state, which the engine has."""
+        return Snapshot(self.model.digest, self.format, self.processed, self._ack, tuple(self._unread), None)
+
+    def tell_saved(self, seq: int) -> None:
+        """Tell the client that it need not send again what came up to here."""
+        self.saved = seq
+        self.outgoing.put_nowait(json.dumps({"type": "snapshot", "seq": seq}))
+
+    def _check_sequence(self, seq: int, ack: int) -> None:
+        if seq != self.received + 1:
+            raise RefusalError(Code.BAD_SEQUENCE, f"seq: expected {self.received + 1}, got {seq}")
+        if ack < self._ack:
+            raise RefusalError(Code.BAD_SEQUENCE, f"ack: expected {self._ack} or more, got {ack}")
+        # A client that continues may have results of inputs that it is sending again, and that are not processed here.
+        ack = min(ack, self.processed)
+        if seq - ack > self._limits.window:
+            raise RefusalError(
+                Code.BAD_SEQUENCE, f"seq: expected at most {self._limits.window} beyond the last result, got {seq}"
+            )
+        self._forget_results(ack)
+
+    def _forget_results(self, ack: int) -> None:
+        for _ in range(ack - self._ack):
+            self._unread.popleft()
+        self._ack = ack
+
+    def _spend(self, steps: float) -> None:
+        wait = self._budget.spend(steps, time.monotonic())
+        if wait is not None:
+            raise RefusalError(
+                Code.TOO_FAST, f"expected at most {self._limits.rate:g} steps per second, try again in {wait:.1f} s"
+            )
+
+    def _answer(self, seq: int, payload: bytes) -> None:
+        result = protocol.pack_result(protocol.Result(seq, payload))
+        self._unread.append(result)
+        self.processed = seq
+        self.outgoing.put_nowait(result)
+        self._progress.set()
