@@ -3,6 +3,7 @@
 import ssl as tls_module
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Optional, Self, Union
 
@@ -51,6 +52,7 @@ class Stream:
     def __init__(self, exchange: Exchange, reconnection: Reconnection, ssl: Optional[tls_module.SSLContext]) -> None:
         self._exchange, self._reconnection, self._ssl = exchange, reconnection, ssl
         self._socket: Optional[ClientConnection] = None
+        self._held = ExitStack()
         self._until(lambda: bool(exchange.opened))
 
     @property
@@ -114,7 +116,7 @@ class Stream:
     def _exchange_one(self) -> None:
         if self._socket is None:
             url = self._reconnection.next_url()
-            self._socket = connect_websocket(url, **OPTIONS, **tls(url, self._ssl))
+            self._socket = self._held.enter_context(connect_websocket(url, **OPTIONS, **tls(url, self._ssl)))
             self._socket.send(self._exchange.greeting())
             self._exchange.receive(self._socket.recv())
             self._reconnection.heard()
@@ -130,6 +132,5 @@ class Stream:
         self._exchange.receive(answer)
 
     def _disconnect(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        self._socket = None
+        self._held.close()

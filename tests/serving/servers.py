@@ -1,0 +1,194 @@
+"""Servers on free loopback ports, in a thread of the test or in a process of their own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from websockets.sync.client import ClientConnection
+from websockets.sync.client import connect as connect_websocket
+
+from streamdrnn import Tagger, load_model, save_model
+from streamdrnn.apps.serving.limits import Limits
+from streamdrnn.apps.serving.server import Server
+from streamdrnn.apps.serving.service import Service
+from streamdrnn.apps.serving.store import SnapshotStore
+from streamdrnn.apps.serving.tokens import Tokens
+from streamdrnn.audio import RawWaveform
+from streamdrnn.client.protocol import PATH, Input, Result, pack_input, unpack_result
+from streamdrnn.heads import Head
+from streamdrnn.kernels import cpu
+from tests.strategies import Network
+
+FEATURES = Network(3, (5, 4), (1, 3), "gru", dtype=torch.float32)
+
+
+def tagger_file(folder: Path, name: str = "tagger", outputs: int = 2) -> Path:
+    """A model that takes features."""
+    path = folder / f"{name}.safetensors"
+    torch.manual_seed(1)
+    save_model(Tagger(FEATURES.build("auto"), outputs), path)
+    return path
+
+
+def audio_file(folder: Path, name: str = "audio") -> Path:
+    """A model that takes samples, four a step."""
+    path = folder / f"{name}.safetensors"
+    torch.manual_seed(2)
+    rnn = Network(4, 5, (2, 3), "lstm", dtype=torch.float32).build("auto")
+    save_model(Tagger(rnn, 2, RawWaveform(4, sample_rate=8000)), path)
+    return path
+
+
+def inputs(steps: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((steps, 3)).astype(np.float32)
+
+
+def offline(path: Path, x: np.ndarray) -> np.ndarray:
+    """The outputs ``(steps, E)`` for a whole sequence ``(T, I)`` or ``(N,)``."""
+    model = load_model(path)
+    assert isinstance(model, Head)
+    with torch.no_grad():
+        y: np.ndarray = model(torch.from_numpy(x)[:, None])[0][:, 0].numpy()
+    return y
+
+
+def assert_same(got: np.ndarray, want: np.ndarray) -> None:
+    """The same bits, where the native kernels compute."""
+    assert got.dtype == want.dtype == np.float32
+    if cpu.why_not():
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    else:
+        np.testing.assert_array_equal(got, want)
+
+
+class Running:
+    """A server that runs in a thread."""
+
+    def __init__(self, server: Server, service: Service, port: int, thread: threading.Thread) -> None:
+        self._server, self.service, self.port, self._thread = server, service, port, thread
+        self.url = f"ws://127.0.0.1:{port}"
+        self.http = f"http://127.0.0.1:{port}"
+
+    def stop(self) -> None:
+        """What SIGTERM does."""
+        self._server.should_exit = True
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+    def count(self, name: str, **labels: str) -> float:
+        """A metric's value."""
+        value = self.service.metrics.registry.get_sample_value(name, labels)
+        return 0.0 if value is None else value
+
+
+@contextmanager
+def running(
+    models: Sequence[Path],
+    store: Path,
+    limits: Optional[Limits] = None,
+    tokens: Sequence[str] = (),
+    origins: Sequence[str] = (),
+    **options: Any,
+) -> Iterator[Running]:
+    service = Service(models, SnapshotStore(store), limits or Limits(), **options)
+    server = Server(service, Tokens(list(tokens)), origins)
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    server_running = Running(server, service, listener.getsockname()[1], thread)
+    try:
+        deadline = time.monotonic() + 20
+        while not server.started:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield server_running
+    finally:
+        server_running.stop()
+
+
+class ServerProcess:
+    """`streamdrnn serve` in a process."""
+
+    def __init__(self, *arguments: object) -> None:
+        command = [sys.executable, "-m", "streamdrnn.apps.cli", "serve", *map(str, arguments)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ})
+
+    def url(self) -> str:
+        """Where it listens; waits until it does."""
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().split()[-1]
+
+    def kill(self) -> None:
+        """As a machine dies: nothing is saved any more."""
+        self._process.kill()
+        self._wait()
+
+    def terminate(self) -> None:
+        """Ask it to leave, and wait until it has."""
+        self._process.send_signal(signal.SIGTERM)
+        self._wait()
+
+    def _wait(self) -> None:
+        self._process.wait(30)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+class Wire:
+    """A client that says what a test tells it to, right or wrong."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self._held = ExitStack()
+        self.socket: ClientConnection = self._held.enter_context(
+            connect_websocket(url + PATH, compression=None, max_size=None, **options)
+        )
+
+    def say(self, **fields: Any) -> None:
+        self.socket.send(json.dumps(fields))
+
+    def open(self, model: str = "tagger", format: str = "features", **fields: Any) -> dict[str, Any]:
+        self.say(type="open", version=1, model=model, format=format, **fields)
+        return self.hear()
+
+    def restore(self, stream: str, ack: int, **fields: Any) -> dict[str, Any]:
+        self.say(type="restore", version=1, stream=stream, ack=ack, **fields)
+        return self.hear()
+
+    def send(self, seq: int, x: np.ndarray, ack: int = 0) -> None:
+        self.socket.send(pack_input(Input(seq, ack, x.tobytes())))
+
+    def hear(self) -> dict[str, Any]:
+        """The next text message."""
+        message = self.socket.recv(timeout=10)
+        assert isinstance(message, str)
+        fields: dict[str, Any] = json.loads(message)
+        return fields
+
+    def result(self, outputs: int = 2) -> tuple[int, np.ndarray]:
+        """The next result; notices of snapshots are passed over."""
+        message = self.socket.recv(timeout=10)
+        while isinstance(message, str):
+            assert json.loads(message)["type"] == "snapshot", message
+            message = self.socket.recv(timeout=10)
+        result: Result = unpack_result(message)
+        return result.seq, np.frombuffer(result.payload, "<f4").reshape(-1, outputs)
+
+    def close(self) -> None:
+        self._held.close()
+
+    def __enter__(self) -> "Wire":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
