@@ -100,6 +100,7 @@ async def _read(websocket: WebSocket, service: Service, session: Session) -> Non
         if fields["type"] == "reset":
             await session.hear_reset(fields.get("seq"), fields.get("ack"))
         elif fields["type"] == "snapshot":
+            session.hear_snapshot()
             await service.save(session)
         elif fields["type"] == "close":
             await session.settled()

@@ -158,7 +158,7 @@ class Engine:
             return []
         try:
             return self._advance(batch)
-        except (ValueError, RuntimeError, MemoryError) as error:
+        except Exception as error:  # whatever it is, one stream's must not end the others
             if len(batch.slots) == 1:
                 (message,) = batch.messages
                 nothing = np.zeros((0, self.output_size), np.float32)

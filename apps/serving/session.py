@@ -13,6 +13,9 @@ from streamdrnn.apps.serving.snapshots import Snapshot
 from streamdrnn.client import protocol
 from streamdrnn.client.protocol import Code
 
+_MOST_UNREAD = 4
+"""Windows of messages that may wait for a client: one of results, the others of whatever else it asks for."""
+
 
 class Session:
     """A stream between its opening and its end.
@@ -118,6 +121,14 @@ class Session:
 
         await self.model.batcher.between(prepare)
 
+    def hear_snapshot(self) -> None:
+        """Take a request for a snapshot, which costs as much as a message of the largest size.
+
+        Raises:
+            RefusalError: it is too soon.
+        """
+        self._spend(self._limits.frame_steps)
+
     def answered(self, seq: int, result: Result) -> None:
         """Take a result from the engine."""
         if self._failed:
@@ -149,6 +160,9 @@ class Session:
     def tell_saved(self, seq: int) -> None:
         """Tell the client that it need not send again what came up to here."""
         self.saved = seq
+        if self.outgoing.qsize() > _MOST_UNREAD * self._limits.window:
+            self.end(RefusalError(Code.TOO_FAST, "expected a client that reads what it asks for"))
+            return
         self.outgoing.put_nowait(json.dumps({"type": "snapshot", "seq": seq}))
 
     def _check_sequence(self, seq: int, ack: int) -> None:

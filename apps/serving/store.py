@@ -15,7 +15,8 @@ CREATE TABLE IF NOT EXISTS streams (
     claim INTEGER NOT NULL,
     saved REAL NOT NULL,
     snapshot BLOB NOT NULL
-) WITHOUT ROWID
+);
+CREATE INDEX IF NOT EXISTS streams_by_age ON streams (saved);
 """
 
 
@@ -61,7 +62,7 @@ class SnapshotStore:
         path.touch(mode=0o600)  # what streams said is their clients' alone
         with self._connection() as db:
             db.execute("PRAGMA journal_mode = WAL")
-            db.execute(_SCHEMA)
+            db.executescript(_SCHEMA)
 
     def add(self, stream: str, snapshot: bytes, now: float) -> int:
         """Keep a new stream; its first claim."""

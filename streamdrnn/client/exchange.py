@@ -110,6 +110,9 @@ class Exchange:
         if self._sent_by >= self._last:
             if self._request is None or self._requested_here:
                 return None
+            wait = self._pace(self.opened["max_frame"] / self.opened["hop_length"])
+            if wait > 0:
+                return wait
             self._requested_here = True
             return json.dumps({"type": self._request})
         seq = self._sent_by + 1

@@ -32,9 +32,16 @@ class Reconnection:
         self._give_up_after = give_up_after
         self._lost_since: Optional[float] = None
         self._wait = _FIRST_WAIT
+        self._given_up: Optional[ConnectionError] = None
 
     def next_url(self) -> str:
-        """The server to try."""
+        """The server to try.
+
+        Raises:
+            ConnectionError: the stream was given up; what it was sent since its last result is lost.
+        """
+        if self._given_up is not None:
+            raise self._given_up
         return next(self._urls)
 
     def heard(self) -> None:
@@ -47,22 +54,29 @@ class Reconnection:
         Raises:
             RefusedError: the next would fail as well.
             ConnectionError: it is time to give up.
+            ValueError: there is no such URL.
         """
-        if isinstance(error, RefusedError):
-            raise error
-        close = error.rcvd if isinstance(error, ConnectionClosed) else None
-        if close is not None and (close.code in _FOR_GOOD or (close.code >= 4000 and close.code not in PASSING)):
-            raise RefusedError(close.code, close.reason or "the server refused a message") from None
-        if isinstance(error, InvalidStatus) and error.response.status_code < 500:
-            raise RefusedError(error.response.status_code, "the server refused the connection") from None
         if isinstance(error, InvalidURI):
             raise ValueError(f"url: {error}") from None
+        self._given_up = self._given_up or self._why_give_up(error)
+        if self._given_up is not None:
+            raise self._given_up from (None if error is self._given_up else error)
+        wait, self._wait = self._wait, min(_LONGEST_WAIT, 2 * self._wait)
+        return wait
+
+    def _why_give_up(self, error: Exception) -> Optional[ConnectionError]:
+        if isinstance(error, RefusedError):
+            return error
+        close = error.rcvd if isinstance(error, ConnectionClosed) else None
+        if close is not None and (close.code in _FOR_GOOD or (close.code >= 4000 and close.code not in PASSING)):
+            return RefusedError(close.code, close.reason or "the server refused a message")
+        if isinstance(error, InvalidStatus) and error.response.status_code < 500:
+            return RefusedError(error.response.status_code, "the server refused the connection")
         now = time.monotonic()
         self._lost_since = now if self._lost_since is None else self._lost_since
         if now - self._lost_since > self._give_up_after:
-            raise ConnectionError(f"no server answers: {error}") from error
-        wait, self._wait = self._wait, min(_LONGEST_WAIT, 2 * self._wait)
-        return wait
+            return ConnectionError(f"no server answers: {error}")
+        return None
 
 
 FAILURES = (OSError, WebSocketException, EOFError)

@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Union
 
@@ -427,3 +428,19 @@ def test_a_connection_that_is_cut_frees_its_place(server: Running) -> None:
     wire.socket.socket.shutdown(socket.SHUT_RDWR)
     wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
     wire.close()
+
+
+def test_snapshots_on_request_are_paid_for_as_any_message_is(wire: Wire) -> None:
+    """A client that asks and does not listen is not listened to for ever."""
+    wire.open()
+    with suppress(ConnectionClosed):
+        for _ in range(1000 // 20 + 10):
+            wire.say(type="snapshot")
+    kinds = []
+    with pytest.raises(ConnectionClosed) as closed:  # noqa: PT012
+        while True:
+            kinds.append(wire.hear()["type"])
+    assert kinds.count("snapshot") > 1000 // 20 // 2  # the last may be on their way when the end comes
+    assert kinds[-1] == "error"
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == Code.TOO_FAST
