@@ -36,7 +36,11 @@ class Serve:
         tyro.conf.arg(metavar="ORIGIN...", help="Web pages that may connect, as in https://example.org."),
     ] = ()
     store: Annotated[
-        Optional[Path], tyro.conf.arg(metavar="FILE", help="Where streams are saved, if not in the user's data folder.")
+        Optional[str],
+        tyro.conf.arg(
+            metavar="FILE|URL",
+            help="Where streams are saved, if not in the user's data folder; or redis://HOST:PORT/DB.",
+        ),
     ] = None
     snapshot_seconds: Annotated[float, tyro.conf.arg(help="How often streams are saved.")] = 5.0
     keep_hours: Annotated[float, tyro.conf.arg(help="How long a stream is kept that nobody continues.")] = 24.0
@@ -56,7 +60,7 @@ class Serve:
         from streamdrnn.apps.serving.limits import Limits
         from streamdrnn.apps.serving.server import Server
         from streamdrnn.apps.serving.service import Service
-        from streamdrnn.apps.serving.store import SnapshotStore, default_path
+        from streamdrnn.apps.serving.store import open_store
         from streamdrnn.apps.serving.tokens import Tokens
 
         for name in ("snapshot_seconds", "keep_hours"):
@@ -77,11 +81,10 @@ class Serve:
         tokens = Tokens([]) if self.token_file is None else Tokens.read(self.token_file)
         service = Service(
             self.models,
-            SnapshotStore(self.store or default_path()),
+            open_store(self.store, self.keep_hours * 3600),
             limits,
             self.max_wait_ms / 1000,
             self.snapshot_seconds,
-            self.keep_hours * 3600,
         )
         ssl = {"ssl_certfile": self.ssl_certfile, "ssl_keyfile": self.ssl_keyfile} if self.ssl_certfile else None
         server = Server(service, tokens, self.allow_origin, ssl)

@@ -15,7 +15,7 @@ from streamdrnn.apps.serving.metrics import Metrics
 from streamdrnn.apps.serving.served_model import ServedModel
 from streamdrnn.apps.serving.session import Session
 from streamdrnn.apps.serving.snapshots import Snapshot, model_of, read_snapshot
-from streamdrnn.apps.serving.store import Saving, SnapshotStore
+from streamdrnn.apps.serving.store import Saving, Store
 from streamdrnn.client.protocol import Code
 from streamdrnn.streaming import State
 
@@ -35,7 +35,6 @@ class Service:
         limits: what each client may ask for.
         max_wait: seconds that a message waits for others, at the longest.
         snapshot_seconds: how often the streams are saved.
-        keep_seconds: for how long a stream that nobody continues is kept.
 
     Raises:
         FileNotFoundError, ValueError: a file is no model, or two have the same name.
@@ -44,11 +43,10 @@ class Service:
     def __init__(
         self,
         models: Sequence[Path],
-        store: SnapshotStore,
+        store: Store,
         limits: Limits,
         max_wait: float = 0.005,
         snapshot_seconds: float = 5.0,
-        keep_seconds: float = 24 * 3600.0,
     ) -> None:
         self.metrics = Metrics()
         self.limits = limits
@@ -61,7 +59,7 @@ class Service:
         if not self.models:
             raise ValueError("models: expected one file or more, got none")
         self._store = store
-        self._snapshot_seconds, self._keep_seconds = snapshot_seconds, keep_seconds
+        self._snapshot_seconds = snapshot_seconds
         self._live: dict[str, Session] = {}
         self._saving = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
@@ -108,7 +106,7 @@ class Service:
         snapshot = Snapshot(model.digest, input_format, 0, 0, (), None)
         with self._slot(model) as slot:
             # Kept from the beginning, so that there is always something to continue from.
-            claim = await self._stored(self._store.add, stream, snapshot.to_bytes(), time.time())
+            claim = await self._stored(self._store.add, stream, snapshot.to_bytes())
             return await self._begin(stream, claim, model, slot, snapshot)
 
     async def restore(self, stream: str) -> Session:
@@ -213,7 +211,7 @@ class Service:
                 Saving(session.stream, session.claim, snapshot._replace(state=states.select(i)).to_bytes())
                 for i, (session, snapshot) in enumerate(found)
             ]
-            return self._store.save(savings, time.time())
+            return self._store.save(savings)
 
         for (session, snapshot), kept in zip(found, await self._stored(write), strict=True):
             if kept:
@@ -232,8 +230,6 @@ class Service:
                         await self._save_in_turn(changed[i : i + _TOGETHER])
                     except RefusalError as refusal:
                         logger.error("streams could not be saved: %s", refusal)
-            with contextlib.suppress(RefusalError):
-                await self._stored(self._store.forget, time.time() - self._keep_seconds)
 
     async def _end_idle(self) -> None:
         while True:

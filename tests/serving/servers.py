@@ -22,7 +22,7 @@ from streamdrnn import Tagger, load_model, save_model
 from streamdrnn.apps.serving.limits import Limits
 from streamdrnn.apps.serving.server import Server
 from streamdrnn.apps.serving.service import Service
-from streamdrnn.apps.serving.store import SnapshotStore
+from streamdrnn.apps.serving.sqlite_store import SQLiteStore
 from streamdrnn.apps.serving.tokens import Tokens
 from streamdrnn.audio import RawWaveform
 from streamdrnn.client.protocol import PATH, Input, Result, pack_input, unpack_result
@@ -101,7 +101,7 @@ def running(
     origins: Sequence[str] = (),
     **options: Any,
 ) -> Iterator[Running]:
-    service = Service(models, SnapshotStore(store), limits or Limits(), **options)
+    service = Service(models, SQLiteStore(store, 3600.0), limits or Limits(), **options)
     server = Server(service, Tokens(list(tokens)), origins)
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, args=([listener],))

@@ -1,15 +1,20 @@
 """What is saved is there, whole, and the last claim's alone."""
 
 import stat
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fakeredis
 import pytest
 import torch
 
 from streamdrnn import StreamingDRNN
+from streamdrnn.apps.serving.redis_store import RedisStore
 from streamdrnn.apps.serving.snapshots import Snapshot, model_of, read_snapshot
-from streamdrnn.apps.serving.store import Saving, SnapshotStore
+from streamdrnn.apps.serving.sqlite_store import SQLiteStore
+from streamdrnn.apps.serving.store import Saving, Store, open_store
 from tests.agreement import assert_same_bits
 from tests.properties.models import KINDS, build
 from tests.strategies import Network
@@ -17,59 +22,83 @@ from tests.strategies import Network
 NETWORK = Network(3, 4, (2, 3), "lstm", dtype=torch.float32)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> SnapshotStore:
-    return SnapshotStore(tmp_path / "new folder" / "streams.sqlite3")
+KEEP = 60.0
+Open = Callable[..., Store]
 
 
-def test_the_last_claim_saves_and_those_before_it_do_not(store: SnapshotStore) -> None:
-    first = store.add("s", b"0", now=1.0)
-    assert store.save([Saving("s", first, b"1")], now=2.0) == [True]
-    other = SnapshotStore(store.path).claim("s")
+@pytest.fixture(params=["sqlite", "redis"])
+def another(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Opens a store, the same each time."""
+    if request.param == "sqlite":
+        return lambda keep=KEEP: SQLiteStore(tmp_path / "new folder" / "streams.sqlite3", keep)
+    server = fakeredis.FakeServer()
+    return lambda keep=KEEP: RedisStore(fakeredis.FakeRedis(server=server), keep)
+
+
+def test_the_last_claim_saves_and_those_before_it_do_not(another: Open) -> None:
+    store = another()
+    first = store.add("s", b"0")
+    assert store.save([Saving("s", first, b"1")]) == [True]
+    other = another().claim("s")
     assert other is not None
     assert other.snapshot == b"1"
     assert other.claim != first
-    assert store.save([Saving("s", first, b"stale"), Saving("s", other.claim, b"2")], now=3.0) == [False, True]
+    assert store.save([Saving("s", first, b"stale"), Saving("s", other.claim, b"2")]) == [False, True]
     store.remove("s", first)
     again = store.claim("s")
     assert again is not None
     assert again.snapshot == b"2"
     store.remove("s", again.claim)
     assert store.claim("s") is None
-    assert store.save([Saving("s", again.claim, b"3")], now=4.0) == [False]
+    assert store.save([Saving("s", again.claim, b"3")]) == [False]
 
 
-def test_streams_that_nobody_continues_are_forgotten(store: SnapshotStore) -> None:
-    store.add("old", b"", now=1.0)
-    store.add("new", b"", now=5.0)
-    assert store.forget(before=5.0) == 1
+def test_streams_that_nobody_continues_are_forgotten(another: Open) -> None:
+    store = another(keep=1.5)
+    old, kept = store.add("old", b""), store.add("kept", b"")
+    for _ in range(4):
+        time.sleep(0.4)
+        assert store.save([Saving("kept", kept, b"")]) == [True]
     assert store.claim("old") is None
-    assert store.claim("new") is not None
+    assert store.claim("kept") is not None
+    store.add("new", b"")
+    assert store.save([Saving("old", old, b"")]) == [False]
 
 
-def test_the_file_is_its_owners_and_does_not_know_the_ids(store: SnapshotStore) -> None:
-    store.add("a very secret id", b"snapshot", now=1.0)
-    assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
-    for path in store.path.parent.iterdir():
-        assert b"a very secret id" not in path.read_bytes()
+def test_the_file_is_its_owners_and_does_not_know_the_ids(tmp_path: Path) -> None:
+    path = tmp_path / "streams.sqlite3"
+    SQLiteStore(path, KEEP).add("a very secret id", b"snapshot")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for file in tmp_path.iterdir():
+        assert b"a very secret id" not in file.read_bytes()
 
 
-def test_servers_at_the_same_time_lose_nothing(store: SnapshotStore) -> None:
-    claims = {str(k): store.add(str(k), b"", 0.0) for k in range(8)}
+def test_servers_at_the_same_time_lose_nothing(another: Open) -> None:
+    claims = {str(k): another().add(str(k), b"") for k in range(8)}
 
     def save(n: int) -> list[bool]:
-        return SnapshotStore(store.path).save([Saving(str(n % 8), claims[str(n % 8)], str(n).encode())], 1.0)
+        return another().save([Saving(str(n % 8), claims[str(n % 8)], str(n).encode())])
 
     with ThreadPoolExecutor(8) as pool:
         assert all(kept == [True] for kept in pool.map(save, range(32)))
 
 
+def test_of_those_who_claim_at_the_same_time_the_last_one_has_it(another: Open) -> None:
+    another().add("s", b"")
+    with ThreadPoolExecutor(8) as pool:
+        claims = [claimed.claim for claimed in pool.map(lambda _: another().claim("s"), range(16)) if claimed]
+    assert len(set(claims)) == 16
+    assert another().save([Saving("s", claim, b"") for claim in sorted(claims)]) == [False] * 15 + [True]
+
+
 def test_what_is_no_store_is_named_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("not a database, " * 100)
-    with pytest.raises(ValueError, match=r"notes\.txt: cannot be used as a store of streams"):
-        SnapshotStore(path)
+    with pytest.raises(OSError, match=r"notes\.txt: cannot be used as a store of streams"):
+        open_store(str(path), KEEP)
     assert path.read_text() == "not a database, " * 100
+    with pytest.raises(OSError, match="Redis cannot be used as a store of streams"):
+        open_store("redis://127.0.0.1:9/0", KEEP)
 
 
 @pytest.mark.parametrize("kind", KINDS)
