@@ -82,8 +82,8 @@ CALM = ("send", "hear", "read")
 
 @examples(100)
 @given(
-    parts=st.lists(st.one_of(st.none(), st.integers(0, 11)), min_size=1, max_size=10),
-    events=st.lists(st.sampled_from((*CALM, *CALM, "save", "cut", "kill")), max_size=60),
+    parts=st.lists(st.one_of(st.none(), st.integers(0, 11)), min_size=3, max_size=10),
+    events=st.lists(st.sampled_from((*CALM, *CALM, "save", "cut", "kill")), min_size=40, max_size=80),
     late=st.integers(0, 5),
 )
 def test_no_result_is_lost_or_wrong_or_comes_twice(parts: list[Optional[int]], events: list[str], late: int) -> None:
@@ -106,6 +106,8 @@ def test_no_result_is_lost_or_wrong_or_comes_twice(parts: list[Optional[int]], e
         if event == "send":
             message = client.next_message()
             assert not isinstance(message, float)
+            if isinstance(message, bytes):
+                assert unpack_input(message).seq <= server.now.seq + WINDOW
             there += [] if message is None else [message]
         elif event == "hear" and there:
             back += server.hear(there.pop(0))
@@ -144,3 +146,18 @@ def test_a_server_that_does_not_keep_to_the_protocol_is_noticed() -> None:
     with pytest.raises(RefusedError, match="continues after input 9") as refusal:
         client.receive(json.dumps({"type": "opened", "seq": 9}))
     assert refusal.value.code == Code.BAD_SEQUENCE
+
+
+def test_what_is_sent_again_keeps_to_the_window_of_the_new_connection() -> None:
+    server, client = SumServer(), Exchange("sums", "features")
+    client.receive(server.hear(client.greeting())[0])
+    client.add(np.zeros((FRAME * 8, 1)))
+    for _ in range(6):
+        message = client.next_message()
+        assert isinstance(message, bytes)
+        client.receive(server.hear(message)[0])
+    server.kill()
+    client.receive(server.hear(client.greeting())[0])
+    again = [client.next_message() for _ in range(WINDOW + 1)]
+    assert [unpack_input(message).seq for message in again if isinstance(message, bytes)] == [1, 2, 3]
+    assert again[-1] is None
