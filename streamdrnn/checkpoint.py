@@ -9,11 +9,16 @@ import torch
 from streamdrnn.audio.frontends import MFCC, FrontEnd, LogMel, RawWaveform
 from streamdrnn.dilated_rnn import DilatedRNN
 from streamdrnn.heads import Classifier, Head, SpeakerEmbedder, Tagger
-from streamdrnn.storage import read_safetensors, write_safetensors
+from streamdrnn.storage import read_safetensors, shown, write_safetensors
 
 FORMAT = "streamdrnn-model"
 VERSION = 1
 
+_LARGEST_STATE = 2**26
+"""Numbers that a stream may carry from step to step. They follow from the configuration alone: no weight bounds the
+dilation of an upper layer."""
+
+_DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _HEADS: dict[str, type[Head]] = {head.__name__: head for head in (Classifier, Tagger, SpeakerEmbedder)}
 _FRONTENDS: dict[str, type[FrontEnd]] = {front.__name__: front for front in (RawWaveform, LogMel, MFCC)}
 
@@ -47,10 +52,13 @@ def load_model(path: PathLike) -> Union[DilatedRNN, Head]:
         # Without memory at first: whether the sizes are those of the weights in the file is seen before any is taken.
         with torch.device("meta"):
             model = _build(_json_object(metadata["config"]), len(tensors))
-        if len({tensor.dtype for tensor in tensors.values()}) != 1:
+        dtypes = {tensor.dtype for tensor in tensors.values()}
+        if len(dtypes) != 1:
             raise ValueError("the weights are of different dtypes")
+        if not dtypes < _DTYPES:
+            raise ValueError(f"weights of {dtypes.pop()}, expected floating point of 16, 32 or 64 bits")
         model.load_state_dict(tensors, assign=True)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: the model's configuration does not fit: {_one_line(error)}") from None
     return model.eval()
 
@@ -61,9 +69,10 @@ def model_notes(path: PathLike) -> dict[str, str]:
     Raises:
         FileNotFoundError, ValueError: as :func:`load_model`.
     """
+    metadata, _ = read_safetensors(path, FORMAT, VERSION)
     try:
-        notes = _json_object(read_safetensors(path, FORMAT, VERSION)[0]["notes"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        notes = _json_object(metadata["notes"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: the model's notes are damaged: {_one_line(error)}") from None
     return {str(name): str(value) for name, value in notes.items()}
 
@@ -84,7 +93,14 @@ def _build_network(config: dict[str, Any], num_tensors: int) -> DilatedRNN:
         raise ValueError("dilations: expected a list of as many as there are layers with weights")
     if "backend" in config:
         raise ValueError("backend: how a network is computed is no part of its file")
-    return DilatedRNN(**config)
+    for name in ("bias", "batch_first", "fuse"):
+        if not isinstance(config.get(name, True), bool):
+            raise TypeError(f"{name}: expected true or false, got {shown(config[name])}")
+    rnn = DilatedRNN(**config)
+    carried = sum(d * size for d, size in zip(rnn.dilations, rnn.hidden_sizes, strict=True))
+    if carried > _LARGEST_STATE:
+        raise ValueError(f"dilations, hidden_size: expected at most {_LARGEST_STATE} numbers in the state of a stream")
+    return rnn
 
 
 def _json_object(text: str) -> dict[str, Any]:

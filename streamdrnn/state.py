@@ -12,7 +12,7 @@ from typing import Any, Optional, Self, Union, get_type_hints
 import torch
 from torch import Tensor
 
-from streamdrnn.storage import read_safetensors, write_safetensors
+from streamdrnn.storage import read_safetensors, shown, write_safetensors
 
 FORMAT = "streamdrnn-state"
 VERSION = 1
@@ -199,11 +199,12 @@ class StreamState:
         """
         metadata, tensors = read_safetensors(path, FORMAT, VERSION)
         if metadata.get("type") != cls.__name__:
-            raise ValueError(f"{path}: holds a {metadata.get('type')!r}, expected {cls.__name__!r}")
+            raise ValueError(f"{path}: holds a {shown(metadata.get('type'))}, expected {cls.__name__!r}")
         try:
             state = cls._build("", tensors, metadata)
             if state.tensors().keys() != tensors.keys():
-                raise ValueError(f"expected tensors {sorted(state.tensors())}, got {sorted(tensors)}")
+                expected, got = shown(sorted(state.tensors())), shown(sorted(tensors))
+                raise ValueError(f"expected tensors {expected}, got {got}")
             state.check()
         except (KeyError, ValueError) as error:
             raise ValueError(f"{path}: not a complete {cls.__name__}: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 from typing import Union
 
@@ -10,10 +11,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+_LARGEST_HEADER = 2**20
+"""Bytes of names, shapes and metadata. A thousand layers have a third of it; the format itself allows a hundred times
+as much, which takes gigabytes and minutes to read."""
+
 
 def write_safetensors(path: Union[str, os.PathLike[str]], tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file, whole or not at all."""
-    write_whole(path, save(tensors, metadata=metadata))
+    """Write a safetensors file, whole or not at all.
+
+    Raises:
+        ValueError: the metadata are longer than what is read again.
+    """
+    content = save(tensors, metadata=metadata)
+    _check_header(path, content[:8])
+    write_whole(path, content)
 
 
 def write_whole(path: Union[str, os.PathLike[str]], content: bytes) -> None:
@@ -34,18 +45,33 @@ def read_safetensors(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no safetensors file, is truncated, or is of another format or version.
+        ValueError: it is no safetensors file, is truncated, or is of another format or version, or its header is
+            longer than any of ours.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
+    with open(path, "rb") as start:
+        _check_header(path, start.read(8))
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != format_name:
-                raise ValueError(f"{path}: not a {format_name} file (its format is {metadata.get('format')!r})")
+                raise ValueError(f"{path}: not a {format_name} file (its format is {shown(metadata.get('format'))})")
             if metadata.get("version") != str(version):
-                raise ValueError(f"{path}: version {metadata.get('version')!r}, this release reads {version}")
+                raise ValueError(f"{path}: version {shown(metadata.get('version'))}, this release reads {version}")
             # Copied, as the file is only mapped into memory: what is written over it later must not change a model.
             return metadata, {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no mapping)
     except SafetensorError as error:
         raise ValueError(f"{path}: damaged or not a safetensors file ({error})") from None
+
+
+def shown(value: object) -> str:
+    """A value from a file as one line of a message has room for it."""
+    text = repr(value)
+    return text if len(text) <= 300 else text[:300] + "..."
+
+
+def _check_header(path: Union[str, os.PathLike[str]], start: bytes) -> None:
+    """Refuse a file by its first 8 bytes, in which the format has the header's length."""
+    if len(start) == 8 and struct.unpack("<Q", start)[0] > _LARGEST_HEADER:
+        raise ValueError(f"{path}: damaged or not a safetensors file of ours (a header of more than 1 MiB)")

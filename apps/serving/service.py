@@ -129,6 +129,8 @@ class Service:
                 raise RefusalError(Code.UNKNOWN_MODEL, "stream: its model is not served here")
             with self._slot(model) as slot:
                 snapshot = read_snapshot(claimed.snapshot, model.engine.beginning())
+                if snapshot.format not in model.formats:
+                    raise ValueError(f"damaged snapshot: {snapshot.format} is no format of its model")
                 return await self._begin(stream, claimed.claim, model, slot, snapshot)
         except ValueError as error:
             raise RefusalError(Code.UNKNOWN_STREAM, f"stream: cannot be continued: {error}") from None

@@ -1,14 +1,17 @@
 """A stream as bytes: where its model stands, and the results that its client may not have got yet."""
 
 import json
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, TypeGuard
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from streamdrnn.client.protocol import FORMATS, MAX_SEQUENCE, unpack_result
+from streamdrnn.storage import shown
 from streamdrnn.streaming import State
 
 VERSION = 1
+_LONGEST_HEADER = 2**16
 
 
 class Snapshot(NamedTuple):
@@ -20,7 +23,7 @@ class Snapshot(NamedTuple):
         seq: the last input that ``state`` has heard.
         ack: the last result that the client said it has.
         results: the packed results from ``ack + 1`` to ``seq``.
-        state: of one stream; None is the beginning.
+        state: of one stream; None is the beginning, where ``seq`` is 0.
     """
 
     model: str
@@ -50,7 +53,8 @@ def model_of(data: bytes) -> str:
     Raises:
         ValueError: it is no snapshot of this version.
     """
-    return str(_header(data)["model"])
+    header, _ = _parts(data)
+    return str(header["model"])
 
 
 def read_snapshot(data: bytes, beginning: State) -> Snapshot:
@@ -62,37 +66,62 @@ def read_snapshot(data: bytes, beginning: State) -> Snapshot:
     Raises:
         ValueError: it is damaged, of another version, or of another model.
     """
-    header = _header(data)
-    rest = data[data.index(b"\n") + 1 :]
+    header, rest = _parts(data)
     results = []
+    for size in header["results"]:
+        results.append(rest[:size])
+        rest = rest[size:]
     try:
-        for size in header["results"]:
-            results.append(rest[:size])
-            rest = rest[size:]
-        state = _read_state(rest, beginning) if rest else None
-        return Snapshot(header["model"], header["format"], header["seq"], header["ack"], tuple(results), state)
-    except (KeyError, TypeError, SafetensorError) as error:
+        numbers = [unpack_result(result).seq for result in results]
+    except ValueError as error:
         raise ValueError(f"damaged snapshot: {error}") from None
+    if numbers != list(range(header["ack"] + 1, header["seq"] + 1)):
+        raise ValueError(f"damaged snapshot: has results {shown(numbers)}")
+    if not rest and header["seq"]:
+        raise ValueError("damaged snapshot: no state")
+    state = _read_state(rest, beginning) if rest else None
+    return Snapshot(header["model"], header["format"], header["seq"], header["ack"], tuple(results), state)
 
 
-def _header(data: bytes) -> dict[str, Any]:
-    line, newline, _ = data.partition(b"\n")
+def _parts(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """The header, whose fields are of the right types and fit one another, and what follows it."""
+    line, newline, rest = data.partition(b"\n")
     try:
-        header = json.loads(line)
-    except ValueError:
+        header = json.loads(line) if len(line) <= _LONGEST_HEADER else None
+    except (ValueError, RecursionError):
         header = None
     if not newline or not isinstance(header, dict):
         raise ValueError("damaged snapshot: no header")
     if header.get("version") != VERSION:
-        raise ValueError(f"snapshot of version {header.get('version')!r}, this release reads {VERSION}")
-    return header
+        raise ValueError(f"snapshot of version {shown(header.get('version'))}, this release reads {VERSION}")
+    seq, ack, sizes = header.get("seq"), header.get("ack"), header.get("results")
+    if not (
+        isinstance(header.get("model"), str)
+        and header.get("format") in list(FORMATS)
+        and _is_count(seq)
+        and _is_count(ack)
+        and isinstance(sizes, list)
+        and all(_is_count(size) for size in sizes)
+        and ack <= seq <= MAX_SEQUENCE
+        and len(sizes) == seq - ack
+        and sum(sizes) <= len(rest)
+    ):
+        raise ValueError("damaged snapshot: a header that cannot be")
+    return header, rest
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and value >= 0
 
 
 def _read_state(data: bytes, beginning: State) -> State:
-    tensors = load(data)
+    try:
+        tensors = load(data)
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"damaged snapshot: {error}") from None
     expected = beginning.tensors()
     if tensors.keys() != expected.keys():
-        raise ValueError(f"damaged snapshot: expected tensors {sorted(expected)}, got {sorted(tensors)}")
+        raise ValueError(f"damaged snapshot: expected tensors {sorted(expected)}, got {shown(sorted(tensors))}")
     values = iter([tensors[name] for name in expected])
     state: State = beginning.map(lambda _: next(values))
     problem = beginning.mismatch(state)

@@ -1,5 +1,6 @@
 """The speaker model that is shipped, or one of the user's own."""
 
+import math
 import os
 from importlib.resources import files
 from pathlib import Path
@@ -59,7 +60,13 @@ def load_speaker_model(path: Optional[Path] = None) -> SpeakerModel:
     notes = model_notes(path)
     if "threshold" not in notes:
         raise ValueError(f"{path}: has no calibrated threshold in its notes")
-    return SpeakerModel(model, float(notes["threshold"]), model_id(path))
+    try:
+        threshold = float(notes["threshold"])
+    except ValueError:
+        threshold = math.nan
+    if not math.isfinite(threshold):
+        raise ValueError(f"{path}: the threshold in its notes is no number")
+    return SpeakerModel(model, threshold, model_id(path))
 
 
 def embed_recording(embedder: SpeakerEmbedder, samples: Tensor) -> Tensor:

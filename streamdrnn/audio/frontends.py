@@ -18,6 +18,7 @@ from streamdrnn.kernels import without_autocast
 from streamdrnn.kernels.rings import steps_made
 
 _MAX_WINDOW = 65536
+_MAX_FILTERS = 2**24  # n_fft times n_mels: 64 MB of float64, as only half of the spectrum has a weight
 
 
 class FrontEnd(nn.Module):
@@ -198,7 +199,7 @@ class LogMel(FrontEnd):
         _check_range("n_fft", n_fft, 2, _MAX_WINDOW)
         _check_range("win_length", win_length, 1, n_fft)
         _check_range("hop_length", hop_length, 1, n_fft)
-        _check_range("n_mels", n_mels, 1, n_fft)
+        _check_range("n_mels", n_mels, 1, min(n_fft, _MAX_FILTERS // n_fft))
         super().__init__(sample_rate, n_fft, hop_length, n_mels)
         self._exact = dict[str, np.ndarray]()  # an annotation on an attribute would be TorchScript's to read
         self.win_length = win_length

@@ -1,6 +1,7 @@
 """Identification is a stream: the chunks do not matter, and memory does not grow."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from streamdrnn import save_model
 from streamdrnn.apps.speaker_id.identifier import Identifier
 from streamdrnn.apps.speaker_id.model import asset, embed_recording, load_speaker_model
 from streamdrnn.apps.speaker_id.ticks import level_dbfs
@@ -153,3 +155,11 @@ def test_levels() -> None:
     assert level_dbfs(torch.ones(10)) == pytest.approx(0)
     assert level_dbfs(torch.full((10,), 0.1)) == pytest.approx(-20)
     assert level_dbfs(torch.zeros(0)) == pytest.approx(-120)
+
+
+@pytest.mark.parametrize("notes", [{}, {"threshold": ""}, {"threshold": "NaN"}, {"threshold": "1e999"}])
+def test_a_threshold_that_is_none_is_refused(notes: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "speaker.safetensors"
+    save_model(MODEL, path, notes)
+    with pytest.raises(ValueError, match=r"^\S+speaker\.safetensors: .*threshold"):
+        load_speaker_model(path)

@@ -165,6 +165,7 @@ IN_LITTLE_TIME_AND_MEMORY = """
 import resource, sys, streamdrnn
 used = resource.getrusage(resource.RUSAGE_SELF)
 resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 20,) * 2)
+import librosa.filters  # is none of the file's doing
 resource.setrlimit(resource.RLIMIT_DATA, (2**31, 2**31))
 try:
     streamdrnn.load_model(sys.argv[1])
@@ -183,13 +184,86 @@ except ValueError as error:
     ids=["20000 dilations", "10000 layers", "10^9 layers"],
 )
 def test_a_configuration_with_endless_layers_is_refused_at_once(change: dict[str, Any], path: Path) -> None:
-    """In a process of its own: without the refusal it would take the machine's memory, or hours."""
     config = good_config(path)
     rewrite(path, config | {"rnn": config["rnn"] | change})
+    assert "the model's configuration does not fit: " in refused_in_little_time_and_memory(path)
+
+
+def refused_in_little_time_and_memory(path: Path) -> str:
+    """The one line of the refusal; in a process of its own, as without it the machine's memory or hours would go."""
     command = [sys.executable, "-c", IN_LITTLE_TIME_AND_MEMORY, str(path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert "model.safetensors: the model's configuration does not fit: " in result.stdout
+    assert "model.safetensors: " in result.stdout, result.stderr
     assert result.stdout.count("\n") == 1
+    assert len(result.stdout) < 1000
+    return result.stdout
+
+
+def of_pieces(metadata: dict[str, str], tensors: dict[str, Any]) -> bytes:
+    """A safetensors file as its bytes, right or wrong; all weights are zeros."""
+    header = json.dumps({"__metadata__": metadata} | tensors).encode()
+    return len(header).to_bytes(8, "little") + header
+
+
+@pytest.mark.parametrize("what", ["long format", "long notes", "a list of lists", "endless tensors", "a false length"])
+def test_a_header_of_many_megabytes_is_not_even_read(what: str, path: Path) -> None:
+    rewrite(path)
+    metadata, _ = parts(path)
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    layers = {"dilations": [1] * 200_000, "kind": "DilatedRNN", "input_size": 1, "hidden_size": 1}
+    path.write_bytes(
+        {
+            "long format": lambda: of_pieces(metadata | {"format": "x" * 20_000_000}, {}),
+            "long notes": lambda: of_pieces(metadata | {"notes": " " * 20_000_000}, {}),
+            "a list of lists": lambda: of_pieces(metadata | {"config": f"[{'[],' * 10_000_000}1]"}, {}),
+            "endless tensors": lambda: of_pieces(
+                metadata | {"config": json.dumps(layers)}, {f"weight_ih_l{i}": empty for i in range(200_000)}
+            ),
+            "a false length": lambda: b"\xff" * 8 + b"{}",
+        }[what]()
+    )
+    start = time.process_time()
+    for read in (load_model, model_notes):
+        with little_memory(), pytest.raises(ValueError, match=r"^\S+: damaged or not a .*header of more than 1 MiB\)$"):
+            read(path)
+    assert time.process_time() - start < 0.5
+
+
+def test_as_many_tensors_as_a_header_may_have_take_little_time(path: Path) -> None:
+    rewrite(path)
+    config = json.dumps({"kind": "DilatedRNN", "input_size": 1, "hidden_size": 1, "dilations": [1] * 15_000})
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    path.write_bytes(of_pieces(parts(path)[0] | {"config": config}, {f"{i}": empty for i in range(15_000)}))
+    refused_in_little_time_and_memory(path)
+
+
+def test_notes_that_could_not_be_read_again_are_not_written(path: Path) -> None:
+    with pytest.raises(ValueError, match="a header of more than 1 MiB"):
+        save_model(NETWORK.build(), path, {"story": "x" * 2_000_000})
+    assert not path.exists()
+
+
+def test_names_that_collide_are_one_tensor_or_none(path: Path) -> None:
+    """Whichever of them the file's reader takes, what is loaded is a whole model of sizes that fit."""
+    model = build("classifier of the mean", NETWORK)
+    save_model(model, path)
+    content = path.read_bytes()
+    for name in (b'"output.bias":{', b'"__metadata__":{'):
+        assert content.count(name) == 1
+        end = content.index(b"}", content.index(name)) + 1
+        twice = content[8:end] + b"," + content[content.index(name) :]
+        size = int.from_bytes(content[:8], "little") + len(twice) + 8 - len(content)
+        path.write_bytes(size.to_bytes(8, "little") + twice)
+        try:
+            again = load_model(path)
+        except ValueError as error:
+            assert str(error).startswith(f"{path}: ")  # noqa: PT017 (either will do)
+        else:
+            assert_same_weights(again, model)
+
+
+def assert_same_weights(one: torch.nn.Module, other: torch.nn.Module) -> None:
+    torch.testing.assert_close(dict(one.state_dict()), dict(other.state_dict()), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -213,6 +287,11 @@ def test_a_configuration_with_endless_layers_is_refused_at_once(change: dict[str
         {"frontend": {"kind": "RawWaveform", "frame_length": 4}},
         {"frontend": {"kind": "RawWaveform", "frame_length": MEGA}},
         {"frontend": {"kind": "LogMel", "n_fft": MEGA, "win_length": MEGA, "n_mels": 3}},
+        {"frontend": {"kind": "LogMel", "n_fft": 65536, "win_length": 1, "n_mels": 20_000}},
+        {"frontend": {"kind": "LogMel", "fmax": 10**400}},
+        {"frontend": {"kind": "LogMel", "sample_rate": 10**400}},
+        {"frontend": {"kind": "LogMel", "fmin": float("nan")}},
+        {"frontend": {"kind": "LogMel", "hop_length": float("inf")}},
         {"frontend": {"kind": "LogMel", "surprise": 1}},
         {"frontend": {}},
         {"frontend": 3},
@@ -238,18 +317,27 @@ def test_a_hostile_configuration_is_refused(change: dict[str, Any], path: Path) 
         {"hidden_size": [4]},
         {"hidden_size": 5},
         {"hidden_size": 2.5},
+        {"hidden_size": float("nan")},
+        {"hidden_size": float("inf")},
         {"hidden_size": "4"},
         {"hidden_size": {"4": 5}},
         {"input_size": MEGA},
         {"input_size": -1},
         {"dilations": [MEGA, 3]},
+        {"dilations": [2, MEGA]},
+        {"dilations": [2, 2**63]},
+        {"dilations": [2, 10**400]},
+        {"dilations": [2, float("nan")]},
         {"dilations": [2, 0]},
         {"dilations": "23"},
         {"dilations": None},
         {"cell": "gru"},
         {"cell": ["lstm"]},
         {"bias": False},
+        {"bias": "yes"},
         {"fuse": False},
+        {"fuse": 1},
+        {"dropout": float("nan")},
         {"dropout": 2},
         {"dropout": "half"},
         {"batch_first": True},
@@ -321,7 +409,17 @@ def test_weights_that_the_configuration_does_not_ask_for_are_refused(
     assert_refused_at_once(path)
 
 
-@pytest.mark.parametrize("notes", ["", "{", "[]", "3", "null"])
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.complex64, torch.int64, torch.bool])
+def test_weights_of_a_kind_that_no_network_computes_in_are_refused(dtype: torch.dtype, path: Path) -> None:
+    rewrite(path)
+    metadata, tensors = parts(path)
+    save_file({name: tensor.to(dtype) for name, tensor in tensors.items()}, path, metadata=metadata)
+    assert_refused_at_once(path)
+
+
+@pytest.mark.parametrize(
+    "notes", ["", "{", "[]", "3", "null", "[" * 100_000, '{"a":' * 100_000, "9" * 10_000], ids=lambda n: n[:9]
+)
 def test_damaged_notes_are_refused(notes: str, path: Path) -> None:
     rewrite(path, notes=notes)
     with pytest.raises(ValueError, match=r"^\S+model\.safetensors: "):
