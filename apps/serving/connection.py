@@ -132,7 +132,7 @@ async def _refuse(websocket: WebSocket, service: Service, refusal: RefusalError)
     try:
         async with asyncio.timeout(_FAREWELL_SECONDS):
             await websocket.send_text(text)
-            reason = str(refusal).encode()[:_MOST_REASON].decode(errors="ignore")
+            reason = str(refusal).encode(errors="replace")[:_MOST_REASON].decode(errors="ignore")
             await websocket.close(int(refusal.code), reason)
     except (TimeoutError, RuntimeError, WebSocketDisconnect):
         pass  # the client has left, or does not read: there is nobody to tell

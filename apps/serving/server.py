@@ -12,11 +12,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 import streamdrnn
 from streamdrnn.apps.serving.connection import converse
 from streamdrnn.apps.serving.service import Service
+from streamdrnn.apps.serving.sockets import HTTP_PLACES, BoundedHTTP, BoundedWebSocket
 from streamdrnn.apps.serving.tokens import Tokens
 from streamdrnn.client.protocol import PATH
 
-_SPARE_CONNECTIONS = 100
-"""Connections beyond the streams, for those that ask for health and metrics, and those that are refused."""
+_SPARE_WEBSOCKETS = 50
+"""WebSockets beyond the streams, for those that have not said yet what they want, and those that are refused."""
 _SMALLEST_MESSAGE = 64 * 1024
 _LEAVE_SECONDS = 10
 
@@ -100,10 +101,11 @@ class Server(uvicorn.Server):
         limits, models = service.limits, service.models.values()
         config = uvicorn.Config(
             build_app(service, tokens, origins),
-            ws="websockets-sansio",
+            http=BoundedHTTP,
+            ws=BoundedWebSocket,
             ws_max_size=max(_SMALLEST_MESSAGE, *(2 * model.max_message for model in models)),
             ws_per_message_deflate=False,  # numbers hardly get smaller
-            limit_concurrency=limits.streams * len(models) + _SPARE_CONNECTIONS,
+            limit_concurrency=limits.streams * len(models) + _SPARE_WEBSOCKETS + 2 * HTTP_PLACES,
             timeout_graceful_shutdown=_LEAVE_SECONDS,
             log_level="warning",
             **(ssl or {}),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from streamdrnn.apps.serving.engine import Result
 from streamdrnn.apps.serving.limits import Limits, RefusalError
@@ -61,6 +62,7 @@ class Service:
         self._store = store
         self._snapshot_seconds = snapshot_seconds
         self._live: dict[str, Session] = {}
+        self._continuing = WeakValueDictionary[str, asyncio.Lock]()
         self._saving = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self.draining = False
@@ -115,8 +117,13 @@ class Service:
         Raises:
             RefusalError: there is no such stream, its model is not served here, no slot is free, or the store fails.
         """
-        while stream in self._live:
-            session = self._live[stream]
+        # One after the other, or two that come at the same time would both have the stream.
+        async with self._continuing.setdefault(stream, asyncio.Lock()):
+            return await self._continue(stream)
+
+    async def _continue(self, stream: str) -> Session:
+        session = self._live.get(stream)
+        if session is not None:
             session.end(RefusalError(Code.REPLACED, "the stream was continued by another connection"))
             await session.gone.wait()
         claimed = await self._stored(self._store.claim, stream)

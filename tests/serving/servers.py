@@ -86,6 +86,11 @@ class Running:
         self._thread.join(20)
         assert not self._thread.is_alive()
 
+    @property
+    def connections(self) -> list[Any]:
+        """uvicorn's, of HTTP and of WebSockets."""
+        return list(self._server.server_state.connections)
+
     def count(self, name: str, **labels: str) -> float:
         """A metric's value."""
         value = self.service.metrics.registry.get_sample_value(name, labels)

@@ -52,7 +52,7 @@ def refused(wire: Wire, code: int, what: str) -> None:
         wire.socket.recv(timeout=5)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == code
-    assert closed.value.rcvd.reason == error["message"].encode()[:120].decode()
+    assert closed.value.rcvd.reason == error["message"].encode(errors="replace")[:120].decode()
 
 
 def get(url: str, **headers: str) -> tuple[int, bytes]:
@@ -150,6 +150,34 @@ def test_who_restores_a_stream_takes_it_over(server: Running, wire: Wire, models
         assert_same(other.result()[1], offline(models[0], x)[4:])
 
 
+def test_of_those_who_restore_a_stream_at_the_same_time_one_has_it(server: Running, models: list[Path]) -> None:
+    x = inputs(9)
+    with Wire(server.url) as first:
+        stream = first.open()["stream"]
+        first.send(1, x[:4])
+        assert first.result()[0] == 1
+    wires = [Wire(server.url) for _ in range(8)]
+    try:
+        for wire in wires:
+            wire.say(type="restore", version=1, stream=stream, ack=1)
+        assert all(wire.hear()["type"] == "opened" for wire in wires)
+        owners = list[Wire]()
+        for wire in wires:
+            try:
+                wire.send(2, x[4:], ack=1)
+                result = wire.result()[1]
+            except (AssertionError, ConnectionClosed):  # the stream was continued elsewhere
+                continue
+            owners.append(wire)
+            assert_same(result, offline(models[0], x)[4:])
+        assert len(owners) == 1
+        assert server.count("streamdrnn_streams", model="tagger") == 1
+    finally:
+        for wire in wires:
+            wire.close()
+    wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
+
+
 def opened_first(**fields: Any) -> Callable[[Wire], None]:
     def say(wire: Wire) -> None:
         assert wire.open()["type"] == "opened"
@@ -176,6 +204,7 @@ WRONG: list[tuple[str, Callable[[Wire], None], int, str]] = [
     ("numbers first", lambda w: w.socket.send(b"123"), Code.BAD_MESSAGE, "expected open or restore first"),
     ("close first", lambda w: w.say(type="close", version=1), Code.BAD_MESSAGE, "open or restore first, got 'close'"),
     ("no version", lambda w: w.say(type="open"), Code.BAD_MESSAGE, "version: expected 1, got None"),
+    ("half a character", lambda w: w.say(type="open", version="\ud800"), Code.BAD_MESSAGE, "version: expected 1, got"),
     ("version 2", lambda w: w.say(type="open", version=2), Code.BAD_MESSAGE, "version: expected 1, got 2"),
     ("no model", lambda w: w.say(type="open", version=1), Code.BAD_MESSAGE, "model: expected a string"),
     (

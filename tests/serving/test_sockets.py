@@ -1,0 +1,388 @@
+"""Connections that no client library would make: each costs a bounded time and memory, and the others go on."""
+
+import json
+import logging
+import socket
+import struct
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamdrnn.apps.serving import sockets
+from streamdrnn.apps.serving.limits import Limits
+from streamdrnn.client import connect
+from streamdrnn.client.protocol import Input, pack_input, unpack_result
+from tests.serving.servers import Running, Wire, assert_same, inputs, offline, running, tagger_file
+from tests.strategies import examples
+
+SOON = 0.6
+HANDSHAKE = (
+    b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+OPEN = json.dumps({"type": "open", "version": 1, "model": "tagger", "format": "features"}).encode()
+TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tagger_file(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running([model], tmp_path_factory.mktemp("store") / "s") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def strict_server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    limits = Limits(idle_seconds=SOON, open_seconds=SOON)
+    with running([model], tmp_path_factory.mktemp("store") / "s", limits) as server:
+        yield server
+
+
+@pytest.fixture
+def impatient(strict_server: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
+    """A server in which whatever has a limit in time has a short one."""
+    monkeypatch.setattr(sockets, "HTTP_SECONDS", SOON)
+    monkeypatch.setattr(sockets, "LEAVE_SECONDS", SOON)
+    return strict_server
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(server: Running, strict_server: Running, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """After each test the servers are as before it: all places given back, ready, and no traceback in the log."""
+    logger = logging.getLogger("uvicorn.error")
+    logger.addHandler(caplog.handler)
+    yield
+    logger.removeHandler(caplog.handler)
+    for one in (server, strict_server):
+        wait_until_nobody_is_there(one)
+        assert status(one) == 200
+    assert not [record.getMessage() for record in caplog.records if record.exc_info]
+
+
+def wait_until_nobody_is_there(server: Running) -> None:
+    wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
+    wait_for(lambda: not server.connections)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def status(server: Running, page: str = "readyz") -> int:
+    try:
+        with urllib.request.urlopen(f"{server.http}/{page}", timeout=10) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def frame(opcode: int, payload: bytes, first: int = 0x80, masked: bool = True, length: int | None = None) -> bytes:
+    """A frame as a client sends it; ``first`` are the bits before the opcode, ``length`` is what it says it has."""
+    n, mask = len(payload) if length is None else length, 0x80 if masked else 0
+    if n < 126:
+        size = bytes([mask | n])
+    else:
+        size = bytes([mask | 126]) + struct.pack(">H", n) if n < 2**16 else bytes([mask | 127]) + struct.pack(">Q", n)
+    return bytes([first | opcode]) + size + (bytes(4) if masked else b"") + payload  # a mask of zeros
+
+
+def numbers(seq: int, x: np.ndarray) -> bytes:
+    return frame(BINARY, pack_input(Input(seq, 0, x.tobytes())))
+
+
+@contextmanager
+def connected(server: Running, *sent: bytes, receive_buffer: int | None = None) -> Iterator[socket.socket]:
+    with socket.socket() as peer:
+        if receive_buffer is not None:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        peer.settimeout(20)
+        peer.connect(("127.0.0.1", server.port))
+        for part in sent:
+            peer.sendall(part)
+            if part == HANDSHAKE:
+                shake_hands(peer)
+        yield peer
+
+
+def shake_hands(peer: socket.socket) -> None:
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n"):
+        answer += peer.recv(1)
+    assert answer.startswith(b"HTTP/1.1 101"), answer
+
+
+def until_cut(peer: socket.socket) -> bytes:
+    """All that comes before the server ends the connection."""
+    came = bytearray()
+    with suppress(ConnectionError):
+        while part := peer.recv(65536):
+            came += part
+    return bytes(came)
+
+
+def read(peer: socket.socket, frames: int) -> list[bytes]:
+    """The payloads of the next frames."""
+    with peer.makefile("rb") as file:
+        return [next_frame(file) for _ in range(frames)]
+
+
+def next_frame(file: IO[bytes]) -> bytes:
+    _, size = file.read(2)
+    if size == 126:
+        (size,) = struct.unpack(">H", file.read(2))
+    return file.read(size)
+
+
+def reset(peer: socket.socket) -> None:
+    """End the connection as a machine does that is not there any more."""
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+
+
+@contextmanager
+def others_go_on(server: Running, model: Path) -> Iterator[None]:
+    """A stream that is open before, and whose results after are those that they would be without what happens."""
+    x = inputs(8)
+    with connect(server.url, "tagger", "features") as other:
+        first = other.push(x[:4])
+        yield
+        assert_same(np.concatenate([first, other.push(x[4:])]), offline(model, x))
+
+
+@pytest.mark.parametrize(
+    ("begun", "bytewise"),
+    [
+        ([], b""),
+        ([], HANDSHAKE[:-2] + b"X-Slow: " + b"a" * 10_000),
+        ([], HEALTH[:-2] + b"X-Slow: " + b"a" * 10_000),
+        ([b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\n"], b"a" * 10_000),
+        ([HEALTH], HEALTH[:-2] + b"X-Slow: " + b"a" * 10_000),
+        ([HANDSHAKE], b""),
+        ([HANDSHAKE], frame(TEXT, b" " * 4000 + OPEN)),
+        ([HANDSHAKE, frame(TEXT, OPEN)], numbers(1, inputs(100))),
+        ([HANDSHAKE, frame(TEXT, OPEN)], frame(TEXT, b"a" * 60, first=0) + frame(0, b"", first=0) * 1000),
+    ],
+    ids=[
+        "nothing at all",
+        "a handshake that never ends",
+        "a request that never ends",
+        "a body that never ends",
+        "a second request",
+        "no first message",
+        "a first message that never ends",
+        "an input that never ends",
+        "a message of endless parts",
+    ],
+)
+def test_who_sends_byte_by_byte_is_cut_off(
+    impatient: Running, model: Path, begun: list[bytes], bytewise: bytes
+) -> None:
+    with others_go_on(impatient, model), connected(impatient, *begun) as peer:
+        started = time.monotonic()
+        peer.settimeout(0.01)
+        sent, cut = 0, False
+        while not cut:
+            assert sent < 9_000, "the server would have waited for all of it"
+            assert time.monotonic() - started < 30
+            with suppress(ConnectionError):
+                peer.send(bytewise[sent : sent + 1])
+            sent += 1
+            try:
+                cut = not peer.recv(65536)
+            except TimeoutError:
+                pass
+            except ConnectionError:
+                cut = True
+        assert time.monotonic() - started > SOON / 2
+
+
+def test_who_connects_and_says_nothing_keeps_nobody_out(server: Running, model: Path) -> None:
+    with others_go_on(server, model), ExitStack() as held:
+        mute = [held.enter_context(connected(server, b"G")) for _ in range(4 * sockets.HTTP_PLACES)]
+        assert status(server) == 200
+        wait_for(lambda: len(server.connections) <= sockets.HTTP_PLACES + 1)
+        assert not until_cut(mute[0])
+        with Wire(server.url) as wire:
+            assert wire.open()["type"] == "opened"
+
+
+def test_websockets_are_as_many_as_may_be_and_health_has_places_of_its_own(model: Path, tmp_path: Path) -> None:
+    most = 1 + 50
+    with running([model], tmp_path / "s", Limits(streams=1)) as server, ExitStack() as held:
+        peers = [held.enter_context(connected(server, HANDSHAKE)) for _ in range(most)]
+        with connected(server) as late:
+            late.sendall(HANDSHAKE)
+            assert until_cut(late).startswith(b"HTTP/1.1 503")
+        assert status(server) == status(server, "metrics") == 200
+        peers[0].close()
+        wait_for(lambda: len(server.connections) < most)
+        with Wire(server.url) as wire:
+            assert wire.open()["type"] == "opened"
+
+
+def test_headers_without_end_are_not_kept(server: Running, model: Path) -> None:
+    many = b"".join(b"X-%d: %s\r\n" % (i, b"a" * 1000) for i in range(20_000))
+    for headers in (b"X: " + b"a" * 20_000_000, many):
+        with others_go_on(server, model), connected(server, HEALTH[:-2]) as peer:
+            sent = 0
+            with suppress(ConnectionError):
+                for at in range(0, len(headers), 4096):
+                    sent += peer.send(headers[at : at + 4096])
+            assert sent < 10_000_000  # what sockets hold, and no more
+
+
+HTTP_GARBAGE = {
+    "random bytes": np.random.default_rng(0).bytes(1000),
+    "zeros": bytes(1000),
+    "TLS": bytes.fromhex("16030100f8010000f40303") + bytes(200),
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(20),
+    "another version": b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+    "no host": b"GET /healthz HTTP/1.1\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    "a length below 0": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    "chunks that are none": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+    "a path upwards": b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a path of no characters": b"GET /%00%ff%2e%2e HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a WebSocket without key": HANDSHAKE.replace(b"Sec-WebSocket-Key", b"X-Key"),
+    "a WebSocket of version 7": HANDSHAKE.replace(b"Version: 13", b"Version: 7"),
+    "a WebSocket elsewhere": HANDSHAKE.replace(b"/v1/stream", b"/v1/models"),
+    "another protocol": HANDSHAKE.replace(b"Upgrade: websocket", b"Upgrade: h2c"),
+    "a WebSocket that is posted": HANDSHAKE.replace(b"GET", b"POST"),
+}
+
+
+@pytest.mark.parametrize("garbage", HTTP_GARBAGE.values(), ids=HTTP_GARBAGE)
+def test_what_is_no_handshake_is_refused(impatient: Running, garbage: bytes) -> None:
+    with connected(impatient, garbage) as peer:
+        answer = until_cut(peer)
+    assert not answer or answer.startswith(b"HTTP/1.1 4"), answer
+
+
+FRAME_GARBAGE = {
+    "not masked": frame(BINARY, b"", masked=False),
+    "an opcode that there is not": frame(3, b""),
+    "reserved bits": frame(BINARY, b"", first=0xF0),
+    "a part of no message": frame(0, b"abc"),
+    "a message in a message": frame(TEXT, b"{", first=0) + frame(TEXT, b"}"),
+    "a ping in parts": frame(PING, b"", first=0),
+    "a long ping": frame(PING, bytes(126)),
+    "a close of one byte": frame(CLOSE, b"1"),
+    "a close with a code that cannot be": frame(CLOSE, struct.pack(">H", 999)),
+    "a close that is no text": frame(CLOSE, struct.pack(">H", 1000) + b"\xff"),
+    "text that is none": frame(TEXT, b'"\xff"'),
+    "a message of 2^63 bytes": frame(BINARY, b"", length=2**63 - 1),
+    "a message of 2^64 - 1 bytes": frame(BINARY, b"", length=2**64 - 1),
+    "a gigabyte": frame(BINARY, b"", length=2**30),
+    "a megabyte in parts": frame(BINARY, bytes(50_000), first=0) + frame(0, bytes(50_000), first=0) * 20,
+    "random bytes": np.random.default_rng(1).bytes(5000),
+}
+
+
+@pytest.mark.parametrize("garbage", FRAME_GARBAGE.values(), ids=FRAME_GARBAGE)
+def test_what_is_no_frame_ends_its_connection_and_loses_nothing(server: Running, model: Path, garbage: bytes) -> None:
+    x = inputs(7)
+    with connected(server, HANDSHAKE, frame(TEXT, OPEN), numbers(1, x[:3])) as peer:
+        opened, first = read(peer, 2)
+        with suppress(ConnectionError):
+            peer.sendall(garbage)
+        until_cut(peer)
+    with Wire(server.url) as wire:
+        assert wire.restore(json.loads(opened)["stream"], ack=1)["seq"] == 1
+        wire.send(2, x[3:], 1)
+        rest = wire.result()[1]
+    got = np.frombuffer(unpack_result(first).payload, "<f4").reshape(-1, 2)
+    assert_same(np.concatenate([got, rest]), offline(model, x))
+
+
+@examples(15)
+@given(
+    before=st.sampled_from([[], [HANDSHAKE], [HANDSHAKE, frame(TEXT, OPEN)]]),
+    garbage=st.binary(max_size=300),
+)
+def test_any_bytes_are_survived(server: Running, before: list[bytes], garbage: bytes) -> None:
+    with connected(server, *before) as peer:
+        with suppress(ConnectionError):
+            peer.sendall(garbage)
+            peer.shutdown(socket.SHUT_WR)
+        until_cut(peer)
+    assert status(server) == 200
+
+
+PLACES_TO_LEAVE = {
+    "at once": [],
+    "in the handshake": [HANDSHAKE[:40]],
+    "after the handshake": [HANDSHAKE],
+    "after open": [HANDSHAKE, frame(TEXT, OPEN)],
+    "in a frame": [HANDSHAKE, frame(TEXT, OPEN), numbers(1, inputs(9))[:20]],
+    "with results under way": [HANDSHAKE, frame(TEXT, OPEN), *(numbers(seq, inputs(50)) for seq in range(1, 30))],
+    "with more wrong than right": [HANDSHAKE, frame(TEXT, OPEN), *(numbers(1, inputs(5)) for _ in range(9))],
+    "while it is closed": [HANDSHAKE, frame(TEXT, OPEN), frame(TEXT, b'{"type": "close"}')],
+}
+
+
+@pytest.mark.parametrize("leave", [reset, lambda peer: peer.shutdown(socket.SHUT_WR), lambda peer: None])
+@pytest.mark.parametrize("sent", PLACES_TO_LEAVE.values(), ids=PLACES_TO_LEAVE)
+def test_who_leaves_without_a_word_leaves_nothing_behind(
+    server: Running, sent: list[bytes], leave: Callable[[socket.socket], None]
+) -> None:
+    for wait in (0.0, 0.02):
+        with connected(server, *sent) as peer:
+            time.sleep(wait)
+            leave(peer)
+
+
+def test_inputs_of_a_client_that_sends_no_more_are_heard(server: Running, model: Path) -> None:
+    """Half a connection is none: but what came over it before is processed, and kept for the client."""
+    x = inputs(6)
+    with connected(server, HANDSHAKE, frame(TEXT, OPEN)) as peer:
+        (opened,) = read(peer, 1)
+        peer.sendall(numbers(1, x[:4]))
+        peer.shutdown(socket.SHUT_WR)
+        until_cut(peer)
+    with Wire(server.url) as wire:
+        assert wire.restore(json.loads(opened)["stream"], ack=0)["seq"] == 1
+        first = wire.result()[1]
+        wire.send(2, x[4:], 1)
+        assert_same(np.concatenate([first, wire.result()[1]]), offline(model, x))
+
+
+def test_pings_of_who_reads_nothing_are_not_answered_for_ever(server: Running) -> None:
+    with connected(server, HANDSHAKE, frame(TEXT, OPEN), receive_buffer=4096) as peer:
+        pings = frame(PING, bytes(125)) * 1000
+        largest = 0
+        with suppress(ConnectionError):  # it may become idle
+            for _ in range(200):
+                peer.sendall(pings)
+                waiting = [connection.transport.get_write_buffer_size() for connection in server.connections]
+                largest = max([largest, *waiting])
+    assert 0 < largest < 2**20
+
+
+def test_who_does_not_read_his_own_refusal_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """His results fill all buffers, so that closing alone would wait for him."""
+    monkeypatch.setattr(sockets, "LEAVE_SECONDS", SOON)
+    wide, limits = tagger_file(tmp_path, "wide", outputs=4000), Limits(streams=2, idle_seconds=SOON)
+    opening, zeros = frame(TEXT, OPEN.replace(b"tagger", b"wide")), np.zeros((100, 3), np.float32)
+    sent = [HANDSHAKE, opening, *(numbers(seq, zeros) for seq in range(1, 33))]
+    with running([wide], tmp_path / "s", limits) as server, connected(server, *sent, receive_buffer=4096):
+        wait_for(lambda: server.count("streamdrnn_refusals_total", code="idle") == 1)
+        wait_for(lambda: not server.connections)
+        assert server.count("streamdrnn_streams", model="wide") == 0
