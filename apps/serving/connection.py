@@ -103,8 +103,7 @@ async def _read(websocket: WebSocket, service: Service, session: Session) -> Non
             session.hear_snapshot()
             await service.save(session)
         elif fields["type"] == "close":
-            await session.settled()
-            session.closed = True
+            await service.close(session)
             session.outgoing.put_nowait(json.dumps({"type": "closed", "seq": session.processed}))
             session.outgoing.put_nowait(None)
             await session.gone.wait()

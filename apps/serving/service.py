@@ -143,12 +143,10 @@ class Service:
             raise RefusalError(Code.UNKNOWN_STREAM, f"stream: cannot be continued: {error}") from None
 
     async def leave(self, session: Session) -> None:
-        """Let a stream go: saved to be continued, or, if its client closed it, forgotten."""
+        """Let a stream go: saved to be continued, unless its client closed it."""
         try:
             await session.settled()
-            if session.closed:
-                await self._stored(self._store.remove, session.stream, session.claim)
-            else:
+            if not session.closed:
                 await self._save_in_turn([session])
         except RefusalError as refusal:
             logger.error("a stream could not be saved: %s", refusal)
@@ -159,6 +157,17 @@ class Service:
             if self._live.get(session.stream) is session:
                 del self._live[session.stream]
             session.gone.set()
+
+    async def close(self, session: Session) -> None:
+        """Forget a stream, when all that was received is processed. It is in no store any more when this returns.
+
+        Raises:
+            RefusalError: the store fails.
+        """
+        await session.settled()
+        async with self._saving:
+            await self._stored(self._store.remove, session.stream, session.claim)
+            session.closed = True
 
     async def save(self, session: Session) -> None:
         """Save a stream as it is when all that was received is processed, and tell its client.
@@ -210,7 +219,7 @@ class Service:
 
         def prepare() -> Callable[[], State]:
             # The state is replaced by what the engine has, which nothing changes before it is taken.
-            found.extend((s, s.snapshot()) for s in sessions if not s.gone.is_set())
+            found.extend((s, s.snapshot()) for s in sessions if not (s.gone.is_set() or s.closed))
             return lambda: model.engine.take([session.slot for session, _ in found])
 
         states = await model.batcher.between(prepare)

@@ -467,3 +467,12 @@ def test_snapshots_on_request_are_paid_for_as_the_largest_messages(models: list[
             assert wire.hear() == {"type": "snapshot", "seq": 0}
         wire.say(type="snapshot")
         refused(wire, Code.TOO_FAST, "expected at most 0.01 steps per second")
+
+
+def test_a_stream_is_forgotten_before_its_client_hears_that_it_is_closed(server: Running, wire: Wire) -> None:
+    stream = wire.open()["stream"]
+    wire.send(1, inputs(2))
+    assert wire.result()[0] == 1
+    wire.say(type="close")
+    assert wire.hear()["type"] == "closed"
+    assert server.service._store.claim(stream) is None
