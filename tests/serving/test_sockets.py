@@ -10,7 +10,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pytest
@@ -20,18 +19,27 @@ from hypothesis import strategies as st
 from streamdrnn.apps.serving import sockets
 from streamdrnn.apps.serving.limits import Limits
 from streamdrnn.client import connect
-from streamdrnn.client.protocol import Input, pack_input, unpack_result
+from streamdrnn.client.protocol import unpack_result
+from tests.serving.raw import (
+    BINARY,
+    CLOSE,
+    HANDSHAKE,
+    HEALTH,
+    LEAVE,
+    OPEN,
+    PING,
+    PLACES_TO_LEAVE,
+    TEXT,
+    connected,
+    frame,
+    numbers,
+    read,
+    until_cut,
+)
 from tests.serving.servers import Running, Wire, assert_same, inputs, offline, running, tagger_file
 from tests.strategies import examples
 
 SOON = 0.6
-HANDSHAKE = (
-    b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
-HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-OPEN = json.dumps({"type": "open", "version": 1, "model": "tagger", "format": "features"}).encode()
-TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
 
 
 @pytest.fixture(scope="module")
@@ -94,69 +102,6 @@ def status(server: Running, page: str = "readyz") -> int:
             return error.code
 
 
-def frame(opcode: int, payload: bytes, first: int = 0x80, masked: bool = True, length: int | None = None) -> bytes:
-    """A frame as a client sends it; ``first`` are the bits before the opcode, ``length`` is what it says it has."""
-    n, mask = len(payload) if length is None else length, 0x80 if masked else 0
-    if n < 126:
-        size = bytes([mask | n])
-    else:
-        size = bytes([mask | 126]) + struct.pack(">H", n) if n < 2**16 else bytes([mask | 127]) + struct.pack(">Q", n)
-    return bytes([first | opcode]) + size + (bytes(4) if masked else b"") + payload  # a mask of zeros
-
-
-def numbers(seq: int, x: np.ndarray) -> bytes:
-    return frame(BINARY, pack_input(Input(seq, 0, x.tobytes())))
-
-
-@contextmanager
-def connected(server: Running, *sent: bytes, receive_buffer: int | None = None) -> Iterator[socket.socket]:
-    with socket.socket() as peer:
-        if receive_buffer is not None:
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        peer.settimeout(20)
-        peer.connect(("127.0.0.1", server.port))
-        for part in sent:
-            peer.sendall(part)
-            if part == HANDSHAKE:
-                shake_hands(peer)
-        yield peer
-
-
-def shake_hands(peer: socket.socket) -> None:
-    answer = b""
-    while not answer.endswith(b"\r\n\r\n"):
-        answer += peer.recv(1)
-    assert answer.startswith(b"HTTP/1.1 101"), answer
-
-
-def until_cut(peer: socket.socket) -> bytes:
-    """All that comes before the server ends the connection."""
-    came = bytearray()
-    with suppress(ConnectionError):
-        while part := peer.recv(65536):
-            came += part
-    return bytes(came)
-
-
-def read(peer: socket.socket, frames: int) -> list[bytes]:
-    """The payloads of the next frames."""
-    with peer.makefile("rb") as file:
-        return [next_frame(file) for _ in range(frames)]
-
-
-def next_frame(file: IO[bytes]) -> bytes:
-    _, size = file.read(2)
-    if size == 126:
-        (size,) = struct.unpack(">H", file.read(2))
-    return file.read(size)
-
-
-def reset(peer: socket.socket) -> None:
-    """End the connection as a machine does that is not there any more."""
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    peer.close()
-
-
 @contextmanager
 def others_go_on(server: Running, model: Path) -> Iterator[None]:
     """A stream that is open before, and whose results after are those that they would be without what happens."""
@@ -195,7 +140,7 @@ def others_go_on(server: Running, model: Path) -> Iterator[None]:
 def test_who_sends_byte_by_byte_is_cut_off(
     impatient: Running, model: Path, begun: list[bytes], bytewise: bytes
 ) -> None:
-    with others_go_on(impatient, model), connected(impatient, *begun) as peer:
+    with others_go_on(impatient, model), connected(impatient.port, *begun) as peer:
         started = time.monotonic()
         peer.settimeout(0.01)
         sent, cut = 0, False
@@ -216,7 +161,7 @@ def test_who_sends_byte_by_byte_is_cut_off(
 
 def test_who_connects_and_says_nothing_keeps_nobody_out(server: Running, model: Path) -> None:
     with others_go_on(server, model), ExitStack() as held:
-        mute = [held.enter_context(connected(server, b"G")) for _ in range(4 * sockets.HTTP_PLACES)]
+        mute = [held.enter_context(connected(server.port, b"G")) for _ in range(4 * sockets.HTTP_PLACES)]
         assert status(server) == 200
         wait_for(lambda: len(server.connections) <= sockets.HTTP_PLACES + 1)
         assert not until_cut(mute[0])
@@ -227,8 +172,8 @@ def test_who_connects_and_says_nothing_keeps_nobody_out(server: Running, model: 
 def test_websockets_are_as_many_as_may_be_and_health_has_places_of_its_own(model: Path, tmp_path: Path) -> None:
     most = 1 + 50
     with running([model], tmp_path / "s", Limits(streams=1)) as server, ExitStack() as held:
-        peers = [held.enter_context(connected(server, HANDSHAKE)) for _ in range(most)]
-        with connected(server) as late:
+        peers = [held.enter_context(connected(server.port, HANDSHAKE)) for _ in range(most)]
+        with connected(server.port) as late:
             late.sendall(HANDSHAKE)
             assert until_cut(late).startswith(b"HTTP/1.1 503")
         assert status(server) == status(server, "metrics") == 200
@@ -241,7 +186,7 @@ def test_websockets_are_as_many_as_may_be_and_health_has_places_of_its_own(model
 def test_headers_without_end_are_not_kept(server: Running, model: Path) -> None:
     many = b"".join(b"X-%d: %s\r\n" % (i, b"a" * 1000) for i in range(20_000))
     for headers in (b"X: " + b"a" * 20_000_000, many):
-        with others_go_on(server, model), connected(server, HEALTH[:-2]) as peer:
+        with others_go_on(server, model), connected(server.port, HEALTH[:-2]) as peer:
             sent = 0
             with suppress(ConnectionError):
                 for at in range(0, len(headers), 4096):
@@ -271,7 +216,7 @@ HTTP_GARBAGE = {
 
 @pytest.mark.parametrize("garbage", HTTP_GARBAGE.values(), ids=HTTP_GARBAGE)
 def test_what_is_no_handshake_is_refused(impatient: Running, garbage: bytes) -> None:
-    with connected(impatient, garbage) as peer:
+    with connected(impatient.port, garbage) as peer:
         answer = until_cut(peer)
     assert not answer or answer.startswith(b"HTTP/1.1 4"), answer
 
@@ -299,7 +244,7 @@ FRAME_GARBAGE = {
 @pytest.mark.parametrize("garbage", FRAME_GARBAGE.values(), ids=FRAME_GARBAGE)
 def test_what_is_no_frame_ends_its_connection_and_loses_nothing(server: Running, model: Path, garbage: bytes) -> None:
     x = inputs(7)
-    with connected(server, HANDSHAKE, frame(TEXT, OPEN), numbers(1, x[:3])) as peer:
+    with connected(server.port, HANDSHAKE, frame(TEXT, OPEN), numbers(1, x[:3])) as peer:
         opened, first = read(peer, 2)
         with suppress(ConnectionError):
             peer.sendall(garbage)
@@ -318,7 +263,7 @@ def test_what_is_no_frame_ends_its_connection_and_loses_nothing(server: Running,
     garbage=st.binary(max_size=300),
 )
 def test_any_bytes_are_survived(server: Running, before: list[bytes], garbage: bytes) -> None:
-    with connected(server, *before) as peer:
+    with connected(server.port, *before) as peer:
         with suppress(ConnectionError):
             peer.sendall(garbage)
             peer.shutdown(socket.SHUT_WR)
@@ -326,25 +271,13 @@ def test_any_bytes_are_survived(server: Running, before: list[bytes], garbage: b
     assert status(server) == 200
 
 
-PLACES_TO_LEAVE = {
-    "at once": [],
-    "in the handshake": [HANDSHAKE[:40]],
-    "after the handshake": [HANDSHAKE],
-    "after open": [HANDSHAKE, frame(TEXT, OPEN)],
-    "in a frame": [HANDSHAKE, frame(TEXT, OPEN), numbers(1, inputs(9))[:20]],
-    "with results under way": [HANDSHAKE, frame(TEXT, OPEN), *(numbers(seq, inputs(50)) for seq in range(1, 30))],
-    "with more wrong than right": [HANDSHAKE, frame(TEXT, OPEN), *(numbers(1, inputs(5)) for _ in range(9))],
-    "while it is closed": [HANDSHAKE, frame(TEXT, OPEN), frame(TEXT, b'{"type": "close"}')],
-}
-
-
-@pytest.mark.parametrize("leave", [reset, lambda peer: peer.shutdown(socket.SHUT_WR), lambda peer: None])
+@pytest.mark.parametrize("leave", LEAVE.values(), ids=LEAVE)
 @pytest.mark.parametrize("sent", PLACES_TO_LEAVE.values(), ids=PLACES_TO_LEAVE)
 def test_who_leaves_without_a_word_leaves_nothing_behind(
-    server: Running, sent: list[bytes], leave: Callable[[socket.socket], None]
+    server: Running, sent: list[bytes], leave: Callable[[socket.socket], object]
 ) -> None:
     for wait in (0.0, 0.02):
-        with connected(server, *sent) as peer:
+        with connected(server.port, *sent) as peer:
             time.sleep(wait)
             leave(peer)
 
@@ -352,7 +285,7 @@ def test_who_leaves_without_a_word_leaves_nothing_behind(
 def test_inputs_of_a_client_that_sends_no_more_are_heard(server: Running, model: Path) -> None:
     """Half a connection is none: but what came over it before is processed, and kept for the client."""
     x = inputs(6)
-    with connected(server, HANDSHAKE, frame(TEXT, OPEN)) as peer:
+    with connected(server.port, HANDSHAKE, frame(TEXT, OPEN)) as peer:
         (opened,) = read(peer, 1)
         peer.sendall(numbers(1, x[:4]))
         peer.shutdown(socket.SHUT_WR)
@@ -365,7 +298,7 @@ def test_inputs_of_a_client_that_sends_no_more_are_heard(server: Running, model:
 
 
 def test_pings_of_who_reads_nothing_are_not_answered_for_ever(server: Running) -> None:
-    with connected(server, HANDSHAKE, frame(TEXT, OPEN), receive_buffer=4096) as peer:
+    with connected(server.port, HANDSHAKE, frame(TEXT, OPEN), receive_buffer=4096) as peer:
         pings = frame(PING, bytes(125)) * 1000
         largest = 0
         with suppress(ConnectionError):  # it may become idle
@@ -382,7 +315,7 @@ def test_who_does_not_read_his_own_refusal_is_let_go(tmp_path: Path, monkeypatch
     wide, limits = tagger_file(tmp_path, "wide", outputs=4000), Limits(streams=2, idle_seconds=SOON)
     opening, zeros = frame(TEXT, OPEN.replace(b"tagger", b"wide")), np.zeros((100, 3), np.float32)
     sent = [HANDSHAKE, opening, *(numbers(seq, zeros) for seq in range(1, 33))]
-    with running([wide], tmp_path / "s", limits) as server, connected(server, *sent, receive_buffer=4096):
+    with running([wide], tmp_path / "s", limits) as server, connected(server.port, *sent, receive_buffer=4096):
         wait_for(lambda: server.count("streamdrnn_refusals_total", code="idle") == 1)
         wait_for(lambda: not server.connections)
         assert server.count("streamdrnn_streams", model="wide") == 0
