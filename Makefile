@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types check-full clean
+.PHONY: demo test lint types check-full audit clean
 
 demo: $(VENV)/core
 	$(BIN)/streamdrnn demo
@@ -24,6 +24,16 @@ check-full: lint types
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -n auto
 	$(BIN)/streamdrnn evaluate embedder
 
+# Which of the pinned versions have known vulnerabilities. It asks PyPI, so that no other target depends on it; and it has an
+# environment of its own, so that nothing of it is installed with ours.
+audit: $(VENV)-audit/made
+	$(VENV)-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
+
+$(VENV)-audit/made:
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet pip-audit==2.10.1
+	touch $@
+
 # What an installation depends on; pip compiles the kernels anew when their sources change.
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernels/cpu/src/*)
 
@@ -38,4 +48,4 @@ $(VENV)/dev: $(SOURCES)
 	touch $(VENV)/core $@
 
 clean:
-	rm -rf $(VENV) kernels/cpu/_native.* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-audit kernels/cpu/_native.* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
