@@ -66,8 +66,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
-        # To close alone would wait until all is read, for ever if need be.
-        self._end = self.loop.call_later(LEAVE_SECONDS, self.transport.abort)
+        if not self.disconnected:
+            # To close alone would wait until all is read, for ever if need be.
+            self._end = self.loop.call_later(LEAVE_SECONDS, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -14,7 +14,7 @@ from tests.serving.processes import Restartable
 from tests.serving.servers import tagger_file
 
 
-@pytest.mark.parametrize("kills", [pytest.param(8, id="a few"), pytest.param(500, marks=pytest.mark.full, id="many")])
+@pytest.mark.parametrize("kills", [pytest.param(5, id="a few"), pytest.param(300, marks=pytest.mark.full, id="many")])
 def test_killed_at_any_moment(tmp_path: Path, kills: int) -> None:
     model, store = tagger_file(tmp_path), tmp_path / "streams.sqlite3"
     options = {"store": str(store), "snapshot_seconds": 0.05, "max_rate": 1e6, "max_frame_steps": 10}
