@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 import streamdrnn
 from streamdrnn.apps.serving.connection import converse
 from streamdrnn.apps.serving.service import Service
-from streamdrnn.apps.serving.sockets import HTTP_PLACES, BoundedHTTP, BoundedWebSocket
+from streamdrnn.apps.serving.sockets import BoundedHTTP, BoundedWebSocket
 from streamdrnn.apps.serving.tokens import Tokens
 from streamdrnn.client.protocol import PATH
 
@@ -105,7 +105,7 @@ class Server(uvicorn.Server):
             ws=BoundedWebSocket,
             ws_max_size=max(_SMALLEST_MESSAGE, *(2 * model.max_message for model in models)),
             ws_per_message_deflate=False,  # numbers hardly get smaller
-            limit_concurrency=limits.streams * len(models) + _SPARE_WEBSOCKETS + 2 * HTTP_PLACES,
+            limit_concurrency=3 * (limits.streams * len(models) + _SPARE_WEBSOCKETS),  # see BoundedHTTP
             timeout_graceful_shutdown=_LEAVE_SECONDS,
             log_level="warning",
             **(ssl or {}),

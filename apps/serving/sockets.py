@@ -11,15 +11,14 @@ HTTP_SECONDS = 10.0
 """How long a connection may take before it is a WebSocket, all its requests and their answers included."""
 LEAVE_SECONDS = 10.0
 """How long a client may take to read what is left for it when its stream has ended."""
-HTTP_PLACES = 50
-"""Connections at a time that are no WebSockets, or not yet."""
 
 
 class BoundedHTTP(H11Protocol):
     """HTTP, until a WebSocket begins. h11 itself takes no more than 16 KiB of headers.
 
-    When all places are taken, the oldest connection makes room for the next: who connects and says nothing keeps nobody
-    out. WebSockets have places of their own, as many as uvicorn's ``limit_concurrency`` leaves; one more gets 503.
+    A third of uvicorn's ``limit_concurrency`` are places for such connections. When all are taken, the oldest makes room
+    for the next: who connects and says nothing keeps nobody out. A third are for WebSockets; one more gets 503. A third
+    is left for those that end, which are still counted.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -30,7 +29,7 @@ class BoundedHTTP(H11Protocol):
             for other in self.connections
             if isinstance(other, BoundedHTTP) and other is not self and not other.transport.is_closing()
         ]
-        if len(others) >= HTTP_PLACES:
+        if len(others) >= self._places:
             min(others, key=lambda other: other._end.when()).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -39,8 +38,7 @@ class BoundedHTTP(H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         websockets = sum(isinstance(other, BoundedWebSocket) for other in self.connections)
-        assert self.limit_concurrency is not None
-        if websockets < self.limit_concurrency - 2 * HTTP_PLACES:  # twice, as those that end may still be counted
+        if websockets < self._places:
             self._end.cancel()
             super().handle_websocket_upgrade(event)
             return
@@ -49,6 +47,11 @@ class BoundedHTTP(H11Protocol):
         answer = h11.Response(status_code=503, headers=headers), h11.Data(data=text), h11.EndOfMessage()
         self.transport.write(b"".join(self.conn.send(part) or b"" for part in answer))
         self.transport.close()
+
+    @property
+    def _places(self) -> int:
+        assert self.limit_concurrency is not None
+        return self.limit_concurrency // 3
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):

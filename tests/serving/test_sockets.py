@@ -34,6 +34,7 @@ from tests.serving.raw import (
     frame,
     numbers,
     read,
+    shake_hands,
     until_cut,
 )
 from tests.serving.servers import Running, Wire, assert_same, inputs, offline, running, tagger_file
@@ -161,9 +162,10 @@ def test_who_sends_byte_by_byte_is_cut_off(
 
 def test_who_connects_and_says_nothing_keeps_nobody_out(server: Running, model: Path) -> None:
     with others_go_on(server, model), ExitStack() as held:
-        mute = [held.enter_context(connected(server.port, b"G")) for _ in range(4 * sockets.HTTP_PLACES)]
+        places = server.service.limits.streams + 50
+        mute = [held.enter_context(connected(server.port, b"G")) for _ in range(3 * places)]
         assert status(server) == 200
-        wait_for(lambda: len(server.connections) <= sockets.HTTP_PLACES + 1)
+        wait_for(lambda: len(server.connections) <= places + 1)
         assert not until_cut(mute[0])
         with Wire(server.url) as wire:
             assert wire.open()["type"] == "opened"
@@ -172,7 +174,10 @@ def test_who_connects_and_says_nothing_keeps_nobody_out(server: Running, model: 
 def test_websockets_are_as_many_as_may_be_and_health_has_places_of_its_own(model: Path, tmp_path: Path) -> None:
     most = 1 + 50
     with running([model], tmp_path / "s", Limits(streams=1)) as server, ExitStack() as held:
-        peers = [held.enter_context(connected(server.port, HANDSHAKE)) for _ in range(most)]
+        peers = [held.enter_context(connected(server.port)) for _ in range(most)]  # all, before the first asks
+        for peer in peers:
+            peer.sendall(HANDSHAKE)
+            shake_hands(peer)
         with connected(server.port) as late:
             late.sendall(HANDSHAKE)
             assert until_cut(late).startswith(b"HTTP/1.1 503")
