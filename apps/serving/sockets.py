@@ -16,9 +16,9 @@ LEAVE_SECONDS = 10.0
 class BoundedHTTP(H11Protocol):
     """HTTP, until a WebSocket begins. h11 itself takes no more than 16 KiB of headers.
 
-    A third of uvicorn's ``limit_concurrency`` are places for such connections. When all are taken, the oldest makes room
-    for the next: who connects and says nothing keeps nobody out. A third are for WebSockets; one more gets 503. A third
-    is left for those that end, which are still counted.
+    A third of uvicorn's ``limit_concurrency`` are places for such connections. When all are taken, the oldest makes
+    room for the next: who connects and says nothing keeps nobody out. A third are for WebSockets; one more gets 503. A
+    third is left for those that end, which are still counted.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -15,6 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from streamdrnn.apps.serving.limits import Limits
+from streamdrnn.apps.serving.store import Saving
 from streamdrnn.client.protocol import Code
 from tests.serving.servers import Running, Wire, assert_same, audio_file, inputs, offline, running, tagger_file
 
@@ -476,3 +477,35 @@ def test_a_stream_is_forgotten_before_its_client_hears_that_it_is_closed(server:
     wire.say(type="close")
     assert wire.hear()["type"] == "closed"
     assert server.service._store.claim(stream) is None
+
+
+def test_a_snapshot_that_was_tampered_with_is_refused_and_costs_no_place(models: list[Path], tmp_path: Path) -> None:
+    with running(models, tmp_path / "s", Limits(streams=1)) as server:
+        with Wire(server.url) as wire:
+            stream = wire.open()["stream"]
+            wire.send(1, inputs(3))
+            wire.result()
+        wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
+        store = server.service._store
+        good = store.claim(stream)
+        assert good is not None
+        header, _, rest = good.snapshot.partition(b"\n")
+        fields = json.loads(header)
+        claim = good.claim
+        for wrong in (
+            b"",
+            b"[" * 60_000 + b"\n",
+            b'{"version": 1}\n',
+            json.dumps(fields | {"format": "pcm16"}).encode() + b"\n" + rest,
+            json.dumps(fields | {"seq": 2**63}).encode() + b"\n" + rest,
+            json.dumps(fields | {"model": ["x"]}).encode() + b"\n" + rest,
+            good.snapshot[:-4] + b"\0\0\xc0\x7f",
+        ):
+            assert store.save([Saving(stream, claim, wrong)]) == [True]
+            with Wire(server.url) as wire:
+                wire.say(type="restore", version=1, stream=stream, ack=1)
+                refused(wire, Code.UNKNOWN_STREAM, "stream: cannot be continued: ")
+            claim += 1
+        assert store.save([Saving(stream, claim, good.snapshot)]) == [True]
+        with Wire(server.url) as wire:
+            assert wire.restore(stream, 1)["seq"] == 1
