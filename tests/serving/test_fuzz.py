@@ -444,4 +444,4 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[Streams]]
 
 
 def test_whatever_clients_do(machine: type[Streams]) -> None:
-    run_state_machine_as_test(machine, settings=settings(examples(25), stateful_step_count=25))
+    run_state_machine_as_test(machine, settings=settings(examples(15), stateful_step_count=20))

@@ -39,7 +39,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("count", [FEW, MANY])
 def test_connects_and_disconnects_leave_nothing(tmp_path: Path, count: int) -> None:
-    """All ways to leave at all moments in turn; memory, files and tasks after them as after the first 200."""
+    """All ways to leave at all moments in turn; memory, files and tasks after them as after the first hundred."""
     process = psutil.Process()
     ways = cycle([(sent, leave) for sent in PLACES_TO_LEAVE.values() for leave in LEAVE.values()])
 
@@ -61,7 +61,7 @@ def test_connects_and_disconnects_leave_nothing(tmp_path: Path, count: int) -> N
     with running([tagger_file(tmp_path)], tmp_path / "s", Limits(streams=100)) as server:
         loop = server.service._tasks[0].get_loop()
         before = held()
-        come_and_go(200)
+        come_and_go(100)
         wait_for(as_before)
         memory = process.memory_info().rss
         come_and_go(count)
