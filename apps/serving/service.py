@@ -143,10 +143,10 @@ class Service:
             raise RefusalError(Code.UNKNOWN_STREAM, f"stream: cannot be continued: {error}") from None
 
     async def leave(self, session: Session) -> None:
-        """Let a stream go: saved to be continued, unless its client closed it."""
+        """Let a stream go: saved to be continued, unless its client closed it or the store has all of it."""
         try:
             await session.settled()
-            if not session.closed:
+            if not session.closed and session.processed > session.saved:
                 await self._save_in_turn([session])
         except RefusalError as refusal:
             logger.error("a stream could not be saved: %s", refusal)

@@ -509,3 +509,16 @@ def test_a_snapshot_that_was_tampered_with_is_refused_and_costs_no_place(models:
         assert store.save([Saving(stream, claim, good.snapshot)]) == [True]
         with Wire(server.url) as wire:
             assert wire.restore(stream, 1)["seq"] == 1
+
+
+def test_who_opens_streams_and_says_nothing_hardly_fills_the_store(server: Running) -> None:
+    with Wire(server.url) as wire:
+        stream = wire.open()["stream"]
+    wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
+    claimed = server.service._store.claim(stream)
+    assert claimed is not None
+    assert len(claimed.snapshot) < 300  # no state
+    with Wire(server.url) as wire:
+        assert wire.restore(stream, 0)["seq"] == 0
+        wire.say(type="close")
+        assert wire.hear()["type"] == "closed"

@@ -26,6 +26,13 @@ MOST_GROWTH = 8 * 2**20
 """Bytes: what allocators take without anything being kept."""
 
 
+def size_of(file: Path) -> int:
+    """Bytes; none if it is gone, as SQLite's log is when nobody has the store open."""
+    with suppress(FileNotFoundError):
+        return file.stat().st_size
+    return 0
+
+
 FEW = pytest.param(200, id="200")
 MANY = pytest.param(10_000, id="10000", marks=pytest.mark.full)
 
@@ -92,7 +99,7 @@ def test_ten_minutes_of_streams_that_push_and_reset_and_are_cut(tmp_path: Path) 
             seconds.append(time.monotonic())
             memory.append(process.memory_info().rss)
             files.append(process.num_fds())
-            stored.append(sum(file.stat().st_size for file in tmp_path.glob("streams.sqlite3*")))
+            stored.append(sum(map(size_of, tmp_path.glob("streams.sqlite3*"))))
         enough.set()
         for thread in threads:
             thread.join(60)
@@ -112,5 +119,5 @@ def test_ten_minutes_of_streams_that_push_and_reset_and_are_cut(tmp_path: Path) 
     )
     print(said)
     assert growth < MOST_GROWTH, said
-    assert max(files) <= files[0] + 4 * len(lives), said
-    assert max(stored) < 2**20 * len(lives), said
+    assert max(files) < 50 + 2 * len(lives), said
+    assert max(stored) < 2**16 * len(lives), said
