@@ -97,7 +97,7 @@ def read(path: Path) -> Checkpoint:
             _below("carried.", tensors) or None,
             json.loads(metadata["scaler"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a complete checkpoint ({error})") from None
 
 

@@ -176,7 +176,7 @@ class LogMel(FrontEnd):
         n_fft: samples per frame.
         win_length: length of the Hann window, centred in the frame.
         hop_length: samples from one frame to the next.
-        n_mels: number of mel bands (Slaney's scale and norm, librosa's defaults).
+        n_mels: number of mel bands (Slaney's scale and norm, librosa's defaults); times n_fft at most 2**24.
         fmin, fmax: lowest and highest frequency in Hz; None is half the sample rate.
 
     Raises:

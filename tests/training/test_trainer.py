@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from streamdrnn import Classifier, StreamingDRNN, Tagger, load_model
 from streamdrnn.apps.training import checkpoint, network
@@ -295,6 +295,16 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run" / "model.safetensors").rename(path)
     with pytest.raises(ValueError, match="not a streamdrnn-training file"):
         train(copying(), tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    "progress", ["", "[]", "3", '{"surprise": 1}', "[" * 100_000, "9" * 10_000], ids=lambda p: p[:4]
+)
+def test_a_checkpoint_with_hostile_metadata_is_refused(tmp_path: Path, progress: str) -> None:
+    metadata = {"format": checkpoint.FORMAT, "version": str(checkpoint.VERSION), "progress": progress, "scaler": "{}"}
+    save_file({"rng": torch.zeros(1)}, tmp_path / "c", metadata=metadata)
+    with pytest.raises(ValueError, match="c: not a complete checkpoint"):
+        checkpoint.read(tmp_path / "c")
 
 
 def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
