@@ -20,6 +20,7 @@ types: $(VENV)/dev
 	$(BIN)/mypy
 
 # Many more random cases, the tests that take minutes, and the model card's figures measured again (needs STREAMDRNN_DATA).
+# Ten minutes are a server's soak; STREAMDRNN_SOAK_SECONDS says how many seconds if not 600.
 check-full: lint types
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -n auto
 	$(BIN)/streamdrnn evaluate embedder
