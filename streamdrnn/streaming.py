@@ -123,7 +123,8 @@ class StreamingDRNN:
         y_t: Tensor
         if self._native is not None:
             steps = 1 if self._frontend is None else x_t.shape[1]
-            y = self._run(x_t[None] if self._frontend is None else x_t.t(), _lengths(active, steps))
+            x = x_t[None] if self._frontend is None else x_t.t()
+            y, self._state = self._run(x, self._state, _lengths(active, steps))
             if y.shape[0]:
                 return y[-1]
             assert isinstance(self.model, Head)  # a step of a network is always one step
@@ -134,7 +135,13 @@ class StreamingDRNN:
             y_t, self._state = self.model.step(x_t, self._state, active)
         return y_t
 
-    def push(self, chunk: Tensor, active: Optional[Tensor] = None, lengths: Optional[Tensor] = None) -> Tensor:
+    def push(
+        self,
+        chunk: Tensor,
+        active: Optional[Tensor] = None,
+        lengths: Optional[Tensor] = None,
+        streams: Optional[Streams] = None,
+    ) -> Tensor:
         """Several steps at once.
 
         Args:
@@ -143,21 +150,26 @@ class StreamingDRNN:
             active: as for :meth:`step`.
             lengths: ``(B,)`` int64, in place of ``active``: the steps (with a front-end: samples) from the chunk's
                 beginning that are each stream's own, 0 to T (or N). What is beyond them is not looked at.
+            streams: whose the chunk is, in its order: an index or several, none of them twice. B is then their
+                number, here and in the result; the others stay as they are, and cost nothing. None is all.
 
         Returns:
             the outputs ``(T, B, ...)``; with a front-end T is the number of frames completed, by the stream
             with most of them (see :attr:`cursor`).
 
         Raises:
-            ValueError, TypeError: as :meth:`step`; or both ``active`` and ``lengths`` are given.
+            ValueError, TypeError: as :meth:`step`; or both ``active`` and ``lengths`` are given; or an index is
+                outside the batch or given twice.
         """
         batch_first = self._rnn.batch_first
+        index = None if streams is None else self._distinct(streams)
+        B = self.batch_size if index is None else len(index)
         if self._frontend is not None:
-            check_tensor("chunk", chunk, (None, self.batch_size), "(N, B)")
+            check_tensor("chunk", chunk, (None, B), "(N, B)")
         elif batch_first:
-            check_tensor("chunk", chunk, (self.batch_size, None, self._rnn.input_size), "(B, T, I)")
+            check_tensor("chunk", chunk, (B, None, self._rnn.input_size), "(B, T, I)")
         else:
-            check_tensor("chunk", chunk, (None, self.batch_size, self._rnn.input_size), "(T, B, I)")
+            check_tensor("chunk", chunk, (None, B, self._rnn.input_size), "(T, B, I)")
         T = chunk.shape[1 if batch_first else 0]
         if lengths is None:
             self._check_input("chunk", chunk, active, stream_dim=0 if batch_first else 1)
@@ -165,42 +177,75 @@ class StreamingDRNN:
         elif active is not None:
             raise ValueError("active, lengths: got both, expected one of them")
         else:
-            check_lengths(lengths, T, self.batch_size)
+            check_lengths(lengths, T, B)
             own = steps_made(T, lengths)  # (T, B, 1)
             own = own[:, :, 0] if self._frontend is not None else own.transpose(0, 1) if batch_first else own
             chunk = chunk.masked_fill(~own, 0)
             self._check_input("chunk", chunk, None, stream_dim=1)
-        y: Tensor
         with torch.inference_mode():
-            if self._native is not None:
-                y = self._run(chunk.transpose(0, 1) if batch_first else chunk, lengths)
-                return y.transpose(0, 1) if batch_first else y
-            y, self._state = self.model(chunk, self._state, lengths)
-        return y
+            if index is None:
+                y, self._state = self._chunk(chunk, self._state, lengths)
+                return y
+            y, after = self._chunk(chunk, self._state.select(index), lengths)
+            self._put(after, index)
+            return y
 
-    def _run(self, x: Tensor, lengths: Optional[Tensor]) -> Tensor:
-        """A chunk on the native kernels: what the model's forward does, but for writing the state in place."""
+    def _chunk(self, x: Tensor, state: Any, lengths: Optional[Tensor]) -> tuple[Tensor, Any]:
+        """A chunk, and the state after it; on the native kernels that is the given one, written in place."""
+        y: Tensor
+        if self._native is None:
+            y, state = self.model(x, state, lengths)
+            return y, state
+        batch_first = self._rnn.batch_first
+        y, state = self._run(x.transpose(0, 1) if batch_first else x, state, lengths)
+        return y.transpose(0, 1) if batch_first else y, state
+
+    def _run(self, x: Tensor, state: Any, lengths: Optional[Tensor]) -> tuple[Tensor, Any]:
+        """:meth:`_chunk` on the native kernels, for x that has time first."""
         if not isinstance(self.model, Head):
-            return self._advance(x, lengths).to(x.dtype)
-        x, lengths, audio = self.model.features(x, self._state.audio, lengths)
-        before = self.cursor
-        y = self._advance(x, lengths).to(x.dtype)
-        out, pooled = self.model.read_out(y, self._state.pooled, before, self._rnn_state.cursor)
-        self._state = ModelState(audio, self._rnn_state, pooled)
-        return out
+            return self._advance(x, state, lengths).to(x.dtype), state
+        x, lengths, audio = self.model.features(x, state.audio, lengths)
+        before = state.rnn.cursor.clone()
+        y = self._advance(x, state.rnn, lengths).to(x.dtype)
+        out, pooled = self.model.read_out(y, state.pooled, before, state.rnn.cursor)
+        return out, ModelState(audio, state.rnn, pooled)
 
-    def _advance(self, x: Tensor, lengths: Optional[Tensor]) -> Tensor:
-        """The network over a chunk ``(T, B, I)``, writing its state in place; y is ``(T, B, H)``."""
+    def _advance(self, x: Tensor, state: DRNNState, lengths: Optional[Tensor]) -> Tensor:
+        """The network over a chunk ``(T, B, I)``, writing the state in place; y is ``(T, B, H)``."""
         assert self._native is not None
+        bound = state is self._rnn_state
         if isinstance(self._native, cpu.Stream):
-            return self._native.run(x, lengths)
-        if x.shape[0] == 1:
+            if bound:
+                return self._native.run(x, lengths)
+            self._bind(state)
+            try:
+                return self._native.run(x, lengths)
+            finally:
+                self._bind(self._rnn_state)
+        if x.shape[0] == 1 and bound:
             return self._native.step(x[0], None if lengths is None else lengths > 0)[None]
         # A GPU computes the phases of a chunk side by side; its steps are for what comes step by step.
-        y, after = self._rnn.chunk(x, self._rnn_state, lengths)
-        for name, tensor in self._rnn_state.tensors().items():
+        y, after = self._rnn.chunk(x, state, lengths)
+        for name, tensor in state.tensors().items():
             tensor.copy_(after.tensors()[name])
         return y
+
+    def _bind(self, state: DRNNState) -> None:
+        if self._native is not None:
+            self._native.bind(state.h, state.c, state.fusion, state.cursor)
+
+    def _put(self, state: State, index: Tensor) -> None:
+        """Write some streams' state over theirs."""
+        written = state.tensors()
+        for name, tensor in self._state.tensors().items():
+            tensor.index_copy_(batch_dim(tensor), index.to(tensor.device), written[name])
+
+    def _distinct(self, streams: Streams) -> Tensor:
+        """The streams asked for, as indices, each at most once."""
+        index = stream_indices(streams, self.batch_size)
+        if len(index.unique()) != len(index):
+            raise ValueError(f"streams: got {index.tolist()}, expected each at most once")
+        return index
 
     def reset(self, streams: Optional[Streams] = None) -> None:
         """Put some streams (all by default) back at their beginning.
@@ -246,29 +291,23 @@ class StreamingDRNN:
         problem = self._state.mismatch(snapshot)
         if problem:
             raise ValueError(f"snapshot: of another model: {problem}")
-        index = stream_indices(range(self.batch_size) if streams is None else streams, self.batch_size)
+        index = self._distinct(range(self.batch_size) if streams is None else streams)
         if snapshot.batch_size != len(index):
             raise ValueError(f"snapshot: holds {snapshot.batch_size} streams, expected {len(index)}")
-        if len(index.unique()) != len(index):
-            raise ValueError(f"streams: got {index.tolist()}, expected each at most once")
         snapshot.check()
         if not all(bool(tensor.isfinite().all()) for tensor in snapshot.tensors().values()):
             raise ValueError("snapshot: expected finite values, got NaN or infinity")
         with torch.inference_mode():
             if streams is not None:
-                restored = snapshot.tensors()
-                for name, tensor in self._state.tensors().items():
-                    tensor.index_copy_(batch_dim(tensor), index.to(tensor.device), restored[name])
+                self._put(snapshot, index)
                 return
             self._state = snapshot.map(lambda t: t.resolve_neg().clone(memory_format=torch.contiguous_format))
-            if self._native is not None:
-                rnn = self._rnn_state
-                self._native.bind(rnn.h, rnn.c, rnn.fusion, rnn.cursor)
+            self._bind(self._rnn_state)
 
     def _check_input(self, name: str, x: Tensor, active: Optional[Tensor], stream_dim: int) -> None:
         check_like(name, x, self._rnn.weight_ih_l0, any_float=self._frontend is not None)
         if active is not None:
-            check_active(active, self.batch_size)
+            check_active(active, x.shape[stream_dim])
         # A NaN would stay in the stream's rings for ever. Looking for one on a GPU would stall it at every step.
         if x.device.type == "cpu" and not torch.isfinite(x).all():
             heard = x if active is None else x.index_select(stream_dim, active.nonzero().flatten())

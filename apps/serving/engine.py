@@ -77,7 +77,7 @@ class Engine:
         has_frontend = isinstance(model, Head) and model.frontend is not None
         self.input_shape = () if has_frontend else (rnn.input_size,)
         self.max_wait = max_wait
-        nothing = self._push(np.zeros((0, slots, *self.input_shape), np.float32), [0] * slots)
+        nothing = self._push(np.zeros((0, 1, *self.input_shape), np.float32), [0], [0])
         self.output_size = nothing.shape[-1]
         self._free = list(range(slots))[::-1]
         self._queues: dict[int, deque[Waiting]] = {}  # of the slots in use
@@ -189,27 +189,23 @@ class Engine:
 
     def _advance(self, batch: Batch) -> list[Result]:
         slots, messages = batch
-        lengths = np.zeros(self._streaming.batch_size, np.int64)
-        lengths[slots] = [len(message.inputs) for message in messages]
-        chunk = np.zeros((int(lengths.max()), len(lengths), *self.input_shape), np.float32)
-        for slot, message in zip(slots, messages, strict=True):
-            chunk[: len(message.inputs), slot] = message.inputs
+        lengths = [len(message.inputs) for message in messages]
+        chunk = np.zeros((max(lengths), len(slots), *self.input_shape), np.float32)
+        for i, message in enumerate(messages):
+            chunk[: len(message.inputs), i] = message.inputs
         before = self._streaming.cursor
-        y = self._push(chunk, lengths)
-        steps = (self._streaming.cursor - before).tolist()
+        y = self._push(chunk, lengths, slots)
+        steps = (self._streaming.cursor - before)[slots].tolist()
         # A copy of each stream's own rows: a view would keep everybody's in memory for as long as one is unread.
-        return [
-            Result(message.ticket, message.since, y[: steps[slot], slot].copy())
-            for slot, message in zip(slots, messages, strict=True)
-        ]
+        return [Result(message.ticket, message.since, y[: steps[i], i].copy()) for i, message in enumerate(messages)]
 
-    def _push(self, chunk: np.ndarray, lengths: Union[np.ndarray, list[int]]) -> np.ndarray:
-        """Outputs ``(T, B, E)`` for a chunk ``(N, B)`` or ``(T, B, I)``."""
+    def _push(self, chunk: np.ndarray, lengths: list[int], slots: list[int]) -> np.ndarray:
+        """Outputs ``(T, B, E)`` for a chunk ``(N, B)`` or ``(T, B, I)`` of some slots' streams."""
         x = torch.from_numpy(chunk).to(self._dtype if self.input_shape else torch.float32)
-        own = torch.as_tensor(lengths)
+        own = torch.tensor(lengths)
         if self._batch_first:
-            y = self._streaming.push(x.transpose(0, 1), lengths=own).transpose(0, 1)
+            y = self._streaming.push(x.transpose(0, 1), lengths=own, streams=slots).transpose(0, 1)
         else:
-            y = self._streaming.push(x, lengths=own)
+            y = self._streaming.push(x, lengths=own, streams=slots)
         result: Tensor = y.to(torch.float32)
         return result.numpy()

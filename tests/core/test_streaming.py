@@ -375,3 +375,46 @@ def test_some_streams_are_restored_and_the_others_go_on(backend: str, kind: str)
         with pytest.raises(ValueError, match=problem):
             live.restore(other.snapshot(), streams)
     assert_same_bits(live.snapshot(), before)
+
+
+@every_kind
+def test_a_chunk_of_some_streams_leaves_the_others_as_they_are(backend: str, kind: str) -> None:
+    model = build(kind, NETWORK, backend).eval()
+    x = NETWORK.x(9, 4)
+    live = StreamingDRNN(model, 4)
+    live.push(x[:4])
+    before = live.snapshot()
+    y = live.push(x[4:, [3, 1]], lengths=torch.tensor([5, 2]), streams=[3, 1])
+    assert live.cursor.tolist() == [4, 6, 4, 9]
+    assert_same_bits(live.snapshot([0, 2]), before.select([0, 2]))
+    whole = model(x)[0].detach()
+    assert_close(y[:, 0], whole[4:, 3])
+    assert_close(y[:2, 1], whole[4:6, 1])
+    # Who goes with whom changes no bit of a native result, and all of them together go on from there.
+    alone = StreamingDRNN(model, 4)
+    alone.restore(before)
+    assert_close(alone.push(x[4:, 3:], streams=3)[:, 0], y[:, 0])
+    assert_close(live.push(x[4:], active=torch.tensor([True, False, True, False]))[:, [0, 2]], whole[4:, [0, 2]])
+    assert_close(live.push(x[6:, 1:2], active=torch.tensor([True]), streams=1)[:, 0], whole[6:, 1])
+    after = live.snapshot()
+    for streams, chunk, problem in [
+        ([0, 4], x[:, :2], "expected indices from 0 to 3"),
+        ([1, 1], x[:, :2], "expected each at most once"),
+        ([1, 2], x, "chunk: expected shape"),
+        ([1, 2], x[:, :2] * torch.nan, "expected finite values"),
+    ]:
+        with pytest.raises(ValueError, match=problem):
+            live.push(chunk, streams=streams)
+    assert_same_bits(live.snapshot(), after)
+
+
+@pytest.mark.parametrize("kind", ["tagger", "last", "mean"])
+def test_samples_of_some_streams_leave_the_others_as_they_are(backend: str, kind: str) -> None:
+    model = samples_model(backend, kind).eval()
+    audio = randn(17, 3, seed=3, dtype=torch.float32)
+    live, alone = StreamingDRNN(model, 3), StreamingDRNN(model, 1)
+    got = [live.push(part, streams=[2, 0]) for part in audio[:, [2, 0]].split([4, 0, 13])]
+    assert_close(torch.cat(got), model(audio[:, [2, 0]])[0].detach())
+    assert live.cursor.tolist() == [5, 0, 5]
+    assert live.push(audio[:, :0], streams=[]).shape[1] == 0
+    assert_close(live.push(audio[:, 1:2], streams=1), alone.push(audio[:, 1:2]))
