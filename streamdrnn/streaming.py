@@ -171,13 +171,16 @@ class StreamingDRNN:
         else:
             check_tensor("chunk", chunk, (None, B, self._rnn.input_size), "(T, B, I)")
         T = chunk.shape[1 if batch_first else 0]
+        if lengths is not None:
+            if active is not None:
+                raise ValueError("active, lengths: got both, expected one of them")
+            check_lengths(lengths, T, B)
+            if bool((lengths == T).all()):
+                lengths = None  # what most live streams send needs no masks
         if lengths is None:
             self._check_input("chunk", chunk, active, stream_dim=0 if batch_first else 1)
             lengths = _lengths(active, T)
-        elif active is not None:
-            raise ValueError("active, lengths: got both, expected one of them")
         else:
-            check_lengths(lengths, T, B)
             own = steps_made(T, lengths)  # (T, B, 1)
             own = own[:, :, 0] if self._frontend is not None else own.transpose(0, 1) if batch_first else own
             chunk = chunk.masked_fill(~own, 0)

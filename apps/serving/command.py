@@ -1,11 +1,15 @@
 """`streamdrnn serve`: models for other programs, over WebSockets."""
 
+import gc
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Optional
 
 import tyro
+
+_SWITCH_SECONDS = 0.0005
 
 
 @dataclass
@@ -93,6 +97,10 @@ class Serve:
         listener = socket.create_server((self.host, self.port), family=family, backlog=1024)
         scheme, host = "wss" if ssl else "ws", f"[{self.host}]" if ":" in self.host else self.host
         url = f"{scheme}://{host}:{listener.getsockname()[1]}"
+        # The model's thread asks for the interpreter at every operation; at the default of 5 ms it would wait that long
+        # each time while messages come in.
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        gc.freeze()  # nothing that is here now is ever garbage: looking through it would hold up a pass
         print(f"serving {', '.join(sorted(service.models))} at {url}", flush=True)
         server.run([listener])
 

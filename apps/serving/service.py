@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import random
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +23,10 @@ from streamdrnn.streaming import State
 
 logger = logging.getLogger("uvicorn.error")
 
-_TOGETHER = 32
+_TOGETHER = 16
 """Streams that are saved at a time: more would hold up the next pass."""
+_SAVE_SECONDS = 0.05
+"""How often those are found that are due to be saved."""
 _CHECK_SECONDS = 0.25
 
 
@@ -197,6 +200,7 @@ class Service:
         if self.draining:
             raise RefusalError(Code.SERVER_LEAVES, "the server is leaving; try another")
         session = Session(stream, claim, model, slot, snapshot, self.limits)
+        session.save_at = time.monotonic() + random.uniform(0, self._snapshot_seconds)
         self._live[stream] = session
         self.metrics.streams.labels(model.name).set(model.engine.streams)
         return session
@@ -239,13 +243,18 @@ class Service:
                 session.end(RefusalError(Code.REPLACED, "the stream was continued on another server"))
 
     async def _save_now_and_then(self) -> None:
+        """Save every stream once in a period, each at a moment of its own: all at once would hold up the passes."""
         while True:
-            await asyncio.sleep(self._snapshot_seconds)
+            await asyncio.sleep(_SAVE_SECONDS)
+            now = time.monotonic()
             for model in self.models.values():
                 changed = [s for s in self._live.values() if s.model is model and s.processed > s.saved]
-                for i in range(0, len(changed), _TOGETHER):
+                due = [s for s in changed if s.save_at <= now]
+                for session in due:
+                    session.save_at = now + self._snapshot_seconds
+                for i in range(0, len(due), _TOGETHER):
                     try:
-                        await self._save_in_turn(changed[i : i + _TOGETHER])
+                        await self._save_in_turn(due[i : i + _TOGETHER])
                     except RefusalError as refusal:
                         logger.error("streams could not be saved: %s", refusal)
 

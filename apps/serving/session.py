@@ -36,6 +36,7 @@ class Session:
         gone: set when the stream is no longer this server's.
         heard: when the client last said something.
         saved: the last input in the snapshot that the store has.
+        save_at: when it is to be saved again, if there is more by then.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Session:
         self._budget = Budget(limits.rate, limits.rate * limits.burst_seconds, now)
         self.heard = now
         self.received = self.processed = self.saved = snapshot.seq
+        self.save_at = now
         self._ack = snapshot.ack
         self._unread = deque(snapshot.results)  # those of ack + 1 to processed
         self._failed = False

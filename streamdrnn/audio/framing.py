@@ -31,6 +31,10 @@ def next_frames(
         and the new tail and filled.
     """
     W, B = tail.shape
+    # Streams of one clock need no indices; to live streams that is a third of what a front-end costs. An exported
+    # graph cannot look.
+    if not padded and B > 0 and bool((lengths == audio.shape[0]).all()) and bool((filled == filled[0]).all()):
+        return _frames_of_one_clock(torch.cat([tail, audio]), filled, lengths, int(filled[0]), window, hop)
     joined = torch.cat([tail, torch.where(steps_made(audio.shape[0], lengths)[:, :, 0], audio, 0.0)])
     total = filled + lengths
     # Not torch.div and its rounding_mode, which an ONNX graph computes in float32.
@@ -49,3 +53,22 @@ def next_frames(
     slots = torch.arange(W, device=audio.device)[:, None]
     tail = torch.where(slots >= W - left, joined.gather(0, slots + lengths), 0.0)
     return frames, counts, tail, left
+
+
+def _frames_of_one_clock(
+    joined: Tensor, filled: Tensor, lengths: Tensor, waiting: int, window: int, hop: int
+) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+    """:func:`next_frames` for streams that all have as many samples waiting, and hear as many.
+
+    Args:
+        joined: ``(window - 1 + N, B)``, the tail and the chunk.
+        waiting: what ``filled`` says of each.
+    """
+    L, B = joined.shape
+    W = window - 1
+    heard = joined[W - waiting :]
+    F = max(0, (heard.shape[0] - window) // hop + 1)
+    left = heard.shape[0] - F * hop
+    frames = heard.unfold(0, window, hop) if F > 0 else joined.new_zeros(0, B, window)
+    tail = torch.cat([joined.new_zeros(W - left, B), joined[L - left :]])
+    return frames, torch.full_like(lengths, F), tail, torch.full_like(filled, left)
