@@ -11,11 +11,12 @@ import tyro
 if TYPE_CHECKING:
     from streamdrnn.apps.bench.tables import Table
 
-Suite = Literal["forward", "train", "stream", "memory", "growth"]
+Suite = Literal["forward", "train", "stream", "memory", "growth", "serve"]
 SUITES: dict[str, tuple[Suite, ...]] = {
-    "cpu": ("forward", "train", "stream", "memory", "growth"),
+    "cpu": ("forward", "train", "stream", "memory", "growth", "serve"),
     "cuda": ("forward", "train", "stream", "growth"),
 }
+ONLY_IF_ASKED: tuple[Suite, ...] = ("serve",)
 REPEATS = {"cpu": 7, "cuda": 21}
 
 
@@ -38,7 +39,8 @@ class Bench:
         tuple[Suite, ...],
         tyro.conf.arg(
             help="forward, train: whole sequences. stream: single steps. memory: of a training step (CPU only). "
-            "growth: cost against each size; on a GPU a training step against hidden units. By default all."
+            "growth: cost against each size; on a GPU a training step against hidden units. serve: servers under load, "
+            "some minutes (CPU only). By default all but serve."
         ),
     ] = ()
     cell: Annotated[
@@ -114,8 +116,8 @@ class Bench:
 
     @property
     def suites(self) -> tuple[Suite, ...]:
-        """Those asked for, or all of the device."""
-        return self.suite or SUITES[self.device]
+        """Those asked for, or all of the device that need not be."""
+        return self.suite or tuple(suite for suite in SUITES[self.device] if suite not in ONLY_IF_ASKED)
 
     @property
     def turns(self) -> int:
@@ -140,6 +142,10 @@ class Bench:
                     tables += stream.measure(works.QUICK_STREAM if self.quick else works.STREAM, self.turns, say)
                 case "memory":
                     tables += memory.measure(sizes, self.cell or ("gru",), say)
+                case "serve":
+                    from streamdrnn.apps.bench.serving import suite as serve
+
+                    tables += serve.measure(serve.QUICK_SERVE if self.quick else serve.SERVE, say)
                 case "growth":
                     tables += growth.measure(works.QUICK_GROWTH if self.quick else works.GROWTH, self.turns, say)
         return machine, tables, []

@@ -28,6 +28,7 @@ def draw(tables: Sequence[Table], folder: Path) -> list[str]:
         "stream_steps": live,
         "memory": lambda found: memory(found["memory"]),
         "growth": growth,
+        "serve": lambda found: serving(found["serve"]),
     }
     names = []
     with mpl.rc_context(STYLE):
@@ -153,6 +154,29 @@ def growth(found: dict[str, Table]) -> Figure:
     last.set_xlabel("thousands of steps pushed")
     last.set_ylabel("resident memory (MiB)")
     last.grid(alpha=0.3)
+    return figure
+
+
+def serving(table: Table) -> Figure:
+    """Latency against load, a line per server."""
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    figure.suptitle("Latency of live streams, 99th percentile", x=0.01, ha="left")
+    axes = panels(figure, 1, 1)[0]
+    colours = (OURS, ORANGE, GREEN, PURPLE)
+    for name, colour, mark in zip(
+        dict.fromkeys(str(row["server"]) for row in table.rows), colours, "osd^", strict=False
+    ):
+        points = [row for row in table.rows if row["server"] == name and row["p99_ms"] is not None]
+        axes.loglog(numbers(points, "streams"), numbers(points, "p99_ms"), mark + "-", color=colour, label=name)
+    size_ticks(axes, numbers(table.rows, "streams"))
+    axes.set_xlabel("streams in real time")
+    axes.set_yticks([5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000], None)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(bottom=4)
+    axes.set_ylabel("latency (ms), lower is better")
+    axes.grid(alpha=0.3)
+    axes.legend()
     return figure
 
 

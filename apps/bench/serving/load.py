@@ -1,0 +1,164 @@
+"""The load generator, in a process of its own: so many streams that send sound as a microphone does.
+
+Every stream sends a message of sound when it would have been heard. A message's latency is from that moment, not from
+when it was sent in fact, to its result: a server that holds up the sender does not look better for it.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import time
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import numpy as np
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from streamdrnn.apps.bench.serving.sounds import Sounds
+from streamdrnn.client import protocol
+from streamdrnn.client.protocol import PATH, Input, pack_input, unpack_result
+
+_TOGETHER = 50
+"""Connections that are opened at a time."""
+_ANSWER_SECONDS = 5.0
+"""How long the last results may take."""
+
+
+class Load(NamedTuple):
+    """What is sent.
+
+    Attributes:
+        url: the server's.
+        model: the name by which it has the model.
+        streams: how many.
+        warm_up: messages of each stream that are not counted, at first.
+    """
+
+    url: str
+    model: str
+    streams: int
+    warm_up: int
+
+
+class Stream:
+    """One stream, its socket, and what it heard.
+
+    Args:
+        messages: the sound, ``(messages, samples)`` int16.
+    """
+
+    def __init__(self, socket: ClientConnection, messages: np.ndarray) -> None:
+        self._socket = socket
+        self._payloads = [message.astype("<i2").tobytes() for message in messages]
+        self._sent = 0
+        self.results: list[bytes] = []
+        self.came: list[float] = []
+
+    async def send(self) -> None:
+        """Send the next message."""
+        payload = self._payloads[self._sent]
+        self._sent += 1
+        await self._socket.send(pack_input(Input(self._sent, len(self.results), payload)))
+
+    async def listen(self) -> None:
+        """Take results until all are here."""
+        while len(self.results) < len(self._payloads):
+            message = await self._socket.recv()
+            if isinstance(message, bytes):
+                self.came.append(time.perf_counter())
+                self.results.append(message)
+
+    def outputs(self, size: int) -> np.ndarray:
+        """All outputs ``(steps, E)``, in the order in which they came.
+
+        Raises:
+            ValueError: a result was lost, or came twice.
+        """
+        results = [unpack_result(message) for message in self.results]
+        if [result.seq for result in results] != list(range(1, len(self._payloads) + 1)):
+            raise ValueError("results are lost, or in another order than their messages")
+        outputs: np.ndarray = np.frombuffer(b"".join(result.payload for result in results), "<f4").reshape(-1, size)
+        return outputs
+
+
+async def run(load: Load, sounds: Sounds) -> Optional[dict[str, float]]:
+    """Send, and measure.
+
+    Returns:
+        latencies in seconds as percentiles ``p50``, ``p95``, ``p99``; ``seconds``, how long it took, and ``cores``,
+        what this process took of them. None if the server did not keep up.
+
+    Raises:
+        ValueError: a result is not that of the whole sound offline.
+    """
+    streams = await _open(load, sounds)
+    gc.freeze()
+    computed, begin = time.process_time(), time.perf_counter() + 0.05
+    behind = False
+    try:
+        async with asyncio.timeout(sounds.seconds + _ANSWER_SECONDS), asyncio.TaskGroup() as tasks:
+            for stream in streams:
+                tasks.create_task(stream.listen())
+            await _send(streams, sounds, begin)
+    except* (ConnectionClosed, TimeoutError):
+        behind = True
+    if behind:
+        return None
+    seconds = time.perf_counter() - begin
+    cores = (time.process_time() - computed) / seconds
+    for i, stream in enumerate(streams):
+        sounds.check(i, stream.outputs(sounds.output_size))
+    late = np.array([stream.came for stream in streams]) - begin - _moments(sounds, len(streams))
+    percentiles = {f"p{p}": float(np.percentile(late[:, load.warm_up :], p)) for p in (50, 95, 99)}
+    return {**percentiles, "seconds": seconds, "cores": cores}
+
+
+def _moments(sounds: Sounds, streams: int) -> np.ndarray:
+    """When each message would have been heard, ``(streams, messages)``: evenly, one stream after the other."""
+    after: np.ndarray = np.arange(1, sounds.messages + 1) + np.arange(streams)[:, None] / streams
+    return sounds.seconds_per_message * after
+
+
+async def _send(streams: list[Stream], sounds: Sounds, begin: float) -> None:
+    moments = begin + _moments(sounds, len(streams))
+    for k in range(sounds.messages):
+        for i, stream in enumerate(streams):
+            wait = moments[i, k] - time.perf_counter()
+            if wait > 0 or i % 16 == 0:  # also when this is late, what came must be read
+                await asyncio.sleep(max(0.0, wait))
+            await stream.send()
+
+
+async def _open(load: Load, sounds: Sounds) -> list[Stream]:
+    async def one(i: int) -> Stream:
+        socket = await connect(load.url + PATH, compression=None, max_size=None, ping_interval=None)
+        await socket.send(
+            json.dumps({"type": "open", "version": protocol.VERSION, "model": load.model, "format": "pcm16"})
+        )
+        opened = json.loads(await socket.recv())
+        if opened["type"] != "opened":
+            raise ConnectionError(opened["message"])
+        return Stream(socket, sounds.of(i))
+
+    streams: list[Stream] = []
+    for first in range(0, load.streams, _TOGETHER):
+        streams += await asyncio.gather(*map(one, range(first, min(load.streams, first + _TOGETHER))))
+    return streams
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("model")
+    parser.add_argument("sounds", type=Path)
+    parser.add_argument("streams", type=int)
+    parser.add_argument("warm_up", type=int)
+    told = parser.parse_args()
+    load = Load(told.url, told.model, told.streams, told.warm_up)
+    print(json.dumps(asyncio.run(run(load, Sounds.read(told.sounds)))))
+
+
+if __name__ == "__main__":
+    main()
