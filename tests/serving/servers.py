@@ -104,11 +104,12 @@ def running(
     limits: Optional[Limits] = None,
     tokens: Sequence[str] = (),
     origins: Sequence[str] = (),
+    port: int = 0,
     **options: Any,
 ) -> Iterator[Running]:
     service = Service(models, SQLiteStore(store, 3600.0), limits or Limits(), **options)
     server = Server(service, Tokens(list(tokens)), origins)
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     server_running = Running(server, service, listener.getsockname()[1], thread)

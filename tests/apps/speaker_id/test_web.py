@@ -22,8 +22,8 @@ from streamdrnn.apps.speaker_id.profiles import ProfileStore
 from streamdrnn.apps.speaker_id.timeline import SILENT
 from streamdrnn.apps.speaker_id.web import listener
 from streamdrnn.apps.speaker_id.web.server import MAX_PAGES, make_app, make_server
-from tests.apps.speaker_id.browser import CHROMIUM, Browser
 from tests.apps.speaker_id.demo_voices import CONVERSATION, enrolled, model, speech_of, voices
+from tests.browser import CHROMIUM, Browser
 
 
 class Page(NamedTuple):
@@ -230,7 +230,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_gives_nothing_else(page: Page
 def test_in_a_browser_its_microphone_is_heard_and_a_voice_enrolled(page: Page, tmp_path: Path) -> None:
     samples, rate = soundfile.read(CONVERSATION)
     soundfile.write(tmp_path / "sound.wav", samples, rate, "PCM_16")
-    with Browser(tmp_path / "sound.wav", tmp_path / "profile") as browser:
+    with Browser(tmp_path / "profile", tmp_path / "sound.wav") as browser:
         browser.open(page.address)
         # By the keyboard alone.
         browser.press("Tab", 9)

@@ -1,4 +1,4 @@
-"""A headless Chromium whose microphone hears a file, driven over its DevTools protocol."""
+"""A headless Chromium, driven over its DevTools protocol; its microphone hears a file."""
 
 import base64
 import itertools
@@ -35,15 +35,16 @@ class Browser:
     """One page.
 
     Args:
-        sound: the WAV file that its microphone hears, over and over.
         profile: a folder for what the browser keeps.
+        sound: the WAV file that its microphone hears, over and over, if not tones.
         width, height: of the page.
     """
 
-    def __init__(self, sound: Path, profile: Path, width: int = 1000, height: int = 760) -> None:
+    def __init__(self, profile: Path, sound: Optional[Path] = None, width: int = 1000, height: int = 760) -> None:
         assert CHROMIUM is not None
         self._open = ExitStack()
-        command = [CHROMIUM, *OPTIONS, f"--user-data-dir={profile}", f"--use-file-for-fake-audio-capture={sound}"]
+        command = [CHROMIUM, *OPTIONS, f"--user-data-dir={profile}"]
+        command += [] if sound is None else [f"--use-file-for-fake-audio-capture={sound}"]
         process = subprocess.Popen(
             [*command, f"--window-size={width},{height}", "about:blank"], stderr=subprocess.PIPE, text=True
         )
