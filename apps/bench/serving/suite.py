@@ -44,7 +44,9 @@ class ServeSizes(NamedTuple):
     streams: tuple[int, ...]
 
 
-SERVE = ServeSizes(100, 100, 20, (25, 50, 75, 100, 125, 150, 200, 250, 300, 400, 500, 600, 700, 800, 1000))
+SERVE = ServeSizes(
+    100, 100, 20, (25, 50, 75, 100, 125, 150, 200, 250, 300, 350, 400, 450, 500, 550, 600, 650, 700, 800)
+)
 QUICK_SERVE = ServeSizes(40, 8, 2, (2,))
 
 
