@@ -10,6 +10,7 @@ import tyro
 from streamdrnn.apps.bench.command import Bench
 from streamdrnn.apps.export import Export
 from streamdrnn.apps.info import Info
+from streamdrnn.apps.scoring.command import ScoreFolder
 from streamdrnn.apps.serving.command import Serve
 from streamdrnn.apps.speaker_id.commands.calibrate import Calibrate
 from streamdrnn.apps.speaker_id.commands.enroll import Enroll
@@ -31,6 +32,7 @@ Command = Union[
     Annotated[Generate, tyro.conf.subcommand("generate")],
     Annotated[Reproduce, tyro.conf.subcommand("reproduce")],
     Annotated[Export, tyro.conf.subcommand("export")],
+    Annotated[ScoreFolder, tyro.conf.subcommand("score")],
     Annotated[Serve, tyro.conf.subcommand("serve")],
     Annotated[Bench, tyro.conf.subcommand("bench")],
     Annotated[Info, tyro.conf.subcommand("info")],

@@ -29,10 +29,11 @@ class Export:
 
     def run(self) -> None:
         from streamdrnn import load_model, model_notes
+        from streamdrnn.apps.model_file import model_file
         from streamdrnn.apps.training.network import is_baseline
         from streamdrnn.export import export_model, export_paths
 
-        path = self._model_file()
+        path = model_file(self.model)
         if is_baseline(path):
             raise ValueError(f"{path}: a skip or cnn baseline; of the networks only dilated and stacked ones stream")
         files = export_paths(self.out, self.format)
@@ -44,15 +45,6 @@ class Export:
             return
         for entry_point, file in files.items():
             print(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB): {overview(description, entry_point)}")
-
-    def _model_file(self) -> Path:
-        from streamdrnn.apps.speaker_id.model import asset
-        from streamdrnn.apps.training.run_folder import MODEL
-
-        if self.model == "speaker":
-            return asset("speaker.safetensors")
-        path = Path(self.model)
-        return path / MODEL if path.is_dir() else path
 
 
 def overview(description: dict[str, Any], entry_point: str) -> str:

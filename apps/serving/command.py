@@ -1,15 +1,11 @@
 """`streamdrnn serve`: models for other programs, over WebSockets."""
 
-import gc
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Optional
 
 import tyro
-
-_SWITCH_SECONDS = 0.0005
 
 
 @dataclass
@@ -59,10 +55,8 @@ class Serve:
 
     def run(self) -> None:
         check_installed()
-        import torch
-
         from streamdrnn.apps.serving.limits import Limits
-        from streamdrnn.apps.serving.server import Server
+        from streamdrnn.apps.serving.server import Server, settle_in
         from streamdrnn.apps.serving.service import Service
         from streamdrnn.apps.serving.store import open_store
         from streamdrnn.apps.serving.tokens import Tokens
@@ -75,7 +69,6 @@ class Serve:
         for path in (self.ssl_certfile, self.ssl_keyfile):
             if path is not None and not path.is_file():
                 raise FileNotFoundError(f"{path}: no such file")
-        torch.set_num_threads(1)  # passes are short: threads would wait for one another longer than one computes
         limits = Limits(
             streams=self.max_streams,
             frame_steps=self.max_frame_steps,
@@ -90,6 +83,7 @@ class Serve:
             self.max_wait_ms / 1000,
             self.snapshot_seconds,
         )
+        settle_in()
         ssl = {"ssl_certfile": self.ssl_certfile, "ssl_keyfile": self.ssl_keyfile} if self.ssl_certfile else None
         server = Server(service, tokens, self.allow_origin, ssl)
         # Bound here, so that a port that is taken is an error like any other, and a free one is known.
@@ -97,10 +91,6 @@ class Serve:
         listener = socket.create_server((self.host, self.port), family=family, backlog=1024)
         scheme, host = "wss" if ssl else "ws", f"[{self.host}]" if ":" in self.host else self.host
         url = f"{scheme}://{host}:{listener.getsockname()[1]}"
-        # The model's thread asks for the interpreter at every operation; at the default of 5 ms it would wait that long
-        # each time while messages come in.
-        sys.setswitchinterval(_SWITCH_SECONDS)
-        gc.freeze()  # nothing that is here now is ever garbage: looking through it would hold up a pass
         print(f"serving {', '.join(sorted(service.models))} at {url}", flush=True)
         server.run([listener])
 

@@ -1,10 +1,13 @@
 """The service on the network: FastAPI for what is asked over HTTP, uvicorn for the sockets."""
 
+import gc
 import socket
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Optional
 
+import torch
 import uvicorn
 from fastapi import FastAPI, Header, HTTPException, Response, WebSocket
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -16,10 +19,20 @@ from streamdrnn.apps.serving.sockets import BoundedHTTP, BoundedWebSocket
 from streamdrnn.apps.serving.tokens import Tokens
 from streamdrnn.client.protocol import PATH
 
-_SPARE_WEBSOCKETS = 50
+SPARE_WEBSOCKETS = 50
 """WebSockets beyond the streams, for those that have not said yet what they want, and those that are refused."""
 _SMALLEST_MESSAGE = 64 * 1024
 _LEAVE_SECONDS = 10
+_SWITCH_SECONDS = 0.0005
+
+
+def settle_in() -> None:
+    """Make this process one that serves and does nothing else; call it when the models are there."""
+    torch.set_num_threads(1)  # passes are short: threads would wait for one another longer than one computes
+    # The model's thread asks for the interpreter at every operation; at the default of 5 ms it would wait that long
+    # each time while messages come in.
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.freeze()  # nothing that is here now is ever garbage: looking through it would hold up a pass
 
 
 def build_app(service: Service, tokens: Tokens, origins: Sequence[str] = ()) -> FastAPI:
@@ -105,7 +118,7 @@ class Server(uvicorn.Server):
             ws=BoundedWebSocket,
             ws_max_size=max(_SMALLEST_MESSAGE, *(2 * model.max_message for model in models)),
             ws_per_message_deflate=False,  # numbers hardly get smaller
-            limit_concurrency=3 * (limits.streams * len(models) + _SPARE_WEBSOCKETS),  # see BoundedHTTP
+            limit_concurrency=3 * (limits.streams * len(models) + SPARE_WEBSOCKETS),  # see BoundedHTTP
             timeout_graceful_shutdown=_LEAVE_SECONDS,
             log_level="warning",
             **(ssl or {}),

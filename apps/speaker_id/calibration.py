@@ -18,9 +18,9 @@ from streamdrnn.apps.speaker_id.model import SpeakerModel
 from streamdrnn.apps.speaker_id.sources.source import Chunk
 from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS, TickStream, mean_embedding
 from streamdrnn.audio import load_audio
+from streamdrnn.audio.files import is_audio
 
 ENROLMENT_SHARE = 0.7
-_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
 _WINDOW = round(WINDOW_SECONDS / TICK_SECONDS)
 
 
@@ -57,7 +57,7 @@ def recordings_by_speaker(folder: Path) -> dict[str, list[Path]]:
         raise FileNotFoundError(f"{folder}: no such folder")
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in _SUFFIXES and path.is_file():
+        if is_audio(path) and path.is_file():
             parts = path.stem.split("-")
             if len(parts) == 3 and all(part.isdecimal() for part in parts):
                 found.setdefault(parts[0], []).append(path)

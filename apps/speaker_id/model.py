@@ -11,6 +11,7 @@ from torch import Tensor
 
 from streamdrnn import SpeakerEmbedder, load_model, model_notes
 from streamdrnn.apps.speaker_id.profiles import model_id
+from streamdrnn.heads import Head
 
 _CHUNK_SECONDS = 1.0
 
@@ -69,8 +70,11 @@ def load_speaker_model(path: Optional[Path] = None) -> SpeakerModel:
     return SpeakerModel(model, threshold, model_id(path))
 
 
-def embed_recording(embedder: SpeakerEmbedder, samples: Tensor) -> Tensor:
-    """The embedding ``(E,)`` of a whole recording ``(N,)``, heard in chunks so that its length costs no memory."""
+def embed_recording(embedder: Head, samples: Tensor) -> Tensor:
+    """The embedding ``(E,)`` of a whole recording ``(N,)``, heard in chunks so that its length costs no memory.
+
+    With another head that takes samples it is what that says at the end, for instance the logits of classes.
+    """
     assert embedder.frontend is not None
     with torch.inference_mode():
         state = embedder.zero_state(1)

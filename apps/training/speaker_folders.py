@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from streamdrnn.apps.training.data import Utterance
+from streamdrnn.audio.files import is_audio
 
-_AUDIO = (".wav", ".flac", ".ogg", ".mp3")
 _LIBRISPEECH = re.compile(r"(?P<speaker>\d+)-\d+-\d+\.flac")
 FSDD_NAME = re.compile(r"\d_(?P<speaker>[A-Za-z]+)_(?P<index>\d+)\.wav")
 
@@ -38,7 +38,7 @@ def _vctk(folder: Path) -> list[Utterance]:
 
 def _named(folder: Path, name: re.Pattern[str]) -> list[Utterance]:
     """Recordings whose names say who speaks, if those of all recordings do."""
-    paths = [path for path in folder.rglob("*") if _is_audio(path)]
+    paths = [path for path in folder.rglob("*") if is_audio(path)]
     matches = [name.fullmatch(path.name) for path in paths]
     if not all(matches):
         return []
@@ -46,8 +46,4 @@ def _named(folder: Path, name: re.Pattern[str]) -> list[Utterance]:
 
 
 def _by_folder(folder: Path) -> list[Utterance]:
-    return [Utterance(path.parent.name, path) for path in folder.glob("*/*") if _is_audio(path)]
-
-
-def _is_audio(path: Path) -> bool:
-    return path.suffix.lower() in _AUDIO
+    return [Utterance(path.parent.name, path) for path in folder.glob("*/*") if is_audio(path)]

@@ -14,6 +14,14 @@ _NO_LENGTH = 0x7FFFF000
 """From here up a length in a WAV header stands for "not known": programs that write to a pipe put such values there."""
 
 
+_ENDINGS = {".wav", ".flac", ".ogg", ".mp3"}
+
+
+def is_audio(path: Path) -> bool:
+    """Whether a file in a folder of recordings is one, by its name."""
+    return path.suffix.lower() in _ENDINGS
+
+
 class AudioFileError(ValueError):
     """A file that is no usable recording; the message is one line that begins with its path."""
 

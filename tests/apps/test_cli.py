@@ -25,7 +25,7 @@ from tests.audio.test_files import bad_files
 
 COMMANDS = (
     *("demo", "identify", "enroll", "profiles", "listen", "calibrate"),
-    *("train", "evaluate", "export", "serve", "bench", "info"),
+    *("train", "evaluate", "export", "score", "serve", "bench", "info"),
 )
 CONVERSATION = str(asset("conversation.flac"))
 
