@@ -23,7 +23,7 @@ SPARE_WEBSOCKETS = 50
 """WebSockets beyond the streams, for those that have not said yet what they want, and those that are refused."""
 _SMALLEST_MESSAGE = 64 * 1024
 _LEAVE_SECONDS = 10
-_SWITCH_SECONDS = 0.0005
+_SWITCH_SECONDS = 0.0001
 
 
 def settle_in() -> None:

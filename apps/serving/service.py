@@ -221,21 +221,18 @@ class Service:
         model = sessions[0].model
         found: list[tuple[Session, Snapshot]] = []
 
-        def prepare() -> Callable[[], State]:
-            # The state is replaced by what the engine has, which nothing changes before it is taken.
+        def prepare() -> Callable[[], list[Saving]]:
             found.extend((s, s.snapshot()) for s in sessions if not (s.gone.is_set() or s.closed))
-            return lambda: model.engine.take([session.slot for session, _ in found])
-
-        states = await model.batcher.between(prepare)
-
-        def write() -> list[bool]:
-            savings = [
+            return lambda: [
+                # The state is replaced by what the engine has, which nothing changes before it is taken.
                 Saving(session.stream, session.claim, snapshot._replace(state=states.select(i)).to_bytes())
+                for states in [model.engine.take([session.slot for session, _ in found])]
                 for i, (session, snapshot) in enumerate(found)
             ]
-            return self._store.save(savings)
 
-        for (session, snapshot), kept in zip(found, await self._stored(write), strict=True):
+        # Written out on the model's thread: a third one that wants the interpreter would hold up the other two.
+        savings = await model.batcher.between(prepare)
+        for (session, snapshot), kept in zip(found, await self._stored(self._store.save, savings), strict=True):
             if kept:
                 session.tell_saved(snapshot.seq)
                 self.metrics.snapshots.inc()
