@@ -19,7 +19,6 @@ from streamdrnn.apps.serving.session import Session
 from streamdrnn.apps.serving.snapshots import Snapshot, model_of, read_snapshot
 from streamdrnn.apps.serving.store import Saving, Store
 from streamdrnn.client.protocol import Code
-from streamdrnn.streaming import State
 
 logger = logging.getLogger("uvicorn.error")
 
