@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported: nobody is told that it is used
+os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")  # else it tells of every run
 
 import ray
 import ray.data
@@ -43,7 +44,7 @@ def score_on_ray(model: Path, folder: Path, recordings: Sequence[str], workers: 
     try:
         rows = ray.data.from_items([{"recording": name} for name in recordings], override_num_blocks=4 * workers)
         worker: Any = _Worker  # Ray's types know functions only
-        scored = rows.map(worker, fn_constructor_args=(model, folder), concurrency=workers)
+        scored = rows.map(worker, fn_constructor_args=(model, folder), compute=ray.data.ActorPoolStrategy(size=workers))
         for row in scored.iter_rows():
             yield Score(**row)
     finally:

@@ -46,9 +46,6 @@ class SQLiteStore:
         with self._connection() as db:
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(_SCHEMA)
-        # Never used, but the last connection to close would write the whole journal into the file, at every change.
-        self._open = sqlite3.connect(path, check_same_thread=False)
-        self._open.execute("SELECT count(*) FROM streams").fetchone()
 
     def add(self, stream: str, snapshot: bytes) -> int:
         now = time.time()
