@@ -21,30 +21,36 @@ def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
     Returns:
         ``(..., M)``.
     """
+    if not torch.is_grad_enabled():  # half of a live stream's time here would be spent on being recorded
+        return _rows(x, weight, bias)
     y: Tensor = _Linear.apply(x, weight, bias)
+    return y
+
+
+def _rows(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
+    M, K = weight.shape
+    x, weight = plain(x), plain(weight)
+    bias = None if bias is None else plain(bias)
+    y = x.new_empty(*x.shape[:-1], M)
+    code = load().streamdrnn_linear(
+        x.numel() // K,
+        K,
+        M,
+        x.data_ptr(),
+        weight.data_ptr(),
+        address_of(bias),
+        y.data_ptr(),
+        torch.get_num_threads(),
+    )
+    check(code)
     return y
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
-        M, K = weight.shape
-        x, weight = plain(x), plain(weight)
-        bias = None if bias is None else plain(bias)
-        y = x.new_empty(*x.shape[:-1], M)
-        code = load().streamdrnn_linear(
-            x.numel() // K,
-            K,
-            M,
-            x.data_ptr(),
-            weight.data_ptr(),
-            address_of(bias),
-            y.data_ptr(),
-            torch.get_num_threads(),
-        )
-        check(code)
-        ctx.save_for_backward(x, weight)
-        return y
+        ctx.save_for_backward(plain(x), plain(weight))
+        return _rows(x, weight, bias)
 
     @staticmethod
     @once_differentiable

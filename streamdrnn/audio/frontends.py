@@ -106,8 +106,11 @@ class FrontEnd(nn.Module):
             with without_autocast(audio):  # it would take the products to 16 bits
                 features = self._features(frames)
         features = torch.where(real, features, 0.0)
-        features, history = self._with_history(features, state.history, state.frames, counts)
-        return torch.where(real, features, 0.0), counts, AudioState(tail, filled, history, state.frames + counts)
+        history = state.history
+        if self._history > 0:
+            features, history = self._with_history(features, history, state.frames, counts)
+            features = torch.where(real, features, 0.0)
+        return features, counts, AudioState(tail, filled, history, state.frames + counts)
 
     def _base_features(self) -> int:
         return self.num_features
@@ -116,7 +119,7 @@ class FrontEnd(nn.Module):
         raise NotImplementedError
 
     def _with_history(self, features: Tensor, history: Tensor, before: Tensor, counts: Tensor) -> Tuple[Tensor, Tensor]:
-        return features, history
+        raise NotImplementedError
 
     @torch.jit.unused
     def _check(self, audio: Tensor, state: Optional[AudioState], lengths: Optional[Tensor]) -> None:
@@ -302,8 +305,6 @@ class MFCC(LogMel):
         return self._log_mel(frames) @ self.dct.to(frames.dtype)
 
     def _with_history(self, features: Tensor, history: Tensor, before: Tensor, counts: Tensor) -> Tuple[Tensor, Tensor]:
-        if self.deltas == 0:
-            return features, history
         return with_deltas(features, history, before, counts, self.delta_weights.to(features.dtype))
 
 
