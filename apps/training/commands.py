@@ -40,21 +40,21 @@ class TrainEmbedder:
     def run(self) -> None:
         from streamdrnn import save_model
         from streamdrnn.apps.training.data import data_folder
-        from streamdrnn.apps.training.embedder import divide, load_speakers, train_embedder
+        from streamdrnn.apps.training.embedder import check_folds, load_speakers, train_embedder
         from streamdrnn.apps.training.model_card import model_card
 
         check_installed()
         from streamdrnn.apps.training.progress import training_progress
 
         self.recipe.check()
-        speakers = load_speakers(data_folder(self.data_dir, "librispeech"))
-        folds = divide(speakers, self.recipe.folds)
+        folder = data_folder(self.data_dir, "librispeech")
+        check_folds(load_speakers(folder), self.recipe.folds)
         self.out.parent.mkdir(parents=True, exist_ok=True)
         with training_progress() as progress:
-            trained = train_embedder(speakers, folds, self.recipe, progress)
+            trained = train_embedder(folder, self.recipe, progress)
         notes = {"task": "embedder", "threshold": f"{trained.unheard.threshold:.4f}"}
         save_model(trained.embedder, Path(f"{self.out}.safetensors"), notes)
-        card = model_card(trained, self.recipe, len(speakers))
+        card = model_card(trained, self.recipe)
         Path(f"{self.out}.md").write_text(card, encoding="utf-8")
         report({**trained.scores, **trained.unheard._asdict()}, self.json)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -15,7 +15,8 @@ from streamdrnn.apps.training.augmentation import at_other_speeds, augment
 from streamdrnn.apps.training.data import librispeech
 from streamdrnn.apps.training.embedder_recipe import EmbedderRecipe
 from streamdrnn.apps.training.embedder_scores import Parts, closed_set_accuracy, cosines, cut, join
-from streamdrnn.apps.training.unheard_voices import UnheardTrials, UnheardVoices, long_enough
+from streamdrnn.apps.training.side_by_side import Progress, side_by_side
+from streamdrnn.apps.training.unheard_voices import Trials, UnheardVoices, long_enough, trials, unheard_voices
 from streamdrnn.audio import LogMel, load_audio
 
 SAMPLE_RATE = 16000
@@ -28,11 +29,12 @@ SHORTEST_CROP, LONGEST_CROP = 40, 150
 """Frames of 20 ms: 0.8 to 3 s."""
 
 
-class Fold(NamedTuple):
-    """What trains a model, ``(N,)`` samples of each voice, and whole recordings of voices that it does not hear."""
+class _Job(NamedTuple):
+    """A model to train: on the voices of a folder, without every ``folds``-th from ``fold`` on, or (None) on all."""
 
-    known: list[Tensor]
-    strangers: list[Tensor]
+    folder: Path
+    recipe: EmbedderRecipe
+    fold: Optional[int]
 
 
 class TrainedSpeakers(NamedTuple):
@@ -42,15 +44,13 @@ class TrainedSpeakers(NamedTuple):
         embedder: the model, trained on all voices.
         unheard: how well models of the same recipe know voices that they never heard; it has the threshold.
         scores: as :func:`evaluate` gives them.
+        voices: how many there were.
     """
 
     embedder: SpeakerEmbedder
     unheard: UnheardVoices
     scores: dict[str, float]
-
-
-Progress = Callable[[str, int, int, float], None]
-"""Called after each step with what is trained, the step, the number of steps, and the loss."""
+    voices: int
 
 
 def load_speakers(folder: Path) -> list[Parts]:
@@ -73,31 +73,42 @@ def load_speakers(folder: Path) -> list[Parts]:
     return [join(parts) for parts in speakers.values()]
 
 
-def divide(speakers: list[Parts], count: int) -> list[Fold]:
-    """Leave out every ``count``-th voice, from each of the first ``count`` on.
+def left_out(speakers: list[Parts], fold: int, folds: int) -> list[Tensor]:
+    """Every ``folds``-th voice from ``fold`` on, whole, if it is long enough to be tried.
 
     Raises:
-        ValueError: too few voices of a fold can be tested.
+        ValueError: they are too few.
     """
-    return [
-        Fold(
-            [parts.enrolment for i, parts in enumerate(speakers) if i % count != fold],
-            long_enough([torch.cat(parts) for parts in speakers[fold::count]], SAMPLE_RATE),
-        )
-        for fold in range(count)
-    ]
+    return long_enough([torch.cat(parts) for parts in speakers[fold::folds]], SAMPLE_RATE)
 
 
-def train_embedder(
-    speakers: list[Parts], folds: list[Fold], recipe: EmbedderRecipe, progress: Progress
-) -> TrainedSpeakers:
-    """Train on the first part of every utterance; judge by the voices left out, and by what is held back."""
-    trials = UnheardTrials()
-    for number, fold in enumerate(folds, start=1):
-        embedder = fit(fold.known, recipe, partial(progress, f"fold {number} of {len(folds)}"))
-        trials.add(embedder, fold.strangers)
-    embedder = fit([parts.enrolment for parts in speakers], recipe, partial(progress, "model"))
-    return TrainedSpeakers(embedder, trials.result(), evaluate(embedder, speakers))
+def check_folds(speakers: list[Parts], folds: int) -> None:
+    """Raise ``ValueError`` if there are too few voices to be tried in a fold."""
+    for fold in range(folds):
+        left_out(speakers, fold, folds)
+
+
+def train_embedder(folder: Path, recipe: EmbedderRecipe, progress: Progress) -> TrainedSpeakers:
+    """Train on the first part of every utterance; judge by voices left out, and by what is held back.
+
+    Args:
+        folder: of LibriSpeech, that :func:`load_speakers` and :func:`check_folds` find nothing wrong with.
+    """
+    jobs = [_Job(folder, recipe, fold) for fold in (None, *range(recipe.folds))]
+    (embedder, _), *others = side_by_side(_train, jobs, progress)
+    speakers = load_speakers(folder)
+    unheard = unheard_voices([trials for _, trials in others if trials is not None])
+    return TrainedSpeakers(embedder, unheard, evaluate(embedder, speakers), len(speakers))
+
+
+def _train(job: _Job, progress: Progress) -> tuple[SpeakerEmbedder, Optional[Trials]]:
+    folder, recipe, fold = job
+    speakers = load_speakers(folder)
+    if fold is None:
+        return fit([parts.enrolment for parts in speakers], recipe, partial(progress, "model")), None
+    known = [parts.enrolment for i, parts in enumerate(speakers) if i % recipe.folds != fold]
+    embedder = fit(known, recipe, partial(progress, f"fold {fold + 1} of {recipe.folds}"))
+    return embedder, trials(embedder, left_out(speakers, fold, recipe.folds))
 
 
 def evaluate(embedder: SpeakerEmbedder, speakers: list[Parts]) -> dict[str, float]:

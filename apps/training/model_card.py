@@ -7,7 +7,7 @@ from streamdrnn.apps.training.embedder import TRAIN_SHARE, TrainedSpeakers
 from streamdrnn.apps.training.embedder_recipe import EmbedderRecipe
 
 
-def model_card(trained: TrainedSpeakers, recipe: EmbedderRecipe, num_speakers: int) -> str:
+def model_card(trained: TrainedSpeakers, recipe: EmbedderRecipe) -> str:
     """The card as Markdown."""
     rnn, frontend = trained.embedder.rnn, trained.embedder.frontend
     assert frontend is not None
@@ -23,13 +23,13 @@ A `SpeakerEmbedder`: log-mel features ({frontend.num_features} bands every {fron
 {size:,} parameters.
 
 ## Data
-{num_speakers} speakers of LibriSpeech train-clean-100 (Panayotov et al. 2015, CC BY 4.0), one utterance each. The
+{trained.voices} speakers of LibriSpeech train-clean-100 (Panayotov et al. 2015, CC BY 4.0), one utterance each. The
 first {TRAIN_SHARE:.0%} of every utterance trains, the rest is held back.
 
 ## What it scores
 | on | measure | value |
 | --- | --- | --- |
-| held-back parts, whole, against all {num_speakers} voices' training parts | closed-set accuracy | \
+| held-back parts, whole, against all {trained.voices} voices' training parts | closed-set accuracy | \
 {scores["accuracy"]:.1%} |
 | the same in windows of {window} | closed-set accuracy | {scores["accuracy_window"]:.1%} |
 | {unheard.voices} voices never heard in training, 10 s to enrol, windows of 3 s | known among ten | \

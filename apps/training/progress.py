@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from streamdrnn.apps.training.embedder import Progress as Report
+from streamdrnn.apps.training.side_by_side import Progress as Report
 
 
 @contextmanager

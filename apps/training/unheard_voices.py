@@ -54,39 +54,51 @@ def long_enough(voices: Sequence[Tensor], sample_rate: int) -> list[Tensor]:
     return found
 
 
-class UnheardTrials:
-    """Collects the trials of several models, each with voices of its own."""
+class Trials(NamedTuple):
+    """What one model made of voices that it never heard.
 
-    def __init__(self) -> None:
-        self._voices = 0
-        self._short: list[tuple[Tensor, Tensor]] = []
-        self._long: list[tuple[Tensor, Tensor]] = []
-        self._among_ten: list[tuple[float, int]] = []
+    Attributes:
+        voices: how many.
+        short, long: the cosines with the own enrolment, and with the others, of windows of either length.
+        among_ten: how often a long one is known among ten voices.
+        windows: how many long ones there are.
+    """
 
-    def add(self, embedder: SpeakerEmbedder, voices: Sequence[Tensor]) -> None:
-        """Try a model on voices ``(N,)`` that it never heard, as :func:`long_enough` gives them."""
-        assert embedder.frontend is not None
-        enrolment = round(ENROLMENT_SECONDS * embedder.frontend.sample_rate)
-        parts = [Parts(voice[:enrolment], voice[enrolment:]) for voice in voices]
-        self._voices += len(parts)
-        self._short.append(friends_and_strangers(*cosines(embedder, parts, WINDOW_SECONDS)))
-        scores, owners = cosines(embedder, parts, TEST_SECONDS)
-        self._long.append(friends_and_strangers(scores, owners))
-        self._among_ten.append((identification_rate(scores, owners, AMONG), len(owners)))
-
-    def result(self) -> UnheardVoices:
-        """What all of them say together."""
-        threshold, eer = equal_error(*_joined(self._short))
-        windows = sum(count for _, count in self._among_ten)
-        return UnheardVoices(
-            self._voices,
-            threshold,
-            eer,
-            equal_error(*_joined(self._long)).rate,
-            sum(rate * count for rate, count in self._among_ten) / windows,
-        )
+    voices: int
+    short: tuple[Tensor, Tensor]
+    long: tuple[Tensor, Tensor]
+    among_ten: float
+    windows: int
 
 
-def _joined(trials: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    friends, strangers = zip(*trials, strict=True)
+def trials(embedder: SpeakerEmbedder, voices: Sequence[Tensor]) -> Trials:
+    """Try a model on voices ``(N,)`` that it never heard, as :func:`long_enough` gives them."""
+    assert embedder.frontend is not None
+    enrolment = round(ENROLMENT_SECONDS * embedder.frontend.sample_rate)
+    parts = [Parts(voice[:enrolment], voice[enrolment:]) for voice in voices]
+    scores, owners = cosines(embedder, parts, TEST_SECONDS)
+    return Trials(
+        len(parts),
+        friends_and_strangers(*cosines(embedder, parts, WINDOW_SECONDS)),
+        friends_and_strangers(scores, owners),
+        identification_rate(scores, owners, AMONG),
+        len(owners),
+    )
+
+
+def unheard_voices(models: Sequence[Trials]) -> UnheardVoices:
+    """What the trials of several models, each with voices of its own, say together."""
+    threshold, eer = equal_error(*_joined([model.short for model in models]))
+    windows = sum(model.windows for model in models)
+    return UnheardVoices(
+        sum(model.voices for model in models),
+        threshold,
+        eer,
+        equal_error(*_joined([model.long for model in models])).rate,
+        sum(model.among_ten * model.windows for model in models) / windows,
+    )
+
+
+def _joined(cosines: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    friends, strangers = zip(*cosines, strict=True)
     return torch.cat(friends), torch.cat(strangers)
