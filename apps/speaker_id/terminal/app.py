@@ -86,7 +86,7 @@ class ListenApp(App[None]):
         return self._board.summary
 
     def compose(self) -> ComposeResult:
-        yield Header(show_clock=True)
+        yield Header(show_clock=True, icon="")
         with VerticalScroll(id="picture"):
             yield Static(id="now")
             yield Static(id="level")

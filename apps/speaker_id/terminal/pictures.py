@@ -63,8 +63,10 @@ def voices(names: Sequence[str], report: Optional[Report], timeline: Timeline, w
         style = colour(name, names)
         row = Text(name.strip("()")[:_NAME].ljust(_NAME + 1), style=style)
         score = scores.get(name)
-        if name == UNKNOWN or score is None:  # its "score" is what the others have to reach
+        if score is None:
             row.append(" " * (_SCORE + _BAR + 1))
+        elif name == UNKNOWN:  # its score is what the others have to reach
+            row.append(f"<{score:.2f} ".rjust(_SCORE), "dim").append(" " * (_BAR + 1))
         else:
             filled = round(_BAR * min(max(score, 0), 1))
             row.append(f"{score:5.2f} ").append("━" * filled, style).append(" " * (_BAR - filled + 1))

@@ -146,8 +146,10 @@ function showNow({ label, evidence }) {
 
 function showScores(scores) {
   for (const row of element("voices").children) {
-    const score = row.dataset.label === UNKNOWN ? undefined : scores[row.dataset.label];
-    row.querySelector(".score").textContent = score === undefined ? "" : score.toFixed(2);
+    const score = scores[row.dataset.label];
+    // The one of "unknown" is what the others have to reach.
+    const below = row.dataset.label === UNKNOWN ? "<" : "";
+    row.querySelector(".score").textContent = score === undefined ? "" : below + score.toFixed(2);
   }
 }
 
