@@ -1,7 +1,9 @@
 """Identification is a stream: the chunks do not matter, and memory does not grow."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -15,6 +17,8 @@ from streamdrnn.apps.speaker_id.model import asset, embed_recording, load_speake
 from streamdrnn.apps.speaker_id.ticks import level_dbfs
 from streamdrnn.apps.speaker_id.turns import Segment
 from streamdrnn.audio import load_audio
+from tests.apps.speaker_id.demo_voices import recording
+from tests.apps.speaker_id.demo_voices import voices as demo_voices
 from tests.strategies import examples
 
 MODEL, THRESHOLD, _ = load_speaker_model()
@@ -133,6 +137,24 @@ def test_nobody_is_named_before_there_is_evidence() -> None:
     assert {now.speaker for now in named} == {"heather", "paul"}
     assert all(set(now.scores) == {"heather", "paul", "(unknown)"} for now in named)
     assert all(now.scores["(unknown)"] == THRESHOLD <= now.scores[now.speaker or ""] for now in named)
+
+
+def test_a_change_of_speaker_is_noticed_within_about_a_second() -> None:
+    voices = {voice.name: recording(voice.path).embedding for voice in demo_voices()}
+    turns = json.loads(asset("demo.json").read_text(encoding="utf-8"))["turns"]
+    identifier = Identifier(MODEL, voices, THRESHOLD)
+    shown = []
+    for block in HEARD.split(1600):
+        identifier.push(block)
+        shown.append(identifier.now())
+    delays = []
+    for before, after in pairwise(turns):
+        former = before["speaker"] or "(unknown)"
+        still = [now for now in shown if after["start"] <= now.time < after["end"] and now.label == former]
+        delays.append(still[-1].time + 0.1 - after["start"] if still else 0.0)
+    assert len(delays) == 8
+    assert median(delays) <= 1.0, delays
+    assert max(delays) <= 1.6, delays
 
 
 def test_after_a_loss_the_clock_is_right() -> None:
