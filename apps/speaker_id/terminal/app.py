@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Optional
 
+from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
@@ -79,6 +80,7 @@ class ListenApp(App[None]):
         self._board = Board()
         self._sinks = [self._board, *sinks]
         self._over = False
+        self._shown: dict[str, Text] = {}
 
     @property
     def summary(self) -> Optional[Summary]:
@@ -156,7 +158,9 @@ class ListenApp(App[None]):
         if self._over:
             show["now"] = pictures.over(self.error)
         for name, picture in show.items():
-            self.screen_stack[0].query_one(f"#{name}", Static).update(picture)
+            if picture != self._shown.get(name):  # to draw what is there already would be half of the work
+                self._shown[name] = picture
+                self.screen_stack[0].query_one(f"#{name}", Static).update(picture)
 
     def _tell(self, news: object) -> None:
         if isinstance(news, Enrolled):
