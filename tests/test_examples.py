@@ -1,4 +1,4 @@
-"""The example programs do what they say, without this package."""
+"""The example programs do what they say, those that run exported models without this package."""
 
 import re
 import shutil
@@ -20,6 +20,7 @@ from tests.export.models import build, inputs, skip_without_packages
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SHIPPED = asset("speaker.safetensors")
+RAW_SPEAKERS = EXAMPLES.parent / "docs" / "results" / "fsdd-raw" / "model.safetensors"
 WITHOUT_US = "import runpy, sys; sys.modules['streamdrnn'] = sys.modules['torch'] = None; sys.argv = sys.argv[1:]; "
 
 
@@ -56,6 +57,16 @@ def test_onnxruntime_alone_tells_voices_apart(tmp_path: Path) -> None:
         assert found[2] == verdict
         want = float(embedding(voices[one]) @ embedding(voices[other]))
         assert float(found[1]) == pytest.approx(want, abs=1e-4)
+
+
+def test_a_raw_waveform_is_heard_sample_by_sample(data_dir: Path) -> None:
+    voices = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
+    recordings = [data_dir / "fsdd" / f"{digit}_{voice}_0.wav" for digit in range(3) for voice in voices]
+    done = run(sys.executable, EXAMPLES / "raw_speaker.py", RAW_SPEAKERS, *recordings)
+    assert done.returncode == 0, done.stderr
+    heard = re.findall(r"^\d_(\w+)_0.wav: (\w+) \(\d+%\), [\d.]+ s per second of sound$", done.stdout, re.MULTILINE)
+    assert len(heard) == len(recordings), done.stdout
+    assert sum(voice == judged for voice, judged in heard) >= 12, f"chance is 3 of 18: {heard}"
 
 
 @pytest.mark.full

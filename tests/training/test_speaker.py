@@ -334,3 +334,13 @@ def test_what_cannot_be_trained_on_gets_one_line(
     out = ("--data-dir", tmp_path, "--out", tmp_path / "run")
     run("train", "speaker", *out, *options).is_one_line_about(problem)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_raw_model_of_the_docs_scores_live_what_they_say(run: Run, data_dir: Path) -> None:
+    folder = Path(__file__).parents[2] / "docs" / "results" / "fsdd-raw"
+    outcome = run("evaluate", folder, "--data-dir", data_dir, "--stream", "--json")
+    assert outcome.code == 0, outcome.err
+    claimed = json.loads((folder / "results.json").read_text())["test"]
+    assert outcome.objects() == [pytest.approx(claimed, abs=1e-6)]
+    said = (folder.parents[1] / "training.md").read_text()
+    assert f"| test | {claimed['accuracy']:.1%} | {claimed['utterance_accuracy']:.1%} |".replace("%", " %") in said
