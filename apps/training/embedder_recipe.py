@@ -22,7 +22,7 @@ class EmbedderRecipe:
     """
 
     folds: int = 5
-    epochs: int = 60
+    epochs: int = 100
     hidden_size: int = 128
     layers: int = 4
     embedding_size: int = 128

@@ -44,8 +44,9 @@ share of the voices and tried on those. The threshold below which a voice is nob
 {unheard.threshold:.2f}, is where both errors are equal in the last row.
 
 ## Limits
-Trained on minutes of clean English read aloud. Other languages, children, telephones, noise, music and several people
-speaking at once were not tried. Not for security: it can be fooled by a recording.
+Trained on minutes of clean English read aloud. Other languages, children, noise, music and several people speaking at
+once were not tried. Voices that are all heard through one poor microphone or a telephone look more alike than the
+threshold expects: `streamdrnn calibrate FOLDER` finds theirs. Not for security: it can be fooled by a recording.
 
 ## How it was trained
 `streamdrnn train embedder --data-dir DATA --out NAME`, additive margin softmax over crops of 0.8 to 3 s, with random

@@ -200,7 +200,7 @@ def test_a_room_only_adds_and_only_later() -> None:
     assert torch.equal(heard[:11], power[:11])
     tails = heard[11:30, :, 0]
     echoing = tails[0] > 0
-    assert 0.4 < echoing.double().mean() < 0.6
+    assert 0.15 < echoing.double().mean() < 0.35
     assert (tails[1:, echoing] < tails[:-1, echoing]).all()
     assert (tails.sum(0) <= 1.0001).all(), "no louder than what is reflected"
 
@@ -218,8 +218,8 @@ def test_augmentation_hides_one_run_of_bands_and_one_of_time() -> None:
     changed = augment(torch.randn(50, 30, 40), hidden, torch.Generator().manual_seed(0)) == 1000
     bands, times = changed.all(0), changed.all(2)
     assert torch.equal(changed, bands[None] | times[:, :, None])
-    assert 1 <= bands.sum(1).max() <= 8
-    assert 1 <= times.sum(0).max() <= 50 // 6
+    assert 1 <= bands.sum(1).max() <= 6
+    assert 1 <= times.sum(0).max() <= 50 // 8
 
 
 def test_augmentation_changes_every_crop_and_keeps_its_size() -> None:
