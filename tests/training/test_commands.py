@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from streamdrnn.apps.training.progress import training_progress
 from streamdrnn.apps.training.tasks import ptb
 from tests.apps.test_cli import Run, run
 from tests.training.interrupted import accept_texts, write_texts
@@ -121,6 +122,15 @@ def test_what_is_no_run_gets_one_line(run: Run, tmp_path: Path) -> None:
 def test_tensorboard_gets_the_log_too(run: Run, tmp_path: Path) -> None:
     assert run("train", "copy", *COPY, "--out", tmp_path / "run", "--tensorboard").code == 0
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+
+def test_off_a_terminal_a_line_says_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with training_progress() as progress:
+        for step in range(1, 2001):
+            progress("a long name [of] 1 fold, " * 4, step, 2000, 1 / step)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10
+    assert lines[4] == "a long name [of] 1 fold, " * 4 + ": 1000 of 2000 steps, loss 0.001"
 
 
 def test_without_the_libraries_training_says_what_to_install(tmp_path: Path) -> None:
