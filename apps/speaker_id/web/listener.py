@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any, Optional
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -19,6 +20,8 @@ IDLE_SECONDS = 30.0
 MAX_TEXT = 1000
 MAX_WAITING = 500
 """Events that a page may leave unread."""
+REFUSING_SECONDS = 2.0
+"""A page that does not read is not told for ever why it is let go."""
 
 
 class Listener:
@@ -47,7 +50,7 @@ class Listener:
             conversation = await asyncio.to_thread(
                 Conversation, self._model, self._store, self._threshold, source.sample_rate
             )
-            sink = _PageSink(self._events, conversation, source)
+            sink = _PageSink(self._tell, conversation, source)
             sink.tell_voices()
             async with asyncio.TaskGroup() as tasks:
                 hearing = tasks.create_task(asyncio.to_thread(listen, source, conversation, [sink]))
@@ -97,7 +100,7 @@ class Listener:
             try:
                 await asyncio.to_thread(conversation.enrol, name)
             except ValueError as error:  # the name cannot be one: listening goes on
-                self._events.put_nowait({"event": "error", "message": str(error)})
+                self._tell({"event": "error", "message": str(error)})
         elif kind == "stop enrolling":
             conversation.cancel_enrolment()
         elif kind == "restart":
@@ -105,15 +108,22 @@ class Listener:
         else:
             raise ValueError(f"type: expected enrol, stop enrolling or restart, got {kind!r:.40}")
 
+    def _tell(self, event: dict[str, Any]) -> None:
+        try:
+            self._events.put_nowait(event)
+        except asyncio.QueueFull:
+            raise OSError("the page does not read what it is told") from None
+
     async def _send(self) -> None:
         while True:
             await self._socket.send_text(json.dumps(await self._events.get(), ensure_ascii=False))
 
     async def _refuse(self, reason: str) -> None:
         try:
-            await self._socket.send_text(json.dumps({"event": "error", "message": reason}))
-            await self._socket.close(1008)
-        except (RuntimeError, WebSocketDisconnect):  # it has gone already
+            async with asyncio.timeout(REFUSING_SECONDS):
+                await self._socket.send_text(json.dumps({"event": "error", "message": reason}))
+                await self._socket.close(1008)
+        except (RuntimeError, WebSocketDisconnect, TimeoutError):  # it has gone already, or does not read
             pass
 
 
@@ -121,9 +131,9 @@ class _PageSink:
     """Hands the events of the thread that listens to the loop that sends them."""
 
     def __init__(
-        self, events: asyncio.Queue[dict[str, Any]], conversation: Conversation, source: BrowserSource
+        self, tell: Callable[[dict[str, Any]], None], conversation: Conversation, source: BrowserSource
     ) -> None:
-        self._events, self._conversation, self._source = events, conversation, source
+        self._tell_page, self._conversation, self._source = tell, conversation, source
         self._loop = asyncio.get_running_loop()
 
     def tell_voices(self) -> None:
@@ -147,9 +157,9 @@ class _PageSink:
 
     def _put(self, event: dict[str, Any]) -> None:
         try:
-            self._events.put_nowait(event)
-        except asyncio.QueueFull:
-            self._source.end(OSError("the page does not read what it is told"))
+            self._tell_page(event)
+        except OSError as error:
+            self._source.end(error)
 
 
 def _parse(text: Optional[str]) -> dict[str, Any]:

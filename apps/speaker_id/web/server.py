@@ -72,6 +72,7 @@ def make_server(app: Starlette) -> uvicorn.Server:
             log_level="warning",
             ws="websockets-sansio",
             ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # sound hardly gets smaller, and what is small must not become large
             timeout_graceful_shutdown=2,
         )
     )

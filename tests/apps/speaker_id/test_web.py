@@ -106,8 +106,9 @@ def test_what_comes_faster_than_it_is_heard_is_dropped_and_counted(page: Page) -
     with open_stream(page) as stream:
         for samples in speech_of(0, 20).split(1600):
             stream.send(samples.numpy().astype("<f4").tobytes())
-        assert told(stream, "gap")["seconds"] > 0
-        assert told(stream, "summary")["dropped"] > 0
+        with speaking(stream):  # a loss is told with what comes after it
+            assert told(stream, "gap")["seconds"] > 0
+            assert told(stream, "summary")["dropped"] > 0
 
 
 def test_a_voice_is_enrolled_from_the_page(page: Page) -> None:
@@ -185,6 +186,18 @@ def test_a_page_that_says_nothing_more_is_let_go(page: Page, monkeypatch: pytest
     monkeypatch.setattr(listener, "IDLE_SECONDS", 0.3)
     with open_stream(page) as stream:
         assert told(stream, "error")["message"] == "nothing came for 0.3 s"
+
+
+def test_a_page_that_does_not_read_is_let_go(capfd: pytest.CaptureFixture[str], page: Page) -> None:
+    no_name = json.dumps({"type": "enrol", "name": "a" * (listener.MAX_TEXT - 50)})
+    with suppress(ConnectionClosed), open_stream(page) as stream:
+        stream.socket.settimeout(2 * listener.REFUSING_SECONDS)
+        while True:  # until nobody takes it any more
+            stream.send(no_name)
+    with ExitStack() as others:
+        for _ in range(MAX_PAGES):
+            others.enter_context(open_stream(page))
+    assert not capfd.readouterr().err
 
 
 def test_only_so_many_pages_listen(page: Page) -> None:
