@@ -22,7 +22,7 @@ class EmbedderRecipe:
     """
 
     folds: int = 5
-    epochs: int = 100
+    epochs: int = 160
     hidden_size: int = 128
     layers: int = 4
     embedding_size: int = 128

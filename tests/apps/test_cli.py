@@ -107,7 +107,7 @@ def test_the_demo_attributes_the_speech_and_knows_every_voice(run: Run) -> None:
     outcome = run("demo", "--json")
     assert outcome.code == 0
     *segments, summary = outcome.objects()
-    assert summary["right"] >= 0.85, "one of its nine turns is 0.11"  # type: ignore[operator]
+    assert summary["right"] >= 0.87, "one of its nine turns is 0.11"  # type: ignore[operator]
     assert {"Heather", "Paul", "Deborah", "Anders", None} == {segment["speaker"] for segment in segments}
     assert set(summary) == {"right", "p50_ms", "p95_ms", "p99_ms", "real_time_factor", "decision_delay_s"}
 
