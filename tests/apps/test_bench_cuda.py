@@ -63,11 +63,12 @@ def bench(capsys: pytest.CaptureFixture[str]) -> Bench:
 
 @pytest.fixture
 def _cpu_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is compiled takes too long for a test of the rest."""
+    """What is compiled takes too long for a test of the rest; oneDNN's LSTM has no bfloat16 on processors of AVX2."""
     monkeypatch.setattr(target, "gpu", lambda: CPU)
     monkeypatch.setattr(machine, "gpu_facts", lambda: {"gpu": "none"})
     monkeypatch.setitem(sys.modules, "flashrnn", None)  # its kernel needs a GPU, wherever it is installed
     monkeypatch.setattr(works, "QUICK", works.QUICK._replace(compiled=None, compiled_streams=()))
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
 
 
 @pytest.fixture(autouse=True)
