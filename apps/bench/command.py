@@ -11,12 +11,12 @@ import tyro
 if TYPE_CHECKING:
     from streamdrnn.apps.bench.tables import Table
 
-Suite = Literal["forward", "train", "stream", "memory", "growth", "serve"]
+Suite = Literal["forward", "train", "stream", "memory", "growth", "serve", "listen"]
 SUITES: dict[str, tuple[Suite, ...]] = {
-    "cpu": ("forward", "train", "stream", "memory", "growth", "serve"),
+    "cpu": ("forward", "train", "stream", "memory", "growth", "serve", "listen"),
     "cuda": ("forward", "train", "stream", "growth"),
 }
-ONLY_IF_ASKED: tuple[Suite, ...] = ("serve",)
+ONLY_IF_ASKED: tuple[Suite, ...] = ("serve", "listen")
 REPEATS = {"cpu": 7, "cuda": 21}
 
 
@@ -40,7 +40,8 @@ class Bench:
         tyro.conf.arg(
             help="forward, train: whole sequences. stream: single steps. memory: of a training step (CPU only). "
             "growth: cost against each size; on a GPU a training step against hidden units. serve: servers under load, "
-            "some minutes (CPU only). By default all but serve."
+            "some minutes (CPU only). listen: live speaker identification, some minutes (CPU only). By default all but "
+            "the last two."
         ),
     ] = ()
     cell: Annotated[
@@ -146,6 +147,10 @@ class Bench:
                     from streamdrnn.apps.bench.serving import suite as serve
 
                     tables += serve.measure(serve.QUICK_SERVE if self.quick else serve.SERVE, say)
+                case "listen":
+                    from streamdrnn.apps.bench.listening import suite as listening
+
+                    tables += listening.measure(listening.QUICK_LISTEN if self.quick else listening.LISTEN, say)
                 case "growth":
                     tables += growth.measure(works.QUICK_GROWTH if self.quick else works.GROWTH, self.turns, say)
         return machine, tables, []

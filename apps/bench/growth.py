@@ -8,7 +8,7 @@ import torch
 from streamdrnn import StreamingDRNN
 from streamdrnn.apps.bench.agreement import check_same
 from streamdrnn.apps.bench.peers import Reshape
-from streamdrnn.apps.bench.process_memory import NEEDS, measurable, resident_bytes
+from streamdrnn.apps.bench.process_usage import NEEDS, measurable, resident_bytes
 from streamdrnn.apps.bench.stream import next_step
 from streamdrnn.apps.bench.tables import Row, Say, Table, numbers
 from streamdrnn.apps.bench.timing import Run, interleaved

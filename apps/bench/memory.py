@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from streamdrnn.apps.bench.process_memory import NEEDS, measurable
+from streamdrnn.apps.bench.process_usage import NEEDS, measurable
 from streamdrnn.apps.bench.tables import Row, Say, Table
 from streamdrnn.apps.bench.works import Work
 

@@ -8,7 +8,7 @@ import torch
 from streamdrnn.apps.bench.agreement import check_same
 from streamdrnn.apps.bench.forward_train import Network, training_step
 from streamdrnn.apps.bench.peers import Reshape
-from streamdrnn.apps.bench.process_memory import forget_peak, peak_bytes, resident_bytes
+from streamdrnn.apps.bench.process_usage import forget_peak, peak_bytes, resident_bytes
 from streamdrnn.apps.bench.works import Work
 
 

@@ -84,6 +84,7 @@ class TickStream:
         self._block = round(BLOCK_SECONDS * self.sample_rate)
         self._pending = torch.zeros(0)
         self._blocks: list[Tensor] = []  # of the tick that is under way
+        self._passed_over = 0  # of these, before the last loss: the model does not hear them
         self._speech: list[float] = []  # what the detector said in it
         self._last = self.start
         self._total, self._frames = self.start.total, 0  # of the model, ticks without speech included
@@ -102,7 +103,6 @@ class TickStream:
         self._pending = pending[whole:].clone()
         ticks = []
         for block in pending[:whole].split(self._block) if whole else ():
-            self._stream.push(block[:, None])
             self._speech += self._detector.push(block)
             self._blocks.append(block)
             if len(self._blocks) == TICK_BLOCKS:
@@ -120,6 +120,7 @@ class TickStream:
         rest = min(samples, tick - begun if begun else 0)
         ticks = self.push(torch.zeros(rest))
         self._stream.reset()
+        self._passed_over = len(self._blocks)
         self._detector.reset()
         self._total, self._frames = self.start.total, 0
         whole, rest = divmod(samples - rest, tick)
@@ -134,6 +135,10 @@ class TickStream:
         return [self._end_tick()] if self._blocks else []
 
     def _end_tick(self) -> Tick:
+        # All blocks at once: what a call costs anyway is more than the computing for a block.
+        if unheard := self._blocks[self._passed_over :]:
+            self._stream.push(torch.cat(unheard)[:, None])
+        self._passed_over = 0
         state = self._stream.state
         assert isinstance(state, ModelState)
         samples = torch.cat(self._blocks)

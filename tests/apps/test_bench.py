@@ -14,7 +14,7 @@ from streamdrnn import DilatedRNN
 from streamdrnn.apps.bench import forward_train, growth, machine, memory, peers, stream
 from streamdrnn.apps.bench.agreement import check_same
 from streamdrnn.apps.bench.plots import draw
-from streamdrnn.apps.bench.process_memory import NEEDS, measurable
+from streamdrnn.apps.bench.process_usage import NEEDS, measurable
 from streamdrnn.apps.bench.report import print_tables, to_json, to_markdown
 from streamdrnn.apps.bench.tables import Row, Table
 from streamdrnn.apps.bench.timing import Times, interleaved

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamdrnn import save_model
+from streamdrnn import ModelState, save_model
+from streamdrnn.apps.speaker_id.activity import SpeechDetector
 from streamdrnn.apps.speaker_id.identifier import Identifier
 from streamdrnn.apps.speaker_id.model import asset, embed_recording, load_speaker_model
-from streamdrnn.apps.speaker_id.ticks import level_dbfs
+from streamdrnn.apps.speaker_id.ticks import TickStream, level_dbfs
 from streamdrnn.apps.speaker_id.turns import Segment
 from streamdrnn.audio import load_audio
+from tests.agreement import assert_close
 from tests.apps.speaker_id.demo_voices import recording
 from tests.apps.speaker_id.demo_voices import voices as demo_voices
 from tests.strategies import examples
@@ -164,6 +166,23 @@ def test_after_a_loss_the_clock_is_right() -> None:
     assert segments[-1].end == pytest.approx(130000 / 16000, abs=1e-3)
     for before, after in pairwise(segments):
         assert before.end == after.start
+
+
+@pytest.mark.parametrize("lost", [320, 640, 1280, 2880])
+def test_what_was_before_a_loss_is_forgotten(lost: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # All counts as speech, so that the notes are the model's sums over what it has heard.
+    monkeypatch.setattr(SpeechDetector, "push", lambda self, samples: [1.0])
+    stream = TickStream(MODEL)
+    stream.push(HEARD[:320])
+    before = stream.skip(lost)
+    rest = -(320 + lost) % 1600  # the loss ends on a block, and the tick goes on
+    after = HEARD[8000 : 8000 + rest + 3200]
+    ticks = stream.push(after)
+    _, state = MODEL(after[:, None])
+    assert isinstance(state, ModelState)
+    heard, frames = (before[-1].total, before[-1].frames) if before else (0.0, 0)
+    assert ticks[-1].frames - frames == int(state.rnn.cursor[0])
+    assert_close(ticks[-1].total - heard, state.pooled[0, 0], computed_in=torch.float32)
 
 
 def test_silence_is_said_to_be_silence() -> None:

@@ -1,7 +1,6 @@
 """Servers under load, one more loaded than the last, until they no longer keep up."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple, Optional
 
 from streamdrnn import load_model
+from streamdrnn.apps.bench.process_usage import cpu_seconds
 from streamdrnn.apps.bench.serving.sounds import SAMPLE_RATE, Sounds
 from streamdrnn.apps.bench.tables import Row, Say, Table
 from streamdrnn.apps.speaker_id.model import asset
@@ -103,9 +103,9 @@ def under_load(how: str, model: Path, folder: Path, sizes: ServeSizes, streams: 
     with TemporaryDirectory(dir=folder) as own, _server(how, model, Path(own), streams) as (process, url):
         command = [sys.executable, "-m", "streamdrnn.apps.bench.serving.load", url, model.stem]
         command += [str(folder / "sounds.npz"), str(streams), str(sizes.warm_up)]
-        before = _cpu_seconds(process)
+        before = cpu_seconds(process.pid)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        after = _cpu_seconds(process)
+        after = cpu_seconds(process.pid)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise ValueError(f"serve, {how or 'ours'}, {streams} streams: {reason}")
@@ -134,16 +134,6 @@ def _server(how: str, model: Path, folder: Path, streams: int) -> Iterator[tuple
     finally:
         process.kill()
         process.communicate()
-
-
-def _cpu_seconds(process: "subprocess.Popen[str]") -> Optional[float]:
-    """What a process has computed so far, where the system tells (Linux)."""
-    try:
-        stat = Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii")
-    except OSError:
-        return None
-    user, system = stat.rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _row(name: str, streams: int, measured: Optional[Measured]) -> Row:

@@ -158,9 +158,11 @@ class ListenApp(App[None]):
         if self._over:
             show["now"] = pictures.over(self.error)
         for name, picture in show.items():
-            if picture != self._shown.get(name):  # to draw what is there already would be half of the work
+            shown = self._shown.get(name, Text())
+            if picture != shown:  # to draw what is there already would be half of the work, and to lay it out the most
+                same_size = len(picture.plain.splitlines()) == len(shown.plain.splitlines())
                 self._shown[name] = picture
-                self.screen_stack[0].query_one(f"#{name}", Static).update(picture)
+                self.screen_stack[0].query_one(f"#{name}", Static).update(picture, layout=not same_size)
 
     def _tell(self, news: object) -> None:
         if isinstance(news, Enrolled):

@@ -1,6 +1,7 @@
 """The parts of the terminal's picture, as text in colours."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Optional
 
 from rich.text import Text
@@ -70,8 +71,9 @@ def voices(names: Sequence[str], report: Optional[Report], timeline: Timeline, w
         else:
             filled = round(_BAR * min(max(score, 0), 1))
             row.append(f"{score:5.2f} ").append("━" * filled, style).append(" " * (_BAR - filled + 1))
-        for label in columns:
-            row.append("█" if label == name else "·" if label else " ", style if label == name else "dim")
+        # One piece for what is alike: each piece costs the terminal's library more than its characters.
+        for mine, labels in groupby(columns, name.__eq__):
+            row.append("".join("█" if mine else "·" if label else " " for label in labels), style if mine else "dim")
         rows.append(row)
     seconds = f"{len(columns) * COLUMN_SECONDS:g} s ago"
     axis = Text(" " * (_NAME + _SCORE + _BAR + 2) + seconds.ljust(len(columns) - 3) + "now", style="dim")

@@ -1,0 +1,1 @@
+"""Suite ``listen``: what live speaker identification takes."""
