@@ -59,7 +59,16 @@ streamdrnn_stack *streamdrnn_stack_new(int cell, int64_t layers, const streamdrn
                                        int64_t batch_size, int gradients);
 void streamdrnn_stack_free(streamdrnn_stack *stack);
 
-/* How many floats streamdrnn_forward saves for the backward pass of a chunk. */
+/* How many floats streamdrnn_forward saves for the backward pass of a chunk of T steps of B streams: T P S C, with
+ *   S  the sum of the layers' hidden sizes H;
+ *   C  2 for an LSTM, which saves h and c, else 1;
+ *   P  B for a stack that computes by units; B rounded up to a multiple of W for one that computes by rows;
+ *   W  the floats of a vector of the stack's level of instructions: 16 (avx512), 8 (avx2) or 4 (portable).
+ * It is linear in T, and 0 for T = 0 or B = 0. A stack made for `steps` >= 8 and `batch_size` >= 8 computes by rows if
+ *   sum over layers of H P(batch_size) / batch_size  <  sum over layers of (H rounded up to a multiple of W),
+ * the left side added up in double from the first layer on; every other stack computes by units. A bound that does not
+ * depend on the level, nor otherwise than linearly on T, for the chunk that a stack was made for: P = B for B < 8, else
+ * B rounded up to a multiple of 16. `saved` may be larger than needed: the rest is not touched. */
 int64_t streamdrnn_saved_size(const streamdrnn_stack *stack, int64_t steps, int64_t batch_size);
 
 /* x (T, B, I) -> y (T, B, H), from the state before, NULL for that of streams before their first step, to the one after; all of
