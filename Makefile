@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NATIVE := $(wildcard kernels/cpu/src/*.cpp kernels/cpu/src/*.h)
 
 .PHONY: demo test lint types check-full audit clean
 
@@ -15,6 +16,7 @@ test: lint types
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE) $(wildcard tests/*/*/*.cpp examples/*/*.cpp)
 
 types: $(VENV)/dev
 	$(BIN)/mypy
@@ -36,7 +38,7 @@ $(VENV)-audit/made:
 	touch $@
 
 # What an installation depends on; pip compiles the kernels anew when their sources change.
-SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernels/cpu/src/*)
+SOURCES := pyproject.toml setup.py constraints.txt $(NATIVE)
 
 $(VENV)/core: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)

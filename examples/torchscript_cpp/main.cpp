@@ -20,16 +20,17 @@ constexpr int64_t CHUNK = 16;
 // The next steps (T, 1, size) of the one stream; fewer than asked for where the input ends.
 torch::Tensor read_steps(int64_t steps, int64_t size) {
     std::vector<float> values(steps * size);
-    const int64_t complete = static_cast<int64_t>(std::fread(values.data(), sizeof(float), values.size(), stdin)) / size;
+    const int64_t complete =
+        static_cast<int64_t>(std::fread(values.data(), sizeof(float), values.size(), stdin)) / size;
     return torch::tensor(values).slice(0, 0, complete * size).view({complete, 1, size});
 }
 
-void write(const torch::Tensor& y) {
+void write(const torch::Tensor &y) {
     const torch::Tensor values = y.contiguous();
     std::fwrite(values.data_ptr<float>(), sizeof(float), values.numel(), stdout);
 }
 
-void run(const char* path) {
+void run(const char *path) {
     torch::jit::ExtraFilesMap extra{{"streamdrnn.json", ""}};
     torch::jit::Module model = torch::jit::load(path, torch::kCPU, extra);
     std::cerr << extra["streamdrnn.json"] << '\n';  // what goes in and comes out, for those who read along
@@ -53,14 +54,14 @@ void run(const char* path) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char **argv) {
     if (argc != 2) {
         std::cerr << "usage: stream MODEL.pt < INPUT > OUTPUT\n";
         return 2;
     }
     try {
         run(argv[1]);
-    } catch (const std::exception& error) {
+    } catch (const std::exception &error) {
         std::cerr << "stream: " << error.what() << '\n';
         return 1;
     }

@@ -28,8 +28,8 @@ struct Backward : Chunk {
 
     Backward(const Stack &stack, const streamdrnn_state &before, int64_t T, const float *x, const int64_t *lengths,
              const float *saved, const float *dy, const streamdrnn_state &after, float *dx, int threads)
-        : Chunk(stack, T, before.batch_size, x, lengths, true), before(before), after(after), saved(saved), dy(dy), dx(dx),
-          zeros(Buffer::zeros(stack.widest())) {
+        : Chunk(stack, T, before.batch_size, x, lengths, true), before(before), after(after), saved(saved), dy(dy),
+          dx(dx), zeros(Buffer::zeros(stack.widest())) {
         if (dx) expect_writes(dx, T * B * stack.layer[0].I);
         const int64_t lanes = groups * stack.layers, lane_width = stack.by_rows ? W : 1, I = stack.layer[0].I;
         const int64_t rows = steps_per_block * (stack.by_rows ? 1 : B);
@@ -55,7 +55,8 @@ struct Backward : Chunk {
             }
             for (int64_t i = 0; i < lanes; i++) {
                 const Layer &layer = stack.layer[i % stack.layers];
-                if (i % stack.layers < stack.layers - 1) dh[i] = scratch.take(steps_in_flight() * rows_per_group * layer.H);
+                if (i % stack.layers < stack.layers - 1)
+                    dh[i] = scratch.take(steps_in_flight() * rows_per_group * layer.H);
                 sums[i] = scratch.take(sums_size(layer));
                 if (!stack.by_rows) continue;
                 const int64_t ring = smallest(T, layer.d) * layer.H * W, c_ring = stack.has_c() ? ring : 0;
@@ -288,8 +289,8 @@ struct Backward : Chunk {
 };
 
 inline int backward(const streamdrnn_stack *handle, const streamdrnn_state *before, int64_t T, const float *x,
-                    const int64_t *lengths, const float *saved, const float *dy, const streamdrnn_state *after, float *dx,
-                    const streamdrnn_layer_gradients *gradients, int threads) {
+                    const int64_t *lengths, const float *saved, const float *dy, const streamdrnn_state *after,
+                    float *dx, const streamdrnn_layer_gradients *gradients, int threads) {
     const Stack &stack = stack_of(handle);
     const int64_t B = before->batch_size, steps = B ? T : 0;
     threads = useful_threads(threads, 3 * T * B * stack.multiply_adds());
@@ -313,4 +314,4 @@ inline int backward(const streamdrnn_stack *handle, const streamdrnn_state *befo
     return STREAMDRNN_OK;
 }
 
-}  // namespace streamdrnn
+}  // namespace streamdrnn::STREAMDRNN_LEVEL

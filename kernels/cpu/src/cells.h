@@ -112,4 +112,4 @@ struct Lstm {
     }
 };
 
-}  // namespace streamdrnn
+}  // namespace streamdrnn::STREAMDRNN_LEVEL

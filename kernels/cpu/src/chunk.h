@@ -18,8 +18,8 @@ struct Chunk {
     int64_t T, B;
     const float *x;
     const int64_t *lengths;
-    int64_t rows_per_group;   // W by rows; all by units
-    int64_t batches;          // of rows_per_group streams; a group takes every `groups`-th, one after the other
+    int64_t rows_per_group;  // W by rows; all by units
+    int64_t batches;         // of rows_per_group streams; a group takes every `groups`-th, one after the other
     int64_t groups;
     int64_t steps_per_block, blocks_per_batch;
 
@@ -59,7 +59,7 @@ struct Chunk {
 // A batch and steps of it, for a task's number of block.
 struct Block {
     int64_t batch, begin, end;
-    bool first, last;  // of the batch, in time
+    bool first, last;   // of the batch, in time
     int64_t in_flight;  // where in a buffer of steps in flight the block begins
 
     Block(const Chunk &c, int64_t group, int64_t block, bool backward) {
@@ -75,8 +75,8 @@ struct Block {
 
 // By rows: the streams of one batch, a lane each.
 struct Lanes {
-    int64_t first, count;    // streams
-    int64_t length[W];       // 0 for lanes without a stream
+    int64_t first, count;  // streams
+    int64_t length[W];     // 0 for lanes without a stream
     int64_t shortest;
 
     Lanes(const Chunk &c, int64_t batch) : first(batch * W), count(smallest(W, c.B - batch * W)), shortest(c.T) {
@@ -105,7 +105,8 @@ inline void to_lanes(const float *rows, int64_t stride, int64_t features, const 
     }
 }
 
-inline void from_lanes(const float *from, int64_t stride, int64_t features, const Lanes &lanes, int64_t t, float *rows) {
+inline void from_lanes(const float *from, int64_t stride, int64_t features, const Lanes &lanes, int64_t t,
+                       float *rows) {
     for (int64_t lane = 0; lane < lanes.count; lane++) {
         float *to = rows + lane * stride;
         if (t < lanes.length[lane])
@@ -143,4 +144,4 @@ inline void ring_from_lanes(const float *from, const int64_t *cursor, const Chun
         }
 }
 
-}  // namespace streamdrnn
+}  // namespace streamdrnn::STREAMDRNN_LEVEL

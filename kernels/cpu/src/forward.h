@@ -13,14 +13,13 @@ struct Forward : Chunk {
     Array<float *> x_lanes;         // by rows: per group a block of x, [step][I][lane]
     Array<float *> sums_of;         // by rows: per worker the sums of one step
     int threads;
-    bool fresh;                     // by rows: the streams are before their first step, and their rings are not read
-    bool single_step;               // everything is in the stack's scratch: no memory is taken
+    bool fresh;        // by rows: the streams are before their first step, and their rings are not read
+    bool single_step;  // everything is in the stack's scratch: no memory is taken
 
-    Forward(const Stack &stack, const streamdrnn_state &state, int64_t T, const float *x, const int64_t *lengths, float *y,
-            float *saved, int threads, bool fresh)
+    Forward(const Stack &stack, const streamdrnn_state &state, int64_t T, const float *x, const int64_t *lengths,
+            float *y, float *saved, int threads, bool fresh)
         : Chunk(stack, T, state.batch_size, x, lengths, false), state(state), y(y), saved(saved), threads(threads),
-          fresh(fresh),
-          single_step(T == 1 && !stack.by_rows && !saved && B <= stack.step_rows) {
+          fresh(fresh), single_step(T == 1 && !stack.by_rows && !saved && B <= stack.step_rows) {
         if (single_step) return;
         if (saved) expect_writes(saved, batches * saved_per_batch());
         const int64_t lanes = groups * stack.layers;
@@ -267,8 +266,8 @@ inline void begin_ring(const float *before, int64_t size, float *ring) {
 }
 
 // Memory is taken when this is made, and nothing is written before run().
-inline Forward prepared(const Stack &stack, const streamdrnn_state &state, int64_t T, const float *x, const int64_t *lengths,
-                        float *y, float *saved, int threads, bool fresh) {
+inline Forward prepared(const Stack &stack, const streamdrnn_state &state, int64_t T, const float *x,
+                        const int64_t *lengths, float *y, float *saved, int threads, bool fresh) {
     threads = useful_threads(threads, T * state.batch_size * stack.multiply_adds());
     return Forward(stack, state, T, x, lengths, y, saved, threads, fresh);
 }
@@ -277,8 +276,8 @@ inline void move_on(const streamdrnn_state &state, int64_t T, const int64_t *len
     for (int64_t b = 0; b < state.batch_size; b++) state.cursor[b] += lengths ? lengths[b] : T;
 }
 
-inline int forward(const streamdrnn_stack *handle, const streamdrnn_state *before, const streamdrnn_state *after, int64_t T,
-                   const float *x, const int64_t *lengths, float *y, float *saved, int threads) {
+inline int forward(const streamdrnn_stack *handle, const streamdrnn_state *before, const streamdrnn_state *after,
+                   int64_t T, const float *x, const int64_t *lengths, float *y, float *saved, int threads) {
     const Stack &stack = stack_of(handle);
     const int64_t B = after->batch_size;
     const auto begin = [&] {
@@ -332,4 +331,4 @@ inline int64_t saved_size(const streamdrnn_stack *handle, int64_t T, int64_t B) 
     return chunk.batches * chunk.saved_per_batch();
 }
 
-}  // namespace streamdrnn
+}  // namespace streamdrnn::STREAMDRNN_LEVEL

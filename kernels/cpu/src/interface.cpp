@@ -97,8 +97,7 @@ int streamdrnn_linear(int64_t rows, int64_t inputs, int64_t outputs, const float
 
 int streamdrnn_linear_backward(int64_t rows, int64_t inputs, int64_t outputs, const float *x, const float *w,
                                const float *dy, float *dx, float *dw, float *db, int threads) {
-    return with_memory(
-        [&] { return chosen->linear_backward(rows, inputs, outputs, x, w, dy, dx, dw, db, threads); });
+    return with_memory([&] { return chosen->linear_backward(rows, inputs, outputs, x, w, dy, dx, dw, db, threads); });
 }
 
 double streamdrnn_multiply_adds_per_second(double seconds) { return chosen->multiply_adds_per_second(seconds); }

@@ -15,7 +15,9 @@ struct Product {
 
     void run(int threads) {
         const int64_t inputs = w.inputs, outputs = w.tiles.outputs;
-        const Task task = [](void *self, int, int64_t part, int64_t, int64_t) { static_cast<Product *>(self)->part(part); };
+        const Task task = [](void *self, int, int64_t part, int64_t, int64_t) {
+            static_cast<Product *>(self)->part(part);
+        };
         run_parts(useful_threads(threads, rows * inputs * outputs), ceil_div(rows, ROWS_PER_PART), task, this);
     }
 
@@ -31,8 +33,8 @@ struct Product {
     }
 };
 
-inline int linear(int64_t rows, int64_t inputs, int64_t outputs, const float *x, const float *w, const float *b, float *y,
-                  int threads) {
+inline int linear(int64_t rows, int64_t inputs, int64_t outputs, const float *x, const float *w, const float *b,
+                  float *y, int threads) {
     Packed packed{Tiles::by_units(outputs), 1, inputs, nullptr};
     const Buffer memory(packed.size());
     packed.data = memory.get();
@@ -71,4 +73,4 @@ inline int linear_backward(int64_t rows, int64_t inputs, int64_t outputs, const 
     return STREAMDRNN_OK;
 }
 
-}  // namespace streamdrnn
+}  // namespace streamdrnn::STREAMDRNN_LEVEL

@@ -102,7 +102,8 @@ void run_parts(int threads, int64_t parts, Task task, void *context) {
     if (threads > parts) threads = static_cast<int>(parts);
     std::atomic<int64_t> next{0};
     on_threads(threads, [&](int worker) {
-        for (int64_t part = next.fetch_add(1); part < parts; part = next.fetch_add(1)) task(context, worker, part, 0, 0);
+        for (int64_t part = next.fetch_add(1); part < parts; part = next.fetch_add(1))
+            task(context, worker, part, 0, 0);
     });
 }
 

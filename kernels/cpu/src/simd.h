@@ -107,4 +107,4 @@ inline float sum(V v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 
 #endif
 
-}  // namespace streamdrnn
+}  // namespace streamdrnn::STREAMDRNN_LEVEL

@@ -100,9 +100,9 @@ class Scratch {
 
 struct Layer {
     int64_t I, H, d;
-    Packed from_input, from_state;    // forward
-    Packed to_input, to_state;        // backward: from the gradients of the gates
-    float *bias;                      // [sum][bias_stride]
+    Packed from_input, from_state;  // forward
+    Packed to_input, to_state;      // backward: from the gradients of the gates
+    float *bias;                    // [sum][bias_stride]
     int64_t bias_stride;
 };
 
@@ -114,8 +114,8 @@ struct Stack : streamdrnn_stack {
     Array<Layer> layer;
     int64_t taps;
     Array<Packed> tap;
-    float *fusion_bias;     // NULL where there is none
-    int64_t step_rows;      // for how many rows there is scratch for single steps
+    float *fusion_bias;  // NULL where there is none
+    int64_t step_rows;   // for how many rows there is scratch for single steps
     float *step_scratch;
 
     int64_t top() const { return layer[layers - 1].H; }
@@ -150,7 +150,8 @@ inline int useful_threads(int threads, int64_t multiply_adds) {
     return static_cast<int>(largest(1, smallest(threads, multiply_adds / 2'000'000)));
 }
 
-template <class C> void lay_out(Layer &to, const streamdrnn_layer &from, bool by_rows, bool gradients, Scratch &memory) {
+template <class C> void lay_out(Layer &to, const streamdrnn_layer &from, bool by_rows, bool gradients,
+                                Scratch &memory) {
     const int64_t I = from.input_size, H = from.hidden_size, K = C::gates * H;
     to.I = I, to.H = H, to.d = from.dilation;
     const Tiles units = by_rows ? Tiles::by_rows(H, most_units<C>()) : Tiles::by_units(H);
@@ -172,8 +173,7 @@ template <class C> void fill(Layer &to, const streamdrnn_layer &from, bool gradi
     for (const bool of_input : {true, false})
         if (const float *b = of_input ? from.b_ih : from.b_hh)
             for (int g = 0; g < C::gates; g++)
-                for (int64_t u = 0; u < H; u++)
-                    to.bias[C::sum(of_input, g) * to.bias_stride + u] += b[g * H + u];
+                for (int64_t u = 0; u < H; u++) to.bias[C::sum(of_input, g) * to.bias_stride + u] += b[g * H + u];
     to.from_input.fill([&](int64_t g, int64_t u, int64_t k) { return from.w_ih[(g * H + u) * I + k]; });
     to.from_state.fill([&](int64_t g, int64_t u, int64_t k) { return from.w_hh[(g * H + u) * H + k]; });
     if (!gradients) return;
@@ -229,4 +229,4 @@ inline streamdrnn_stack *stack_new(const Kernels *kernels, int cell, int64_t lay
     return &s;
 }
 
-}  // namespace streamdrnn
+}  // namespace streamdrnn::STREAMDRNN_LEVEL

@@ -79,7 +79,8 @@ int streamdrnn_forward(const streamdrnn_stack *stack, const streamdrnn_state *be
 
 /* The same for live streams: the state is advanced in place, the fusion is included, and first of all the input of every step
  * that is really made is looked through for NaN and infinity. */
-int streamdrnn_run(const streamdrnn_live *live, int64_t steps, const float *x, const int64_t *lengths, float *y, int threads);
+int streamdrnn_run(const streamdrnn_live *live, int64_t steps, const float *x, const int64_t *lengths, float *y,
+                   int threads);
 
 /* One step of all of them, x (B, I) -> y (B, H), on this thread and without taking memory. */
 int streamdrnn_step(const streamdrnn_live *live, const float *x, float *y);

@@ -242,4 +242,4 @@ inline void outer_by_rows(int64_t steps, const float *const *x, int64_t inputs, 
         });
 }
 
-}  // namespace streamdrnn
+}  // namespace streamdrnn::STREAMDRNN_LEVEL

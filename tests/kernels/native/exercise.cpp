@@ -229,7 +229,8 @@ static void exercise(const Sizes &s, std::initializer_list<int> threads) {
     Floats y(T * B * H), saved(streamdrnn_saved_size(stack, T, B));
     State before(start), after(s), again(s);
     const streamdrnn_state from = before.view(s), to = after.view(s), to_again = again.view(s);
-    require(streamdrnn_forward(stack, &from, &to, T, x.get(), own, y.get(), saved.get(), 1) == STREAMDRNN_OK, "forward");
+    require(streamdrnn_forward(stack, &from, &to, T, x.get(), own, y.get(), saved.get(), 1) == STREAMDRNN_OK,
+            "forward");
     require(before.same(start, true), "forward wrote the state before");
     require(y.finite() && y.largest() <= 1, "y is not finite, or too large");
     for (const Floats &ring : after.h) require(ring.finite() && ring.largest() <= 1, "h is not finite, or too large");
@@ -238,11 +239,13 @@ static void exercise(const Sizes &s, std::initializer_list<int> threads) {
         require(after.cursor[b] == start.cursor[b] + (own ? own[b] : T), "the clocks are wrong");
     for (int64_t t = 0; own && t < T; t++)
         for (int64_t b = 0; b < B; b++)
-            for (int64_t u = 0; t >= own[b] && u < H; u++) require(y[(t * B + b) * H + u] == 0, "y where no step was made");
+            for (int64_t u = 0; t >= own[b] && u < H; u++)
+                require(y[(t * B + b) * H + u] == 0, "y where no step was made");
     const auto try_again = [&](const streamdrnn_stack *with, int n_threads, bool save, const char *what) {
         Floats y_again(T * B * H), saved_again(save ? streamdrnn_saved_size(with, T, B) : 0);
         float *const keep = save ? saved_again.get() : nullptr;
-        require(streamdrnn_forward(with, &from, &to_again, T, x.get(), own, y_again.get(), keep, n_threads) == STREAMDRNN_OK,
+        require(streamdrnn_forward(with, &from, &to_again, T, x.get(), own, y_again.get(), keep, n_threads) ==
+                    STREAMDRNN_OK,
                 what);
         require(y_again == y && again.same(after, false), what);
     };
@@ -260,23 +263,27 @@ static void exercise(const Sizes &s, std::initializer_list<int> threads) {
         for (const int64_t most : cuts) {
             const int64_t n = most < T - begin ? most : T - begin;
             Floats x_part(n * B * s.I), y_part(n * B * H);
-            if (n > 0 && B > 0) std::memcpy(x_part.get(), x.get() + begin * B * s.I, static_cast<size_t>(n * B * s.I) * sizeof(float));
+            if (n > 0 && B > 0)
+                std::memcpy(x_part.get(), x.get() + begin * B * s.I, static_cast<size_t>(n * B * s.I) * sizeof(float));
             const streamdrnn_stack *const with = at ? many : stack;
-            require(streamdrnn_forward(with, &views[at], &views[1 - at], n, x_part.get(), nullptr, y_part.get(), nullptr, 1) ==
-                        STREAMDRNN_OK,
+            require(streamdrnn_forward(with, &views[at], &views[1 - at], n, x_part.get(), nullptr, y_part.get(),
+                                       nullptr, 1) == STREAMDRNN_OK,
                     "a chunk");
-            if (n > 0 && B > 0) std::memcpy(y_chunks.get() + begin * B * H, y_part.get(), static_cast<size_t>(n * B * H) * sizeof(float));
+            if (n > 0 && B > 0)
+                std::memcpy(y_chunks.get() + begin * B * H, y_part.get(),
+                            static_cast<size_t>(n * B * H) * sizeof(float));
             at = 1 - at, begin += n;
         }
         require(begin == T && y_chunks == y && (at ? two : one).same(after, false), "other bits in chunks");
     }
-    require(streamdrnn_forward(stack, nullptr, &to_again, T, x.get(), own, y.get(), saved.get(), 1) == STREAMDRNN_OK, "start");
+    require(streamdrnn_forward(stack, nullptr, &to_again, T, x.get(), own, y.get(), saved.get(), 1) == STREAMDRNN_OK,
+            "start");
     require(y.finite(), "not finite from the beginning");
 
     // Backward: after a forward pass from the state, and from the beginning.
     for (const bool from_state : {true, false}) {
-        require(streamdrnn_forward(stack, from_state ? &from : nullptr, &to_again, T, x.get(), own, y.get(), saved.get(), 1) ==
-                    STREAMDRNN_OK,
+        require(streamdrnn_forward(stack, from_state ? &from : nullptr, &to_again, T, x.get(), own, y.get(),
+                                   saved.get(), 1) == STREAMDRNN_OK,
                 "forward");
         const Floats dy = Floats::random(T * B * H, 1.0f), saved_before(saved), dy_before(dy);
         const State incoming(s);
@@ -330,7 +337,8 @@ static void exercise(const Sizes &s, std::initializer_list<int> threads) {
         }
         if (where >= 0) {
             bad[where] = where % 2 ? NAN : -INFINITY;
-            require(streamdrnn_run(&live, T, bad.get(), own, y_whole.get(), 1) == STREAMDRNN_NOT_FINITE, "NaN was taken");
+            require(streamdrnn_run(&live, T, bad.get(), own, y_whole.get(), 1) == STREAMDRNN_NOT_FINITE,
+                    "NaN was taken");
             require(whole.same(start, true), "a refused input changed the state");
         }
     }
@@ -347,43 +355,55 @@ static void exercise(const Sizes &s, std::initializer_list<int> threads) {
         }
         require(y_whole == y_steps && whole.same(stepped, true), "other bits by single steps");
     }
-    if (s.taps == 0 && !own) require(y_whole == [&] {
-        Floats direct(T * B * H);
-        State end(s);
-        const streamdrnn_state end_view = end.view(s);
-        streamdrnn_forward(stack, &from, &end_view, T, x.get(), nullptr, direct.get(), nullptr, 1);
-        return direct;
-    }(), "live streams give other bits");
-    for (const streamdrnn_stack *with : {static_cast<const streamdrnn_stack *>(other), static_cast<const streamdrnn_stack *>(many)}) {
+    if (s.taps == 0 && !own)
+        require(
+            y_whole ==
+                [&] {
+                    Floats direct(T * B * H);
+                    State end(s);
+                    const streamdrnn_state end_view = end.view(s);
+                    streamdrnn_forward(stack, &from, &end_view, T, x.get(), nullptr, direct.get(), nullptr, 1);
+                    return direct;
+                }(),
+            "live streams give other bits");
+    for (const streamdrnn_stack *with :
+         {static_cast<const streamdrnn_stack *>(other), static_cast<const streamdrnn_stack *>(many)}) {
         State state(start);
         Floats y_other(T * B * H);
         const streamdrnn_live elsewhere = live_on(with, state);
         require(streamdrnn_run(&elsewhere, T, x.get(), own, y_other.get(), 3) == STREAMDRNN_OK, "run");
-        require(y_other == y_whole && state.same(whole, true), "live streams give other bits on a stack for other sizes");
+        require(y_other == y_whole && state.same(whole, true),
+                "live streams give other bits on a stack for other sizes");
     }
     for (streamdrnn_stack *s_ : {stack, other, many, single}) streamdrnn_stack_free(s_);
 }
 
 static void exercise_linear(int64_t N, int64_t K, int64_t M, int threads) {
-    doing = std::string(streamdrnn_level()) + " linear " + std::to_string(N) + " " + std::to_string(K) + " " + std::to_string(M);
-    const Floats x = Floats::random(N * K, 1), w = Floats::random(M * K, 1), b = Floats::random(M, 1), dy = Floats::random(N * M, 1);
+    doing = std::string(streamdrnn_level()) + " linear " + std::to_string(N) + " " + std::to_string(K) + " " +
+            std::to_string(M);
+    const Floats x = Floats::random(N * K, 1), w = Floats::random(M * K, 1), b = Floats::random(M, 1),
+                 dy = Floats::random(N * M, 1);
     Floats y(N * M), plain(N * M), again(N * M), dx(N * K), dw(M * K), db(M);
     require(streamdrnn_linear(N, K, M, x.get(), w.get(), b.get(), y.get(), 1) == STREAMDRNN_OK && y.finite(), "linear");
-    require(streamdrnn_linear(N, K, M, x.get(), w.get(), nullptr, plain.get(), 1) == STREAMDRNN_OK && plain.finite(), "no bias");
-    require(streamdrnn_linear(N, K, M, x.get(), w.get(), b.get(), again.get(), threads) == STREAMDRNN_OK && again == y, "threads");
+    require(streamdrnn_linear(N, K, M, x.get(), w.get(), nullptr, plain.get(), 1) == STREAMDRNN_OK && plain.finite(),
+            "no bias");
+    require(streamdrnn_linear(N, K, M, x.get(), w.get(), b.get(), again.get(), threads) == STREAMDRNN_OK && again == y,
+            "threads");
     for (int64_t n = 0; n < N; n += 1 + N / 5) {
         Floats row(M);
         require(streamdrnn_linear(1, K, M, x.get() + n * K, w.get(), b.get(), row.get(), 1) == STREAMDRNN_OK, "a row");
-        require(!std::memcmp(row.get(), y.get() + n * M, static_cast<size_t>(M) * sizeof(float)), "other bits of a row alone");
+        require(!std::memcmp(row.get(), y.get() + n * M, static_cast<size_t>(M) * sizeof(float)),
+                "other bits of a row alone");
     }
     require(streamdrnn_linear_backward(N, K, M, x.get(), w.get(), dy.get(), dx.get(), dw.get(), db.get(), threads) ==
-                    STREAMDRNN_OK && dx.finite() && dw.finite() && db.finite(),
+                    STREAMDRNN_OK &&
+                dx.finite() && dw.finite() && db.finite(),
             "backward");
     for (int left_out = 0; left_out < 8; left_out++) {
         Floats dx2(N * K), dw2(M * K), db2(M);
         require(streamdrnn_linear_backward(N, K, M, x.get(), w.get(), dy.get(), left_out & 1 ? nullptr : dx2.get(),
-                                           left_out & 2 ? nullptr : dw2.get(), left_out & 4 ? nullptr : db2.get(), 1) ==
-                    STREAMDRNN_OK,
+                                           left_out & 2 ? nullptr : dw2.get(), left_out & 4 ? nullptr : db2.get(),
+                                           1) == STREAMDRNN_OK,
                 "backward");
         require((left_out & 1 || dx2 == dx) && (left_out & 2 || dw2 == dw) && (left_out & 4 || db2 == db),
                 "other bits where less is asked for, or on other threads");
