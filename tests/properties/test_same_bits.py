@@ -239,7 +239,7 @@ def test_threads_change_no_bit(cell: str, way: str, use_threads: Callable[[int],
     """In outputs, states and gradients; of a chunk large enough for eight threads."""
     hidden, B, T = (48, 5, 120) if way == "by units" else (20, 40, 70)
     network = Network(17, hidden, (1, 3, 70, 2), cell, fuse=True, dtype=torch.float32)
-    # What a thread is made for, see useful_threads in stack.h.
+    # What a thread is made for, see useful_threads in schedule.cpp.
     gates = {"rnn": 1, "gru": 3, "lstm": 4}[cell]
     repeats = -(-8 * 2_000_000 // (T * B * gates * hidden * (17 + 7 * hidden)))
     T *= repeats

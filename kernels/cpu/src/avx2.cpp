@@ -1,10 +1,10 @@
 // Compiled with the instructions that setup.py names for this file.
-#include "levels.h"
+#include "kernels.h"
 
 #ifdef __AVX2__
 #define STREAMDRNN_LEVEL avx2
 #define STREAMDRNN_LEVEL_NAME "avx2"
-#include "level.h"
+#include "entry_points.h"
 
 const streamdrnn::Kernels *streamdrnn::avx2_kernels() { return &avx2::KERNELS; }
 #else

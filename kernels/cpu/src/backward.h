@@ -5,7 +5,7 @@
 // factors times the gradient of h, and one product with W_hh. The gradients of the input and the weights follow for
 // the block as a whole.
 #pragma once
-#include "forward.h"
+#include "chunk.h"
 
 namespace streamdrnn::STREAMDRNN_LEVEL {
 
@@ -13,6 +13,7 @@ struct Backward : Chunk {
     const streamdrnn_state &before, &after;
     const float *saved, *dy;
     float *dx;
+    int threads;
 
     Scratch scratch;
     Array<float *> factors;                   // per worker: a block's, [step or row][kept H][lane]
@@ -22,16 +23,17 @@ struct Backward : Chunk {
     Array<Array<const float *>> xs, hs;       // per worker: where each row's x and h of d steps ago are
     Array<Array<float *>> rows_of;            // per worker: scratch for pointers
     Array<float *> dh;                        // per group and layer: gradients from the layer above, in flight
-    Array<float *> h0, c0, dh_ring, dc_ring;  // by rows, per group and layer: the rings of the batch at work
+    Array<float *> h0, c0, dh_ring, dc_ring;  // by rows, per group and layer: the rings of the bundle at work
     Array<float *> sums;                      // per group and layer: gradients of the weights
     Buffer zeros;                             // the h and c before the first step
 
     Backward(const Stack &stack, const streamdrnn_state &before, int64_t T, const float *x, const int64_t *lengths,
-             const float *saved, const float *dy, const streamdrnn_state &after, float *dx, int threads)
+             const float *saved, const float *dy, const streamdrnn_state &after, float *dx, int most_threads)
         : Chunk(stack, T, before.batch_size, x, lengths, true), before(before), after(after), saved(saved), dy(dy),
-          dx(dx), zeros(Buffer::zeros(stack.widest())) {
+          dx(dx), threads(useful_threads(most_threads, 3 * T * B * stack.multiply_adds())),
+          zeros(Buffer::zeros(stack.widest())) {
         if (dx) expect_writes(dx, T * B * stack.layer[0].I);
-        const int64_t lanes = groups * stack.layers, lane_width = stack.by_rows ? W : 1, I = stack.layer[0].I;
+        const int64_t stages = groups * stack.layers, lanes = stack.by_rows ? W : 1, I = stack.layer[0].I;
         const int64_t rows = steps_per_block * (stack.by_rows ? 1 : B);
         xs = Array<Array<const float *>>(threads), hs = Array<Array<const float *>>(threads);
         rows_of = Array<Array<float *>>(threads);
@@ -41,22 +43,22 @@ struct Backward : Chunk {
         }
         factors = Array<float *>(threads), block_x = Array<float *>(threads), block_dy = Array<float *>(threads);
         outer = Array<float *>(threads);
-        step_sums = Array<float *>(threads), dh = Array<float *>(lanes), sums = Array<float *>(lanes);
-        h0 = Array<float *>(lanes), c0 = Array<float *>(lanes);
-        dh_ring = Array<float *>(lanes), dc_ring = Array<float *>(lanes);
+        step_sums = Array<float *>(threads), dh = Array<float *>(stages), sums = Array<float *>(stages);
+        h0 = Array<float *>(stages), c0 = Array<float *>(stages);
+        dh_ring = Array<float *>(stages), dc_ring = Array<float *>(stages);
         scratch.lay_out([&] {
             for (int i = 0; i < threads; i++) {
-                factors[i] = scratch.take(rows * kept() * stack.widest() * lane_width);
+                factors[i] = scratch.take(rows * kept() * stack.widest() * lanes);
                 if (!stack.by_rows) outer[i] = scratch.take(outer_scratch(largest(I, stack.widest())));
                 if (!stack.by_rows) continue;
                 step_sums[i] = scratch.take(4 * stack.widest() * W);
                 block_x[i] = scratch.take(rows * I * W);
                 block_dy[i] = scratch.take(rows * largest(stack.top(), I) * W);
             }
-            for (int64_t i = 0; i < lanes; i++) {
+            for (int64_t i = 0; i < stages; i++) {
                 const Layer &layer = stack.layer[i % stack.layers];
                 if (i % stack.layers < stack.layers - 1)
-                    dh[i] = scratch.take(steps_in_flight() * rows_per_group * layer.H);
+                    dh[i] = scratch.take(steps_in_flight() * streams_per_bundle * layer.H);
                 sums[i] = scratch.take(sums_size(layer));
                 if (!stack.by_rows) continue;
                 const int64_t ring = smallest(T, layer.d) * layer.H * W, c_ring = stack.has_c() ? ring : 0;
@@ -64,11 +66,11 @@ struct Backward : Chunk {
                 c0[i] = scratch.take(c_ring), dc_ring[i] = scratch.take(c_ring);
             }
         });
-        for (int64_t i = 0; i < lanes; i++)
+        for (int64_t i = 0; i < stages; i++)
             std::memset(sums[i], 0, static_cast<size_t>(sums_size(stack.layer[i % stack.layers])) * sizeof(float));
     }
 
-    void run(int threads) {
+    void run() {
         const Task task = [](void *self, int worker, int64_t group, int64_t from_top, int64_t block) {
             Backward &b = *static_cast<Backward *>(self);
             const int64_t l = b.stack.layers - 1 - from_top;
@@ -77,14 +79,15 @@ struct Backward : Chunk {
                 b.stack.by_rows ? b.by_rows<C>(worker, group, l, block) : b.by_units<C>(worker, l, block);
             });
         };
-        run_lanes(threads, groups, stack.layers, blocks(), task, this);
+        run_pipelines(threads, groups, stack.layers, blocks(), task, this);
     }
 
-    int64_t gates() const { return stack.cell == STREAMDRNN_RNN ? 1 : stack.cell == STREAMDRNN_GRU ? 3 : 4; }
-    int64_t kept() const { return stack.cell == STREAMDRNN_RNN ? Rnn::kept : stack.has_c() ? Lstm::kept : Gru::kept; }
+    int64_t kept() const {
+        return with_cell(stack.cell, [](auto c) { return decltype(c)::kept; });
+    }
 
     // Per layer: [k][gate, unit] for the input and for the state, and the sums of all of a step's gradients of gates.
-    int64_t sums_size(const Layer &layer) const { return ((layer.I + layer.H) * gates() + kept()) * layer.H; }
+    int64_t sums_size(const Layer &layer) const { return ((layer.I + layer.H) * stack.gates() + kept()) * layer.H; }
 
     // ---- by units
 
@@ -109,20 +112,20 @@ struct Backward : Chunk {
         for_tiles_by_units<C>(rows, layer.from_input.tiles.count, [&](int64_t row, auto m, int64_t tile, auto n) {
             constexpr int M = decltype(m)::value, N = decltype(n)::value;
             V s[C::sums][M * N];
-            Forward::sums_by_units<C, M, N>(layer, tile, x_rows + row, h_rows + row, s);
+            sums_by_units<C, M, N>(layer, tile, x_rows + row, h_rows + row, s);
             for (int i = 0; i < M; i++)
                 for (int j = 0; j < N; j++) {
                     const int64_t u = (tile + j) * W, r = row + i, t = at.begin + r / B, b = r % B;
-                    const int lanes = static_cast<int>(smallest(W, H - u));
+                    const int inside = in_vector(H - u);
                     V sum[C::sums], kept[C::kept], c_old = all(0.0f), c_new = all(0.0f);
                     for (int k = 0; k < C::sums; k++) sum[k] = s[k][i * N + j];
                     if (C::has_c) {
                         const float *first_c = before.c ? before.c[l] + slot(t, b) : zeros.get();
-                        c_old = load((t < d ? first_c : saved_c + ((t - d) * B + b) * H) + u, lanes);
-                        c_new = load(saved_c + (t * B + b) * H + u, lanes);
+                        c_old = load((t < d ? first_c : saved_c + ((t - d) * B + b) * H) + u, inside);
+                        c_new = load(saved_c + (t * B + b) * H + u, inside);
                     }
-                    C::factors(sum, load(h_rows[r] + u, lanes), c_old, c_new, kept);
-                    for (int k = 0; k < C::kept; k++) store(f + r * stride + k * H + u, kept[k], lanes);
+                    C::factors(sum, load(h_rows[r] + u, inside), c_old, c_new, kept);
+                    for (int k = 0; k < C::kept; k++) store(f + r * stride + k * H + u, kept[k], inside);
                 }
         });
 
@@ -142,14 +145,14 @@ struct Backward : Chunk {
                 }
             for (int64_t r = 0; r < count; r++)
                 for (int64_t u = 0; u < H; u += W) {
-                    const int lanes = static_cast<int>(smallest(W, H - u));
+                    const int inside = in_vector(H - u);
                     V kept[C::kept], dh_old, dc_old = all(0.0f);
-                    for (int k = 0; k < C::kept; k++) kept[k] = load(f_rows[r] + k * H + u, lanes);
-                    const V dc = C::has_c ? load(dc_rows[r] + u, lanes) : all(0.0f);
-                    C::gradients(kept, load(dy_rows[r] + u, lanes) + load(to_rows[r] + u, lanes), dc, dh_old, dc_old);
-                    for (int k = 0; k < C::input_factor + C::gates; k++) store(f_rows[r] + k * H + u, kept[k], lanes);
-                    store(to_rows[r] + u, dh_old, lanes);
-                    if (C::has_c) store(dc_rows[r] + u, dc_old, lanes);
+                    for (int k = 0; k < C::kept; k++) kept[k] = load(f_rows[r] + k * H + u, inside);
+                    const V dc = C::has_c ? load(dc_rows[r] + u, inside) : all(0.0f);
+                    C::gradients(kept, load(dy_rows[r] + u, inside) + load(to_rows[r] + u, inside), dc, dh_old, dc_old);
+                    for (int k = 0; k < C::input_factor + C::gates; k++) store(f_rows[r] + k * H + u, kept[k], inside);
+                    store(to_rows[r] + u, dh_old, inside);
+                    if (C::has_c) store(dc_rows[r] + u, dc_old, inside);
                 }
             product_by_units(count, f_rows, layer.to_state, nullptr, Onto::OUTPUT, to_rows);
             end = begin;
@@ -167,10 +170,10 @@ struct Backward : Chunk {
         outer_by_units(rows, h_rows, H, f, stride, C::gates * H, outer[worker], state_total);
         float *const bias_total = state_total + H * C::gates * H;
         for (int64_t j = 0; j < (C::input_factor + C::gates) * H; j += W) {
-            const int lanes = static_cast<int>(smallest(W, (C::input_factor + C::gates) * H - j));
+            const int inside = in_vector((C::input_factor + C::gates) * H - j);
             V sum = all(0.0f);
-            for (int64_t r = 0; r < rows; r++) sum = sum + load(f + r * stride + j, lanes);
-            store(bias_total + j, load(bias_total + j, lanes) + sum, lanes);
+            for (int64_t r = 0; r < rows; r++) sum = sum + load(f + r * stride + j, inside);
+            store(bias_total + j, load(bias_total + j, inside) + sum, inside);
         }
     }
 
@@ -183,19 +186,19 @@ struct Backward : Chunk {
 
     template <class C> void by_rows(int worker, int64_t group, int64_t l, int64_t block) {
         const Block at(*this, group, block, true);
-        if (at.batch >= batches) return;
+        if (at.bundle >= bundles) return;
         const Layer &layer = stack.layer[l];
-        const int64_t H = layer.H, I = layer.I, d = layer.d, lane = group * stack.layers + l;
+        const int64_t H = layer.H, I = layer.I, d = layer.d, stage = stage_of(group, l);
         const int64_t steps = at.end - at.begin, stride = C::kept * H * W;
-        const Lanes lanes(*this, at.batch);
-        const float *const saved_h = saved + saved_start(at.batch, l), *const saved_c = saved_h + T * H * W;
-        float *const dh_old = dh_ring[lane], *const dc_old = C::has_c ? dc_ring[lane] : nullptr;
+        const Bundle bundle(*this, at.bundle);
+        const float *const saved_h = saved + saved_start(at.bundle, l), *const saved_c = saved_h + T * H * W;
+        float *const dh_old = dh_ring[stage], *const dc_old = C::has_c ? dc_ring[stage] : nullptr;
         if (at.last) {
-            ring_to_lanes(before.h ? before.h[l] : nullptr, before.cursor, *this, layer, lanes, h0[lane]);
-            ring_to_lanes(after.h[l], before.cursor, *this, layer, lanes, dh_old);
+            ring_to_lanes(before.h ? before.h[l] : nullptr, before.cursor, *this, layer, bundle, h0[stage]);
+            ring_to_lanes(after.h[l], before.cursor, *this, layer, bundle, dh_old);
             if (C::has_c) {
-                ring_to_lanes(before.c ? before.c[l] : nullptr, before.cursor, *this, layer, lanes, c0[lane]);
-                ring_to_lanes(after.c[l], before.cursor, *this, layer, lanes, dc_old);
+                ring_to_lanes(before.c ? before.c[l] : nullptr, before.cursor, *this, layer, bundle, c0[stage]);
+                ring_to_lanes(after.c[l], before.cursor, *this, layer, bundle, dc_old);
             }
         }
         float *const f = factors[worker];
@@ -203,17 +206,17 @@ struct Backward : Chunk {
         for (int64_t i = 0; i < steps; i++) {
             const int64_t t = at.begin + i;
             if (l) {
-                x_steps[i] = saved + saved_start(at.batch, l - 1) + t * I * W;
+                x_steps[i] = saved + saved_start(at.bundle, l - 1) + t * I * W;
             } else {
                 float *const to = block_x[worker] + i * I * W;
-                to_lanes(x + (t * B + lanes.first) * I, I, I, lanes, t, to);
+                to_lanes(x + (t * B + bundle.first) * I, I, I, bundle, t, to);
                 x_steps[i] = to;
             }
-            h_steps[i] = t < d ? h0[lane] + t * H * W : saved_h + (t - d) * H * W;
+            h_steps[i] = t < d ? h0[stage] + t * H * W : saved_h + (t - d) * H * W;
             const float *c_step = nullptr;
-            if (C::has_c) c_step = t < d ? c0[lane] + t * H * W : saved_c + (t - d) * H * W;
+            if (C::has_c) c_step = t < d ? c0[stage] + t * H * W : saved_c + (t - d) * H * W;
             float *const sums_t = step_sums[worker];
-            Forward::sums_by_rows<C>(layer, x_steps[i], h_steps[i], sums_t);
+            sums_by_rows<C>(layer, x_steps[i], h_steps[i], sums_t);
             for (int64_t u = 0; u < H; u++) {
                 V s[C::sums], kept[C::kept], c = all(0.0f), c_new = all(0.0f);
                 for (int k = 0; k < C::sums; k++) s[k] = load(sums_t + (u * C::sums + k) * W);
@@ -224,14 +227,14 @@ struct Backward : Chunk {
         }
 
         const bool top = l == stack.layers - 1;
-        float *const dh_new = top ? block_dy[worker] : dh[lane] + at.in_flight * H * W;
+        float *const dh_new = top ? block_dy[worker] : dh[stage] + at.in_flight * H * W;
         for (int64_t i = steps - 1; i >= 0; i--) {
             const int64_t t = at.begin + i;
-            if (top) to_lanes(dy + (t * B + lanes.first) * H, H, H, lanes, t, dh_new + i * H * W);
+            if (top) to_lanes(dy + (t * B + bundle.first) * H, H, H, bundle, t, dh_new + i * H * W);
             float *const to = dh_old + t % d * H * W, *const c_to = C::has_c ? dc_old + t % d * H * W : nullptr;
             // A lane that did not make the step passes its gradients on as they are.
-            const bool some_end = t >= lanes.shortest;
-            const V made = some_end ? lanes.made(t) : all(1.0f), none = all(0.0f);
+            const bool some_end = t >= bundle.shortest;
+            const V made = some_end ? bundle.made(t) : all(1.0f), none = all(0.0f);
             float *const f_t = f + i * stride;
             for (int64_t u = 0; u < H * W; u += W) {
                 V kept[C::kept], old, c = none;
@@ -249,11 +252,11 @@ struct Backward : Chunk {
 
         if (l || dx)
             for (int64_t i = 0; i < steps; i++) {
-                float *const to = l ? dh[lane - 1] + (at.in_flight + i) * I * W : block_dy[worker];
+                float *const to = l ? dh[stage - 1] + (at.in_flight + i) * I * W : block_dy[worker];
                 product_by_rows(f + i * stride + C::input_factor * H * W, layer.to_input, false, to);
-                if (!l) from_lanes(to, I, I, lanes, at.begin + i, dx + ((at.begin + i) * B + lanes.first) * I);
+                if (!l) from_lanes(to, I, I, bundle, at.begin + i, dx + ((at.begin + i) * B + bundle.first) * I);
             }
-        float *const total = sums[lane], *const state_total = total + I * C::gates * H;
+        float *const total = sums[stage], *const state_total = total + I * C::gates * H;
         outer_by_rows(steps, x_steps, I, f + C::input_factor * H * W, stride, C::gates * H, total);
         outer_by_rows(steps, h_steps, H, f, stride, C::gates * H, state_total);
         float *const bias_total = state_total + H * C::gates * H;
@@ -263,8 +266,8 @@ struct Backward : Chunk {
             bias_total[j] += sum(sum_of);
         }
         if (at.first) {
-            ring_from_lanes(dh_old, before.cursor, *this, layer, lanes, after.h[l]);
-            if (C::has_c) ring_from_lanes(dc_old, before.cursor, *this, layer, lanes, after.c[l]);
+            ring_from_lanes(dh_old, before.cursor, *this, layer, bundle, after.h[l]);
+            if (C::has_c) ring_from_lanes(dc_old, before.cursor, *this, layer, bundle, after.c[l]);
         }
     }
 
@@ -287,31 +290,5 @@ struct Backward : Chunk {
         }
     }
 };
-
-inline int backward(const streamdrnn_stack *handle, const streamdrnn_state *before, int64_t T, const float *x,
-                    const int64_t *lengths, const float *saved, const float *dy, const streamdrnn_state *after,
-                    float *dx, const streamdrnn_layer_gradients *gradients, int threads) {
-    const Stack &stack = stack_of(handle);
-    const int64_t B = before->batch_size, steps = B ? T : 0;
-    threads = useful_threads(threads, 3 * T * B * stack.multiply_adds());
-    if (!steps) {
-        for (int64_t l = 0; l < stack.layers; l++) {
-            const Layer &layer = stack.layer[l];
-            const int64_t K = (stack.cell == STREAMDRNN_RNN ? 1 : stack.cell == STREAMDRNN_GRU ? 3 : 4) * layer.H;
-            const auto clear = [](float *to, int64_t n) {
-                if (to) std::memset(to, 0, static_cast<size_t>(n) * sizeof(float));
-            };
-            clear(gradients[l].w_ih, K * layer.I), clear(gradients[l].w_hh, K * layer.H);
-            clear(gradients[l].b_ih, K), clear(gradients[l].b_hh, K);
-        }
-        return STREAMDRNN_OK;
-    }
-    Backward pass(stack, *before, T, x, lengths, saved, dy, *after, dx, threads);
-    pass.run(threads);
-    with_cell(stack.cell, [&](auto c) {
-        for (int64_t l = 0; l < stack.layers; l++) pass.template write<decltype(c)>(l, gradients[l]);
-    });
-    return STREAMDRNN_OK;
-}
 
 }  // namespace streamdrnn::STREAMDRNN_LEVEL

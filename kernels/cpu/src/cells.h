@@ -1,6 +1,7 @@
 // The element-wise part of each cell, and its derivatives: one vector of units or of rows at a time.
 #pragma once
 #include "simd.h"
+#include "streamdrnn_cpu.h"
 
 namespace streamdrnn::STREAMDRNN_LEVEL {
 
@@ -28,14 +29,14 @@ inline V sigmoid(V x) {
 // What a cell is to the loops around it:
 //   gates    the gates in its weights, in torch's order;
 //   sums     the sums of products that its formula reads (a GRU's new gate needs its two shares apart);
-//   sum      which of them a gate's share, of the input or of the state, is added to;
+//   sum_of   which of them a gate's share, of the input or of the state, is added to;
 //   kept     the factors per unit that the backward pass keeps. Once the gradient of h is known, the first of them become
 //            the gradients of the gates: `gates` of them for the state from the first on, in the order in which
 //            `gate` names them, and `gates` for the input in torch's order from `input_factor` on.
 struct Rnn {
     static constexpr int gates = 1, sums = 1, kept = 1, input_factor = 0;
     static constexpr bool has_c = false;
-    static constexpr int sum(bool, int) { return 0; }
+    static constexpr int sum_of(bool, int) { return 0; }
     static constexpr int gate(int k) { return k; }
 
     static V forward(const V *s, V, V, V &) { return tanh(s[0]); }
@@ -55,7 +56,7 @@ struct Rnn {
 struct Gru {
     static constexpr int gates = 3, sums = 4, kept = 5, input_factor = 1;
     static constexpr bool has_c = false;
-    static constexpr int sum(bool of_input, int gate) { return gate < 2 ? gate : (of_input ? 2 : 3); }
+    static constexpr int sum_of(bool of_input, int gate) { return gate < 2 ? gate : (of_input ? 2 : 3); }
     static constexpr int gate(int k) { return (k + 2) % 3; }
 
     static V forward(const V *s, V h, V, V &) {
@@ -84,7 +85,7 @@ struct Gru {
 struct Lstm {
     static constexpr int gates = 4, sums = 4, kept = 6, input_factor = 0;
     static constexpr bool has_c = true;
-    static constexpr int sum(bool, int gate) { return gate; }
+    static constexpr int sum_of(bool, int gate) { return gate; }
     static constexpr int gate(int k) { return k; }
 
     static V forward(const V *s, V, V c, V &c_new) {
@@ -111,5 +112,12 @@ struct Lstm {
         dc_old = dc * k[5];
     }
 };
+
+// f of the cell with this number in the C interface.
+template <class F> inline auto with_cell(int cell, F f) {
+    if (cell == STREAMDRNN_RNN) return f(Rnn{});
+    if (cell == STREAMDRNN_GRU) return f(Gru{});
+    return f(Lstm{});
+}
 
 }  // namespace streamdrnn::STREAMDRNN_LEVEL

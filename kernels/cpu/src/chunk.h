@@ -18,17 +18,17 @@ struct Chunk {
     int64_t T, B;
     const float *x;
     const int64_t *lengths;
-    int64_t rows_per_group;  // W by rows; all by units
-    int64_t batches;         // of rows_per_group streams; a group takes every `groups`-th, one after the other
+    int64_t streams_per_bundle;  // W by rows; all by units
+    int64_t bundles;             // of streams; a group takes every `groups`-th, one after the other
     int64_t groups;
-    int64_t steps_per_block, blocks_per_batch;
+    int64_t steps_per_block, blocks_per_bundle;
 
     Chunk(const Stack &stack, int64_t T, int64_t B, const float *x, const int64_t *lengths, bool gradients)
         : stack(stack), T(T), B(B), x(x), lengths(lengths) {
-        rows_per_group = stack.by_rows ? W : B;
-        batches = ceil_div(B, rows_per_group);
+        streams_per_bundle = stack.by_rows ? W : B;
+        bundles = ceil_div(B, streams_per_bundle);
         // The gradients of the weights are summed per group: how many there are must not depend on the threads.
-        groups = smallest(batches, MOST_GROUPS);
+        groups = smallest(bundles, MOST_GROUPS);
         if (stack.by_rows) {
             // Forward, a layer's block should be in the first cache when the next layer reads it; backward, where a task
             // does more with more data, in the second.
@@ -38,48 +38,49 @@ struct Chunk {
             steps_per_block = largest(8, smallest(64, 128 / B));
         }
         steps_per_block = smallest(steps_per_block, T);
-        blocks_per_batch = ceil_div(T, steps_per_block);
+        blocks_per_bundle = ceil_div(T, steps_per_block);
     }
 
-    int64_t blocks() const { return ceil_div(batches, groups) * blocks_per_batch; }
+    int64_t blocks() const { return ceil_div(bundles, groups) * blocks_per_bundle; }
     int64_t length(int64_t b) const { return lengths ? lengths[b] : T; }
+    int64_t stage_of(int64_t group, int64_t l) const { return group * stack.layers + l; }
     int64_t h_of(int64_t l) const { return stack.layer[l].H; }
     // How many steps a layer may write before the next layer has read them.
     int64_t steps_in_flight() const { return LEAD * steps_per_block; }
-    // Where a layer's saved h begins, (T, B, H) by units and per batch (T, H, W) by rows; its c follows.
-    int64_t saved_start(int64_t batch, int64_t l) const {
-        int64_t start = batch * saved_per_batch();
+    // Where a layer's saved h begins, (T, B, H) by units and per bundle (T, H, W) by rows; its c follows.
+    int64_t saved_start(int64_t bundle, int64_t l) const {
+        int64_t start = bundle * saved_per_bundle();
         for (int64_t i = 0; i < l; i++) start += saved_of(i);
         return start;
     }
-    int64_t saved_of(int64_t l) const { return T * rows_per_group * h_of(l) * (1 + stack.has_c()); }
-    int64_t saved_per_batch() const { return T * rows_per_group * stack.units() * (1 + stack.has_c()); }
+    int64_t saved_of(int64_t l) const { return T * streams_per_bundle * h_of(l) * (1 + stack.has_c()); }
+    int64_t saved_per_bundle() const { return T * streams_per_bundle * stack.units() * (1 + stack.has_c()); }
 };
 
-// A batch and steps of it, for a task's number of block.
+// A bundle and steps of it, for a task's number of block.
 struct Block {
-    int64_t batch, begin, end;
-    bool first, last;   // of the batch, in time
+    int64_t bundle, begin, end;
+    bool first, last;   // of the bundle, in time
     int64_t in_flight;  // where in a buffer of steps in flight the block begins
 
     Block(const Chunk &c, int64_t group, int64_t block, bool backward) {
-        batch = group + block / c.blocks_per_batch * c.groups;
+        bundle = group + block / c.blocks_per_bundle * c.groups;
         in_flight = block % LEAD * c.steps_per_block;
-        int64_t i = block % c.blocks_per_batch;
-        if (backward) i = c.blocks_per_batch - 1 - i;
+        int64_t i = block % c.blocks_per_bundle;
+        if (backward) i = c.blocks_per_bundle - 1 - i;
         begin = i * c.steps_per_block;
         end = smallest(c.T, begin + c.steps_per_block);
-        first = i == 0, last = i == c.blocks_per_batch - 1;
+        first = i == 0, last = i == c.blocks_per_bundle - 1;
     }
 };
 
-// By rows: the streams of one batch, a lane each.
-struct Lanes {
+// By rows: the streams of one bundle, a lane each.
+struct Bundle {
     int64_t first, count;  // streams
     int64_t length[W];     // 0 for lanes without a stream
     int64_t shortest;
 
-    Lanes(const Chunk &c, int64_t batch) : first(batch * W), count(smallest(W, c.B - batch * W)), shortest(c.T) {
+    Bundle(const Chunk &c, int64_t bundle) : first(bundle * W), count(smallest(W, c.B - bundle * W)), shortest(c.T) {
         for (int64_t lane = 0; lane < W; lane++) {
             length[lane] = lane < count ? c.length(first + lane) : 0;
             if (lane < count) shortest = smallest(shortest, length[lane]);
@@ -95,21 +96,21 @@ struct Lanes {
 
 // One step of user data, row b at rows + b stride, to [feature][lane] and back. Lanes without a stream, and those
 // not to be read, get zeros.
-inline void to_lanes(const float *rows, int64_t stride, int64_t features, const Lanes &lanes, int64_t t, float *to) {
+inline void to_lanes(const float *rows, int64_t stride, int64_t features, const Bundle &bundle, int64_t t, float *to) {
     for (int64_t lane = 0; lane < W; lane++) {
         const float *from = rows + lane * stride;
-        if (t < lanes.length[lane])
+        if (t < bundle.length[lane])
             for (int64_t f = 0; f < features; f++) to[f * W + lane] = from[f];
         else
             for (int64_t f = 0; f < features; f++) to[f * W + lane] = 0.0f;
     }
 }
 
-inline void from_lanes(const float *from, int64_t stride, int64_t features, const Lanes &lanes, int64_t t,
+inline void from_lanes(const float *from, int64_t stride, int64_t features, const Bundle &bundle, int64_t t,
                        float *rows) {
-    for (int64_t lane = 0; lane < lanes.count; lane++) {
+    for (int64_t lane = 0; lane < bundle.count; lane++) {
         float *to = rows + lane * stride;
-        if (t < lanes.length[lane])
+        if (t < bundle.length[lane])
             for (int64_t f = 0; f < features; f++) to[f] = from[f * W + lane];
         else
             std::memset(to, 0, static_cast<size_t>(features) * sizeof(float));
@@ -119,7 +120,7 @@ inline void from_lanes(const float *from, int64_t stride, int64_t features, cons
 // The slots of a ring (d, B, H), or of zeros, that a chunk touches, to [slot][H][lane] and back. In the lanes' ring, time counts
 // from the beginning of the chunk.
 inline void ring_to_lanes(const float *ring, const int64_t *cursor, const Chunk &c, const Layer &layer,
-                          const Lanes &lanes, float *to) {
+                          const Bundle &bundle, float *to) {
     const int64_t slots = smallest(c.T, layer.d);
     if (!ring) {
         std::memset(to, 0, static_cast<size_t>(slots * layer.H * W) * sizeof(float));
@@ -127,18 +128,18 @@ inline void ring_to_lanes(const float *ring, const int64_t *cursor, const Chunk 
     }
     for (int64_t s = 0; s < slots; s++)
         for (int64_t lane = 0; lane < W; lane++) {
-            const int64_t b = lanes.first + lane;
-            const bool given = lane < lanes.count;
+            const int64_t b = bundle.first + lane;
+            const bool given = lane < bundle.count;
             const float *from = given ? ring + (slot_of(cursor[b], s, layer.d) * c.B + b) * layer.H : nullptr;
             for (int64_t u = 0; u < layer.H; u++) to[(s * layer.H + u) * W + lane] = from ? from[u] : 0.0f;
         }
 }
 
 inline void ring_from_lanes(const float *from, const int64_t *cursor, const Chunk &c, const Layer &layer,
-                            const Lanes &lanes, float *ring) {
+                            const Bundle &bundle, float *ring) {
     for (int64_t s = 0; s < smallest(c.T, layer.d); s++)
-        for (int64_t lane = 0; lane < lanes.count; lane++) {
-            const int64_t b = lanes.first + lane;
+        for (int64_t lane = 0; lane < bundle.count; lane++) {
+            const int64_t b = bundle.first + lane;
             float *to = ring + (slot_of(cursor[b], s, layer.d) * c.B + b) * layer.H;
             for (int64_t u = 0; u < layer.H; u++) to[u] = from[(s * layer.H + u) * W + lane];
         }

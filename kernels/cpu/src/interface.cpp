@@ -1,32 +1,31 @@
 // The C interface: picks the level of instructions, and turns lack of memory into a code.
-#include "levels.h"
+#include "kernels.h"
 
 #include <cstring>
-#include <initializer_list>
 #include <new>
 
 namespace {
 
 using streamdrnn::Kernels;
 
-const Kernels *usable(const char *name) {
-    const Kernels *kernels = nullptr;
-    if (!std::strcmp(name, "portable")) return streamdrnn::portable_kernels();
+// The best kernels that this build has, this processor runs and the caller wants.
+template <class F> const Kernels *best(F wanted) {
+    const struct {
+        const Kernels *kernels;
+        bool runs;
+    } levels[] = {
 #if defined(__x86_64__)
-    if (!std::strcmp(name, "avx512") && __builtin_cpu_supports("avx512f")) kernels = streamdrnn::avx512_kernels();
-    if (!std::strcmp(name, "avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        kernels = streamdrnn::avx2_kernels();
+        {streamdrnn::avx512_kernels(), __builtin_cpu_supports("avx512f") != 0},
+        {streamdrnn::avx2_kernels(), __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
 #endif
-    return kernels;
+        {streamdrnn::portable_kernels(), true},
+    };
+    for (const auto &level : levels)
+        if (level.kernels && level.runs && wanted(*level.kernels)) return level.kernels;
+    return nullptr;
 }
 
-const Kernels *best() {
-    for (const char *name : {"avx512", "avx2"})
-        if (const Kernels *kernels = usable(name)) return kernels;
-    return streamdrnn::portable_kernels();
-}
-
-const Kernels *chosen = best();
+const Kernels *chosen = best([](const Kernels &) { return true; });
 
 // Memory is taken before anything is written.
 template <class F> int with_memory(F f) {
@@ -41,10 +40,10 @@ template <class F> int with_memory(F f) {
 
 extern "C" {
 
-const char *streamdrnn_level(void) { return chosen->name; }
+const char *streamdrnn_level(void) { return chosen->level; }
 
 int streamdrnn_set_level(const char *name) {
-    const Kernels *kernels = usable(name);
+    const Kernels *const kernels = best([&](const Kernels &k) { return std::strcmp(k.level, name) == 0; });
     if (kernels) chosen = kernels;
     return kernels != nullptr;
 }
@@ -52,11 +51,14 @@ int streamdrnn_set_level(const char *name) {
 streamdrnn_stack *streamdrnn_stack_new(int cell, int64_t layers, const streamdrnn_layer *layer, int64_t taps,
                                        const float *fusion_weight, const float *fusion_bias, int64_t steps,
                                        int64_t batch_size, int gradients) {
-    try {
-        return chosen->stack_new(cell, layers, layer, taps, fusion_weight, fusion_bias, steps, batch_size, gradients);
-    } catch (const std::bad_alloc &) {
-        return nullptr;
-    }
+    const Kernels *const kernels = chosen;
+    streamdrnn_stack *stack = nullptr;
+    with_memory([&] {
+        stack = kernels->stack_new(cell, layers, layer, taps, fusion_weight, fusion_bias, steps, batch_size, gradients);
+        stack->kernels = kernels;
+        return STREAMDRNN_OK;
+    });
+    return stack;
 }
 
 void streamdrnn_stack_free(streamdrnn_stack *stack) {

@@ -11,16 +11,16 @@
 namespace streamdrnn {
 namespace {
 
-struct Lane {
+struct Stage {
     std::atomic<int64_t> done{0};
     std::atomic<bool> taken{false};
 };
 
-class Lanes {
+class Pipelines {
   public:
-    Lanes(int64_t groups, int64_t layers, int64_t blocks, Task task, void *context)
+    Pipelines(int64_t groups, int64_t layers, int64_t blocks, Task task, void *context)
         : groups_(groups), layers_(layers), blocks_(blocks), task_(task), context_(context),
-          lanes_(new Lane[static_cast<size_t>(groups * layers)]), left_(groups * layers * blocks) {}
+          stages_(new Stage[static_cast<size_t>(groups * layers)]), left_(groups * layers * blocks) {}
 
     void work(int worker, int threads) {
         int64_t group = worker * groups_ / threads;  // far from the others, for the sake of the caches
@@ -39,15 +39,15 @@ class Lanes {
     // One block of the deepest layer that is ready: what it reads is still in the cache.
     bool advance(int worker, int64_t group) {
         for (int64_t layer = layers_ - 1; layer >= 0; layer--) {
-            Lane &lane = at(group, layer);
-            if (!ready(group, layer) || lane.taken.exchange(true, std::memory_order_acquire)) continue;
+            Stage &stage = at(group, layer);
+            if (!ready(group, layer) || stage.taken.exchange(true, std::memory_order_acquire)) continue;
             const bool still = ready(group, layer);
             if (still) {
-                const int64_t block = lane.done.load(std::memory_order_relaxed);
+                const int64_t block = stage.done.load(std::memory_order_relaxed);
                 task_(context_, worker, group, layer, block);
-                lane.done.store(block + 1, std::memory_order_release);
+                stage.done.store(block + 1, std::memory_order_release);
             }
-            lane.taken.store(false, std::memory_order_release);
+            stage.taken.store(false, std::memory_order_release);
             if (still) {
                 left_.fetch_sub(1, std::memory_order_release);
                 return true;
@@ -62,13 +62,13 @@ class Lanes {
                (layer == layers_ - 1 || done(group, layer + 1) + LEAD > block);
     }
 
-    Lane &at(int64_t group, int64_t layer) { return lanes_[static_cast<size_t>(group * layers_ + layer)]; }
+    Stage &at(int64_t group, int64_t layer) { return stages_[static_cast<size_t>(group * layers_ + layer)]; }
     int64_t done(int64_t group, int64_t layer) { return at(group, layer).done.load(std::memory_order_acquire); }
 
     const int64_t groups_, layers_, blocks_;
     const Task task_;
     void *const context_;
-    const std::unique_ptr<Lane[]> lanes_;
+    const std::unique_ptr<Stage[]> stages_;
     std::atomic<int64_t> left_;
 };
 
@@ -86,7 +86,12 @@ template <class F> void on_threads(int threads, F f) {
 
 }  // namespace
 
-void run_lanes(int threads, int64_t groups, int64_t layers, int64_t blocks, Task task, void *context) {
+int useful_threads(int threads, int64_t multiply_adds) {
+    const int64_t worth = multiply_adds / 2'000'000;  // with less to do, a thread costs more than it brings
+    return threads <= 1 || worth <= 1 ? 1 : threads <= worth ? threads : static_cast<int>(worth);
+}
+
+void run_pipelines(int threads, int64_t groups, int64_t layers, int64_t blocks, Task task, void *context) {
     if (threads > groups * layers) threads = static_cast<int>(groups * layers);
     if (threads <= 1) {
         for (int64_t group = 0; group < groups; group++)
@@ -94,8 +99,8 @@ void run_lanes(int threads, int64_t groups, int64_t layers, int64_t blocks, Task
                 for (int64_t layer = 0; layer < layers; layer++) task(context, 0, group, layer, block);
         return;
     }
-    Lanes lanes(groups, layers, blocks, task, context);
-    on_threads(threads, [&](int worker) { lanes.work(worker, threads); });
+    Pipelines pipelines(groups, layers, blocks, task, context);
+    on_threads(threads, [&](int worker) { pipelines.work(worker, threads); });
 }
 
 void run_parts(int threads, int64_t parts, Task task, void *context) {

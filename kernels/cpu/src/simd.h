@@ -1,7 +1,8 @@
 // A vector of floats for the instructions that this file is compiled for. Every multiply-add is written out as one, so that
 // no compiler's choice of what to contract can make two paths round differently.
 #pragma once
-#include <cstdint>
+#include "sizes.h"
+
 #include <cstring>
 
 #if defined(__AVX512F__) || defined(__AVX2__)
@@ -106,5 +107,8 @@ inline V reciprocal(V v) { return all(1.0f) / v; }
 inline float sum(V v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 
 #endif
+
+// How many of a vector's lanes hold something where so many floats are left.
+inline int in_vector(int64_t left) { return static_cast<int>(smallest(left, W)); }
 
 }  // namespace streamdrnn::STREAMDRNN_LEVEL

@@ -9,14 +9,10 @@
 
 namespace streamdrnn::STREAMDRNN_LEVEL {
 
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t smallest(int64_t a, int64_t b) { return a < b ? a : b; }
-constexpr int64_t largest(int64_t a, int64_t b) { return a > b ? a : b; }
-
 // A plain product, in the terms of a cell.
 struct Plain {
     static constexpr int gates = 1, sums = 1;
-    static constexpr int sum(bool, int) { return 0; }
+    static constexpr int sum_of(bool, int) { return 0; }
 };
 
 // Rows that share one pass over the weights.
@@ -78,7 +74,7 @@ inline void add_by_units(V (&s)[C::sums][M * N], const float *const *x, const Pa
             for (int g = 0; g < C::gates; g++) {
                 const V weight = load(p[n] + g * W);
                 for (int m = 0; m < M; m++) {
-                    V &t = s[C::sum(INPUT, g)][m * N + n];
+                    V &t = s[C::sum_of(INPUT, g)][m * N + n];
                     t = fma(value[m], weight, t);
                 }
             }
@@ -95,7 +91,7 @@ inline void add_by_rows(V (&s)[C::sums][U], const float *x, const Packed &w, int
         const V value = load(x + k * W);
         for (int g = 0; g < C::gates; g++)
             for (int u = 0; u < U; u++) {
-                V &t = s[C::sum(INPUT, g)][u];
+                V &t = s[C::sum_of(INPUT, g)][u];
                 t = fma(value, all(p[g * U + u]), t);
             }
         p += C::gates * U;
@@ -147,13 +143,13 @@ inline void product_by_units(int64_t rows, const float *const *x, const Packed &
             for (int n = 0; n < N; n++) {
                 const int64_t u = (tile + n) * W;
                 const float *from = onto == Onto::OUTPUT ? y[row + m] : bias;
-                s[0][m * N + n] = from ? load(from + u, static_cast<int>(smallest(outputs - u, W))) : all(0.0f);
+                s[0][m * N + n] = from ? load(from + u, in_vector(outputs - u)) : all(0.0f);
             }
         add_by_units<Plain, true, M, N>(s, x + row, w, tile);
         for (int m = 0; m < M; m++)
             for (int n = 0; n < N; n++) {
                 const int64_t u = (tile + n) * W;
-                store(y[row + m] + u, s[0][m * N + n], static_cast<int>(smallest(outputs - u, W)));
+                store(y[row + m] + u, s[0][m * N + n], in_vector(outputs - u));
             }
     });
 }
@@ -188,12 +184,12 @@ inline void outer_by_units(int64_t rows, const float *const *x, int64_t inputs, 
         for (int64_t j = 0; j < outputs; j += N * W)
             with_size<N>(static_cast<int>(smallest(ceil_div(outputs - j, W), N)), [&](auto n_size) {
                 constexpr int n_vectors = decltype(n_size)::value;
-                int lanes[n_vectors];
-                for (int n = 0; n < n_vectors; n++) lanes[n] = static_cast<int>(smallest(outputs - j - n * W, W));
+                int inside[n_vectors];
+                for (int n = 0; n < n_vectors; n++) inside[n] = in_vector(outputs - j - n * W);
                 float slab[OUTER_ROWS * n_vectors * W];
                 for (int64_t r = 0; r < count; r++)
                     for (int n = 0; n < n_vectors; n++)
-                        store(slab + (r * n_vectors + n) * W, load(d + (begin + r) * d_stride + j + n * W, lanes[n]));
+                        store(slab + (r * n_vectors + n) * W, load(d + (begin + r) * d_stride + j + n * W, inside[n]));
                 for (int64_t k = 0; k < inputs; k += K) {
                     V s[K][n_vectors];
                     for (int i = 0; i < K; i++)
@@ -207,7 +203,7 @@ inline void outer_by_units(int64_t rows, const float *const *x, int64_t inputs, 
                     for (int i = 0; i < smallest(K, inputs - k); i++)
                         for (int n = 0; n < n_vectors; n++) {
                             float *to = sum + (k + i) * outputs + j + n * W;
-                            store(to, load(to, lanes[n]) + s[i][n], lanes[n]);
+                            store(to, load(to, inside[n]) + s[i][n], inside[n]);
                         }
                 }
             });

@@ -1,7 +1,6 @@
-// Everything above, as the table of one level.
+// The most that this processor can do, to compare with.
 #pragma once
-#include "backward.h"
-#include "linear.h"
+#include "simd.h"
 
 #include <ctime>
 
@@ -29,21 +28,6 @@ inline double multiply_adds_per_second(double seconds) {
     float total = 0;
     for (const V &v : s) total += sum(v);
     return total > 0 ? best : 0;  // what is looked at cannot be optimised away
-}
-
-inline streamdrnn_stack *new_stack(int, int64_t, const streamdrnn_layer *, int64_t, const float *, const float *,
-                                   int64_t, int64_t, int);
-
-inline void free_stack(streamdrnn_stack *stack) { delete static_cast<Stack *>(stack); }
-
-constexpr Kernels KERNELS{
-    STREAMDRNN_LEVEL_NAME,   new_stack, free_stack, saved_size, forward, run, backward, linear, linear_backward,
-    multiply_adds_per_second};
-
-inline streamdrnn_stack *new_stack(int cell, int64_t layers, const streamdrnn_layer *layer, int64_t taps,
-                                   const float *fusion_weight, const float *fusion_bias, int64_t steps,
-                                   int64_t batch_size, int gradients) {
-    return stack_new(&KERNELS, cell, layers, layer, taps, fusion_weight, fusion_bias, steps, batch_size, gradients);
 }
 
 }  // namespace streamdrnn::STREAMDRNN_LEVEL

@@ -1,11 +1,11 @@
-// One set of kernels per level of instructions, each compiled in a file and a namespace of its own.
+// The kernels of one level of instructions, as a table; each level is compiled in a file and a namespace of its own.
 #pragma once
 #include "streamdrnn_cpu.h"
 
 namespace streamdrnn {
 
 struct Kernels {
-    const char *name;
+    const char *level;
     decltype(&streamdrnn_stack_new) stack_new;
     decltype(&streamdrnn_stack_free) stack_free;
     decltype(&streamdrnn_saved_size) saved_size;
@@ -25,5 +25,5 @@ const Kernels *portable_kernels();
 }  // namespace streamdrnn
 
 struct streamdrnn_stack {
-    const streamdrnn::Kernels *kernels;
+    const streamdrnn::Kernels *kernels;  // those that made it
 };

@@ -1,0 +1,82 @@
+// One layer's weights, laid out for one of the two ways of computing, and the sums of products that its cell reads.
+#pragma once
+#include "buffers.h"
+#include "streamdrnn_cpu.h"
+#include "tiles.h"
+
+namespace streamdrnn::STREAMDRNN_LEVEL {
+
+struct Layer {
+    int64_t I, H, d;
+    Packed from_input, from_state;  // forward
+    Packed to_input, to_state;      // backward: from the gradients of the gates
+    float *bias;                    // [sum][bias_stride]
+    int64_t bias_stride;
+};
+
+template <class C>
+void lay_out(Layer &to, const streamdrnn_layer &from, bool by_rows, bool gradients, Scratch &memory) {
+    const int64_t I = from.input_size, H = from.hidden_size, K = C::gates * H;
+    to.I = I, to.H = H, to.d = from.dilation;
+    const Tiles units = by_rows ? Tiles::by_rows(H, most_units<C>()) : Tiles::by_units(H);
+    const auto take = [&](const Tiles &tiles, int64_t gates, int64_t inputs) {
+        return Packed{tiles, gates, inputs, memory.take(tiles.padded() * gates * inputs)};
+    };
+    to.bias_stride = round_up(H, W);
+    to.bias = memory.take(C::sums * to.bias_stride);
+    to.from_state = take(units, C::gates, H);
+    to.from_input = take(units, C::gates, I);
+    if (!gradients) return;
+    to.to_state = take(by_rows ? Tiles::by_rows(H, most_units<Plain>()) : Tiles::by_units(H), 1, K);
+    to.to_input = take(by_rows ? Tiles::by_rows(I, most_units<Plain>()) : Tiles::by_units(I), 1, K);
+}
+
+template <class C> void fill(Layer &to, const streamdrnn_layer &from, bool gradients) {
+    const int64_t I = from.input_size, H = from.hidden_size;
+    std::memset(to.bias, 0, static_cast<size_t>(C::sums * to.bias_stride) * sizeof(float));
+    const auto add_bias = [&](bool of_input, const float *b) {
+        for (int g = 0; b && g < C::gates; g++)
+            for (int64_t u = 0; u < H; u++) to.bias[C::sum_of(of_input, g) * to.bias_stride + u] += b[g * H + u];
+    };
+    add_bias(true, from.b_ih), add_bias(false, from.b_hh);
+    to.from_input.fill([&](int64_t g, int64_t u, int64_t k) { return from.w_ih[(g * H + u) * I + k]; });
+    to.from_state.fill([&](int64_t g, int64_t u, int64_t k) { return from.w_hh[(g * H + u) * H + k]; });
+    if (!gradients) return;
+    to.to_input.fill([&](int64_t, int64_t u, int64_t k) { return from.w_ih[k * I + u]; });
+    to.to_state.fill([&](int64_t, int64_t u, int64_t k) {
+        return from.w_hh[(C::gate(static_cast<int>(k / H)) * H + k % H) * H + u];
+    });
+}
+
+// The sums below begin with the state's products: in a step they can be under way while the layer below is still at
+// its activations.
+
+// By units: s[sum][row m, vector n] for M rows and N neighbouring tiles.
+template <class C, int M, int N>
+inline void sums_by_units(const Layer &layer, int64_t tile, const float *const *x, const float *const *h,
+                          V (&s)[C::sums][M * N]) {
+    for (int k = 0; k < C::sums; k++)
+        for (int n = 0; n < N; n++) {
+            const V b = load(layer.bias + k * layer.bias_stride + (tile + n) * W);
+            for (int m = 0; m < M; m++) s[k][m * N + n] = b;
+        }
+    add_by_units<C, false, M, N>(s, h, layer.from_state, tile);
+    add_by_units<C, true, M, N>(s, x, layer.from_input, tile);
+}
+
+// By rows: all sums of one step, [unit][sum][lane]. The activations then have every unit to overlap with, not a tile's only.
+template <class C> inline void sums_by_rows(const Layer &layer, const float *x, const float *h, float *to) {
+    for_tiles_by_rows<C>(layer.from_input.tiles, [&](int64_t tile, auto size) {
+        constexpr int U = decltype(size)::value;
+        const int64_t first = layer.from_input.tiles.start(tile);
+        V s[C::sums][U];
+        for (int k = 0; k < C::sums; k++)
+            for (int u = 0; u < U; u++) s[k][u] = all(layer.bias[k * layer.bias_stride + first + u]);
+        add_by_rows<C, false, U>(s, h, layer.from_state, tile);
+        add_by_rows<C, true, U>(s, x, layer.from_input, tile);
+        for (int u = 0; u < U; u++)
+            for (int k = 0; k < C::sums; k++) store(to + ((first + u) * C::sums + k) * W, s[k][u]);
+    });
+}
+
+}  // namespace streamdrnn::STREAMDRNN_LEVEL
