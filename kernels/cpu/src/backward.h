@@ -1,9 +1,9 @@
 // A chunk through the stack, backward.
 //
-// The forward pass saved states only. Per block of time, from the last to the first, a layer gets its gates back from them
-// and folds each cell's derivatives into factors that do not depend on the incoming gradient. Then the recurrence is linear:
-// factors times the gradient of h, and one product with W_hh. The gradients of the input and the weights follow for
-// the block as a whole.
+// The forward pass saved states only. Per block of time, from the last to the first, a layer computes its gates again
+// from them and folds each cell's derivatives into factors that do not depend on the incoming gradient. Then the
+// recurrence is linear: factors times the gradient of h, and one product with W_hh. The gradients of the input and the
+// weights follow for the block as a whole.
 #pragma once
 #include "chunk.h"
 

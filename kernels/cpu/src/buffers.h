@@ -1,4 +1,4 @@
-// Who owns memory: a buffer of floats, an array of anything, and the scratch of a pass.
+// The owners of memory: a buffer of floats, an array of anything, the scratch of a pass. README.md says why not std's.
 #pragma once
 #include "memory.h"
 #include "sizes.h"
@@ -33,7 +33,7 @@ class Buffer {
     float *data_ = nullptr;
 };
 
-// As many things as are known at run time only.
+// A number of things that is known at run time only.
 template <class T> class Array {
   public:
     Array() = default;
@@ -52,7 +52,8 @@ template <class T> class Array {
     T *items_ = nullptr;
 };
 
-// The scratch memory of a pass in one piece. `layout` is called twice: first to add up what it takes, then to hand it out.
+// The scratch memory of a pass in one piece. `layout` is called twice: first to add up the sizes, then to hand them
+// out.
 class Scratch {
   public:
     template <class Layout> void lay_out(Layout layout) {

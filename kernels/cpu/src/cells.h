@@ -26,13 +26,13 @@ inline V sigmoid(V x) {
     return fma(half, tanh(half * x), half);
 }
 
-// What a cell is to the loops around it:
-//   gates    the gates in its weights, in torch's order;
-//   sums     the sums of products that its formula reads (a GRU's new gate needs its two shares apart);
-//   sum_of   which of them a gate's share, of the input or of the state, is added to;
-//   kept     the factors per unit that the backward pass keeps. Once the gradient of h is known, the first of them become
-//            the gradients of the gates: `gates` of them for the state from the first on, in the order in which
-//            `gate` names them, and `gates` for the input in torch's order from `input_factor` on.
+// A cell, for the loops around it:
+//   gates    the number of gates in its weights, which are in torch's order;
+//   sums     the number of sums of products that its formula reads (a GRU's new gate needs its two shares apart);
+//   sum_of   the sum to which a gate's share, of the input or of the state, is added;
+//   kept     the number of factors per unit that the backward pass keeps. The gradient of h turns the first of them
+//            into the gradients of the gates: `gates` of them for the state from the first on, in the order that
+//            `gate` gives, and `gates` for the input in torch's order from `input_factor` on.
 struct Rnn {
     static constexpr int gates = 1, sums = 1, kept = 1, input_factor = 0;
     static constexpr bool has_c = false;
@@ -113,7 +113,7 @@ struct Lstm {
     }
 };
 
-// f of the cell with this number in the C interface.
+// f(cell), for the number that a cell has in the C interface.
 template <class F> inline auto with_cell(int cell, F f) {
     if (cell == STREAMDRNN_RNN) return f(Rnn{});
     if (cell == STREAMDRNN_GRU) return f(Gru{});

@@ -1,4 +1,4 @@
-// What the passes over a chunk share: its sizes, how it is cut into blocks of time, and who made which steps.
+// The part that both passes over a chunk share: its sizes, its blocks of time, and which stream makes which steps.
 #pragma once
 #include "schedule.h"
 #include "stack.h"
@@ -7,7 +7,7 @@ namespace streamdrnn::STREAMDRNN_LEVEL {
 
 constexpr int MOST_GROUPS = 16;
 
-// The slot of a ring of d in which a stream with this clock has the step t of a chunk.
+// The slot, in a ring of d, of step t of a chunk, for a stream with this cursor.
 inline int64_t slot_of(int64_t cursor, int64_t t, int64_t d) {
     const int64_t slot = (cursor % d + t) % d;
     return slot < 0 ? slot + d : slot;
@@ -30,8 +30,8 @@ struct Chunk {
         // The gradients of the weights are summed per group: how many there are must not depend on the threads.
         groups = smallest(bundles, MOST_GROUPS);
         if (stack.by_rows) {
-            // Forward, a layer's block should be in the first cache when the next layer reads it; backward, where a task
-            // does more with more data, in the second.
+            // Forward, a layer's block should be in the first cache when the next layer reads it; backward, where a
+            // task does more with more data, in the second.
             const int64_t per_step = stack.widest() * W * (gradients ? 8 : 1);
             steps_per_block = largest(8, smallest(64, (gradients ? 131072 : 10240) / per_step));
         } else {
@@ -57,7 +57,7 @@ struct Chunk {
     int64_t saved_per_bundle() const { return T * streams_per_bundle * stack.units() * (1 + stack.has_c()); }
 };
 
-// A bundle and steps of it, for a task's number of block.
+// The bundle and the steps of it that a task computes.
 struct Block {
     int64_t bundle, begin, end;
     bool first, last;   // of the bundle, in time
@@ -74,7 +74,7 @@ struct Block {
     }
 };
 
-// By rows: the streams of one bundle, a lane each.
+// By rows: the streams that share vectors, a lane each.
 struct Bundle {
     int64_t first, count;  // streams
     int64_t length[W];     // 0 for lanes without a stream
@@ -94,8 +94,8 @@ struct Bundle {
     }
 };
 
-// One step of user data, row b at rows + b stride, to [feature][lane] and back. Lanes without a stream, and those
-// not to be read, get zeros.
+// One step of user data, row b at rows + b stride, to [feature][lane] and back. Lanes without a stream, and those that
+// do not make the step, get zeros.
 inline void to_lanes(const float *rows, int64_t stride, int64_t features, const Bundle &bundle, int64_t t, float *to) {
     for (int64_t lane = 0; lane < W; lane++) {
         const float *from = rows + lane * stride;
@@ -117,8 +117,8 @@ inline void from_lanes(const float *from, int64_t stride, int64_t features, cons
     }
 }
 
-// The slots of a ring (d, B, H), or of zeros, that a chunk touches, to [slot][H][lane] and back. In the lanes' ring, time counts
-// from the beginning of the chunk.
+// The slots of a ring (d, B, H), or of zeros, that a chunk touches, to [slot][H][lane] and back. In the lanes' ring,
+// time counts from the beginning of the chunk.
 inline void ring_to_lanes(const float *ring, const int64_t *cursor, const Chunk &c, const Layer &layer,
                           const Bundle &bundle, float *to) {
     const int64_t slots = smallest(c.T, layer.d);

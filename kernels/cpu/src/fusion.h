@@ -4,8 +4,8 @@
 
 namespace streamdrnn::STREAMDRNN_LEVEL {
 
-// Of y, in place: first the present output and the bias, then the earlier ones from the earliest on, each tap's products
-// summed by themselves.
+// Fuses y in place: first the present output and the bias, then the earlier ones from the earliest on, each tap's
+// products summed by themselves.
 inline void fuse(const Stack &stack, const streamdrnn_state &state, int64_t T, const int64_t *lengths, float *y) {
     constexpr int ROWS = 8 * MOST_ROWS;
     const int64_t H = stack.top(), B = state.batch_size, taps = stack.taps;

@@ -1,4 +1,4 @@
-// One layer's weights, laid out for one of the two ways of computing, and the sums of products that its cell reads.
+// One layer's weights, laid out by units or by rows, and the sums of products that its cell reads.
 #pragma once
 #include "buffers.h"
 #include "streamdrnn_cpu.h"
@@ -64,7 +64,8 @@ inline void sums_by_units(const Layer &layer, int64_t tile, const float *const *
     add_by_units<C, true, M, N>(s, x, layer.from_input, tile);
 }
 
-// By rows: all sums of one step, [unit][sum][lane]. The activations then have every unit to overlap with, not a tile's only.
+// By rows: all sums of one step, [unit][sum][lane]. The activations then overlap over all units, not over one tile's
+// only.
 template <class C> inline void sums_by_rows(const Layer &layer, const float *x, const float *h, float *to) {
     for_tiles_by_rows<C>(layer.from_input.tiles, [&](int64_t tile, auto size) {
         constexpr int U = decltype(size)::value;

@@ -1,4 +1,4 @@
-// The most that this processor can do, to compare with.
+// The rate of multiply-adds that this processor can reach, for benchmarks to compare with.
 #pragma once
 #include "simd.h"
 
@@ -27,7 +27,7 @@ inline double multiply_adds_per_second(double seconds) {
     }
     float total = 0;
     for (const V &v : s) total += sum(v);
-    return total > 0 ? best : 0;  // what is looked at cannot be optimised away
+    return total > 0 ? best : 0;  // the compiler must not remove the loop
 }
 
 }  // namespace streamdrnn::STREAMDRNN_LEVEL

@@ -1,4 +1,4 @@
-// Threads are made for a call and joined at its end. That takes some microseconds of a call that takes milliseconds, and in
+// Threads are made for a call and joined at its end. That takes some microseconds of a call that takes milliseconds. In
 // return nothing spins or sleeps between calls, and a process may fork at any time.
 #include "schedule.h"
 

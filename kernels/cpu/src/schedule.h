@@ -4,17 +4,17 @@
 
 namespace streamdrnn {
 
-// So many of these threads as the work is worth, at least one: a thread costs time of its own.
+// How many of these threads the work is worth, at least one: a thread costs time of its own.
 int useful_threads(int threads, int64_t multiply_adds);
 
 // How many blocks a stage may be ahead of the one that reads what it wrote.
 constexpr int64_t LEAD = 2;
 
-// A pipeline per group, a stage per layer in each, and blocks of time that every stage goes through in their order.
+// One pipeline per group of streams, with one stage per layer; each stage computes the blocks of time in their order.
 //
-// Calls task(context, worker, group, layer, block) once for each, on up to `threads` threads, of which the caller's is one.
-// A block waits for the one before it in its stage and for the same block of the layer before; and a layer is never
-// more than LEAD blocks ahead of the next one. Which thread computes what does not show in any result.
+// Calls task(context, worker, group, layer, block) once for each, on up to `threads` threads, the caller's included. A
+// block waits for the one before it in its stage and for the same block of the layer before; and a layer is never more
+// than LEAD blocks ahead of the next one. The results do not depend on which thread computes what.
 using Task = void (*)(void *context, int worker, int64_t group, int64_t layer, int64_t block);
 void run_pipelines(int threads, int64_t groups, int64_t layers, int64_t blocks, Task task, void *context);
 

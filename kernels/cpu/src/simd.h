@@ -1,5 +1,5 @@
-// A vector of floats for the instructions that this file is compiled for. Every multiply-add is written out as one, so that
-// no compiler's choice of what to contract can make two paths round differently.
+// A vector of floats for the instructions that this file is compiled for. Every multiply-add is written as one: if the
+// compiler chose what to contract, two paths could round differently.
 #pragma once
 #include "sizes.h"
 
@@ -108,7 +108,7 @@ inline float sum(V v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 
 #endif
 
-// How many of a vector's lanes hold something where so many floats are left.
+// How many lanes of a vector are used when so many floats are left.
 inline int in_vector(int64_t left) { return static_cast<int>(smallest(left, W)); }
 
 }  // namespace streamdrnn::STREAMDRNN_LEVEL

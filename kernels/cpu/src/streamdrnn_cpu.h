@@ -1,8 +1,8 @@
 /* The native CPU kernels, as plain C: a stack of dilated recurrent layers forward and backward, and a linear map.
  *
- * All arrays are float32, contiguous and the caller's; shapes are as in the Python interface. Functions that return an int
- * give one of the codes below (streamdrnn_set_level aside), and have written nothing where it is not STREAMDRNN_OK. Nothing
- * keeps state but the level of instructions.
+ * All arrays are float32, contiguous and the caller's; shapes are as in the Python interface. Functions that return an
+ * int, except streamdrnn_set_level, return one of the codes below; unless it is STREAMDRNN_OK, they have written
+ * nothing. The level of instructions is the library's only state.
  */
 #ifndef STREAMDRNN_CPU_H
 #define STREAMDRNN_CPU_H
@@ -51,7 +51,7 @@ const char *streamdrnn_level(void);
 /* Take others, for tests; 0 if this processor or build lacks them. Stacks that exist keep theirs. */
 int streamdrnn_set_level(const char *name);
 
-/* A copy of the weights, laid out for chunks of `steps` steps of `batch_size` streams; for other sizes it is as right, but
+/* A copy of the weights, laid out for chunks of `steps` steps of `batch_size` streams; it serves other chunks too, but
  * slower. `gradients`: whether streamdrnn_backward will be called. The fusion, of `taps` taps, has a weight
  * (H, H, taps) and a bias or NULL; taps is 0 where there is none. NULL when there is no memory. */
 streamdrnn_stack *streamdrnn_stack_new(int cell, int64_t layers, const streamdrnn_layer *layer, int64_t taps,
@@ -71,23 +71,23 @@ void streamdrnn_stack_free(streamdrnn_stack *stack);
  * B rounded up to a multiple of 16. `saved` may be larger than needed: the rest is not touched. */
 int64_t streamdrnn_saved_size(const streamdrnn_stack *stack, int64_t steps, int64_t batch_size);
 
-/* x (T, B, I) -> y (T, B, H), from the state before, NULL for that of streams before their first step, to the one after; all of
- * the latter is written. lengths: (B) from 0 to T, or NULL for T. saved: see streamdrnn_saved_size; NULL if there will
- * be no backward pass. No fusion here. */
+/* x (T, B, I) -> y (T, B, H), without the fusion. before: the state that the chunk begins with, or NULL for streams at
+ * their first step. after: the state after the chunk; all of it is written. lengths: (B), each stream's number of
+ * steps, 0 to T, or NULL for T. saved: see streamdrnn_saved_size; NULL if there will be no backward pass. */
 int streamdrnn_forward(const streamdrnn_stack *stack, const streamdrnn_state *before, const streamdrnn_state *after,
                        int64_t steps, const float *x, const int64_t *lengths, float *y, float *saved, int threads);
 
-/* The same for live streams: the state is advanced in place, the fusion is included, and first of all the input of every step
- * that is really made is looked through for NaN and infinity. */
+/* The same for live streams, with the fusion: the state is advanced in place. The inputs of all steps that are made are
+ * first checked for NaN and infinity. */
 int streamdrnn_run(const streamdrnn_live *live, int64_t steps, const float *x, const int64_t *lengths, float *y,
                    int threads);
 
 /* One step of all of them, x (B, I) -> y (B, H), on this thread and without taking memory. */
 int streamdrnn_step(const streamdrnn_live *live, const float *x, float *y);
 
-/* Gradients of a chunk. before: the state that it began with; its rings are NULL for streams at their first step. after: holds the gradients of the rings after the chunk, and
- * is turned into those of the rings before it; its cursor and fusion are not looked at. dx may be NULL.
- * There is no fusion here. */
+/* Gradients of a chunk, without the fusion. before: the state that it began with; its rings are NULL for streams at
+ * their first step. after: the gradients of the rings after the chunk, which become those of the rings before it; its
+ * cursor and fusion are not read. dx may be NULL. */
 int streamdrnn_backward(const streamdrnn_stack *stack, const streamdrnn_state *before, int64_t steps, const float *x,
                         const int64_t *lengths, const float *saved, const float *dy, const streamdrnn_state *after,
                         float *dx, const streamdrnn_layer_gradients *gradients, int threads);

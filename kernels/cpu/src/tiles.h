@@ -1,9 +1,9 @@
 // Matrix products, a tile of the result in registers at a time.
 //
-// Weights meet data in one of two ways. By UNITS, a vector is W units of one row and a row's values are broadcast: right for few
-// rows. By ROWS, a vector is one unit of W rows (their values interleaved, "lanes") and the weights are broadcast: right for
-// many rows of narrow layers. Either way an output is its bias, then one multiply-add per product in the order of the
-// weights. So its bits depend on nothing but its own row, whichever way and beside whatever it is computed.
+// There are two ways to multiply rows with weights. By UNITS, a vector is W units of one row, and the row's values are
+// broadcast: right for few rows. By ROWS, a vector is one unit of W rows, a lane each, and the weights are broadcast:
+// right for many rows of narrow layers. Either way an output is its bias, then one multiply-add per product in the
+// order of the weights. So its bits depend on its own row only, in both ways and beside any other rows.
 #pragma once
 #include "cells.h"
 
@@ -170,8 +170,8 @@ inline void product_by_rows(const float *x, const Packed &w, bool onto_output, f
 constexpr int64_t OUTER_ROWS = 128;
 constexpr int64_t outer_scratch(int64_t inputs) { return OUTER_ROWS * (inputs + MOST_ROWS); }
 
-// sum[k][j] += the sum over rows of x[row][k] d[row][j]: a weight gradient, transposed. What a tile reads is first copied to
-// where it lies in a row: rows that are a power of two apart would drive one another out of the cache.
+// sum[k][j] += the sum over rows of x[row][k] d[row][j]: a weight gradient, transposed. A tile's operands are first
+// copied next to one another: rows that are a power of two apart would drive one another out of the cache.
 inline void outer_by_units(int64_t rows, const float *const *x, int64_t inputs, const float *d, int64_t d_stride,
                            int64_t outputs, float *scratch, float *sum) {
     constexpr int K = MOST_ROWS, N = ACCUMULATORS / MOST_ROWS;

@@ -1,5 +1,5 @@
-// Exercises the C interface of the native kernels, for sanitizers to watch: every cell and level of instructions, awkward
-// sizes, buffers of exactly the size that is needed. What is wrong is printed, and the program ends with 1.
+// Exercises the C interface of the native kernels, for sanitizers to watch: every cell and level of instructions,
+// awkward sizes, buffers of exactly the size that is needed. It prints the first error and ends with 1.
 //
 //   exercise run      results: finite, in range, and the same bits whole, in chunks, by steps, and on any threads;
 //                     every other buffer ends where memory that cannot be touched begins
@@ -22,7 +22,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-// ---- counting what is taken
+// ---- counting the memory that is taken
 
 static long taken = 0;
 
@@ -45,7 +45,7 @@ void *__wrap__Znwm(size_t n) { return taken++, __real__Znwm(n); }
 void *__wrap__Znam(size_t n) { return taken++, __real__Znam(n); }
 }
 
-// ---- what is exercised
+// ---- the exercises
 
 static std::string doing;
 
@@ -59,8 +59,8 @@ static uint64_t seed = 1;
 static uint64_t random_bits() { return seed = seed * 6364136223846793005u + 1442695040888963407u, seed >> 33; }
 static float random_float() { return static_cast<float>(random_bits() % 20001) / 10000.0f - 1.0f; }
 
-// Exactly so many things. Every other one is pressed against a page that nobody may touch: vectors that are loaded in part are
-// not seen by the address sanitizer, and would be by the processor.
+// Exactly so many things. Every other one ends where a page begins that nobody may touch: the address sanitizer does
+// not see vectors that are loaded in part, but the processor does.
 template <class T> class Exact {
   public:
     explicit Exact(int64_t count) : count_(count), bytes_(static_cast<size_t>(count) * sizeof(T)) {
@@ -117,6 +117,14 @@ template <class T> class Exact {
 using Floats = Exact<float>;
 using Ints = Exact<int64_t>;
 
+struct Cell {
+    const char *name;
+    int64_t gates;
+    bool has_c;
+};
+static const Cell CELLS[] = {{"rnn", 1, false}, {"gru", 3, false}, {"lstm", 4, true}};  // by their numbers
+constexpr int CELL_COUNT = sizeof CELLS / sizeof *CELLS;
+
 struct Sizes {
     int cell;
     int64_t I;
@@ -124,12 +132,11 @@ struct Sizes {
     int64_t T, B, taps;
     bool bias, with_lengths;
 
-    int64_t gates() const { return cell == STREAMDRNN_RNN ? 1 : cell == STREAMDRNN_GRU ? 3 : 4; }
+    int64_t gates() const { return CELLS[cell].gates; }
     int64_t top() const { return layers.back().first; }
     int64_t inputs(size_t l) const { return l ? layers[l - 1].first : I; }
     std::string text() const {
-        static const char *const names[] = {"rnn", "gru", "lstm"};
-        std::string s = std::string(streamdrnn_level()) + " " + names[cell] + " I=" + std::to_string(I);
+        std::string s = std::string(streamdrnn_level()) + " " + CELLS[cell].name + " I=" + std::to_string(I);
         for (const auto &[H, d] : layers) s += " (H=" + std::to_string(H) + " d=" + std::to_string(d) + ")";
         return s + " T=" + std::to_string(T) + " B=" + std::to_string(B) + " taps=" + std::to_string(taps) +
                (bias ? "" : " no bias") + (with_lengths ? " lengths" : "");
@@ -173,23 +180,18 @@ struct State {
         h.reserve(s.layers.size()), c.reserve(s.layers.size());
         for (const auto &[H, d] : s.layers) {
             h.push_back(Floats::random(d * s.B * H, 0.9f));
-            if (s.cell == STREAMDRNN_LSTM) c.push_back(Floats::random(d * s.B * H, 0.9f));
+            if (CELLS[s.cell].has_c) c.push_back(Floats::random(d * s.B * H, 0.9f));
         }
         for (int64_t b = 0; b < s.B; b++)
             cursor[b] = static_cast<int64_t>(random_bits() % 1000) + (b % 3 == 2 ? int64_t{1} << 55 : 0);
     }
     State(const State &) = default;
 
-    streamdrnn_state view() {
+    streamdrnn_state view(const Sizes &s) {
         h_pointers.clear(), c_pointers.clear();
         for (const Floats &ring : h) h_pointers.push_back(ring.get());
         for (const Floats &ring : c) c_pointers.push_back(ring.get());
-        return {0, h_pointers.data(), c.empty() ? nullptr : c_pointers.data(), fusion.get(), cursor.get()};
-    }
-    streamdrnn_state view(const Sizes &s) {
-        streamdrnn_state v = view();
-        v.batch_size = s.B;
-        return v;
+        return {s.B, h_pointers.data(), c.empty() ? nullptr : c_pointers.data(), fusion.get(), cursor.get()};
     }
     bool same(const State &o, bool with_fusion) const {
         return h == o.h && c == o.c && cursor == o.cursor && (!with_fusion || fusion == o.fusion);
@@ -319,7 +321,7 @@ static void exercise(const Sizes &s, std::initializer_list<int> threads) {
         }
     }
 
-    // Live: in one piece and by single steps, with the fusion; what is not finite is refused.
+    // Live: in one piece and by single steps, with the fusion; NaN and infinity are refused.
     const auto live_on = [&](const streamdrnn_stack *with, State &state) {
         return streamdrnn_live{with, state.view(s)};
     };
@@ -355,19 +357,14 @@ static void exercise(const Sizes &s, std::initializer_list<int> threads) {
         }
         require(y_whole == y_steps && whole.same(stepped, true), "other bits by single steps");
     }
-    if (s.taps == 0 && !own)
-        require(
-            y_whole ==
-                [&] {
-                    Floats direct(T * B * H);
-                    State end(s);
-                    const streamdrnn_state end_view = end.view(s);
-                    streamdrnn_forward(stack, &from, &end_view, T, x.get(), nullptr, direct.get(), nullptr, 1);
-                    return direct;
-                }(),
-            "live streams give other bits");
-    for (const streamdrnn_stack *with :
-         {static_cast<const streamdrnn_stack *>(other), static_cast<const streamdrnn_stack *>(many)}) {
+    if (s.taps == 0 && !own) {
+        Floats direct(T * B * H);
+        State end(s);
+        const streamdrnn_state end_view = end.view(s);
+        streamdrnn_forward(stack, &from, &end_view, T, x.get(), nullptr, direct.get(), nullptr, 1);
+        require(y_whole == direct, "live streams give other bits");
+    }
+    for (streamdrnn_stack *const with : {other, many}) {
         State state(start);
         Floats y_other(T * B * H);
         const streamdrnn_live elsewhere = live_on(with, state);
@@ -411,7 +408,7 @@ static void exercise_linear(int64_t N, int64_t K, int64_t M, int threads) {
 }
 
 static void run() {
-    for (int cell = 0; cell < 3; cell++) {
+    for (int cell = 0; cell < CELL_COUNT; cell++) {
         for (const bool lengths : {false, true}) {
             exercise({cell, 3, {{5, 2}, {17, 1}, {4, 7}}, 11, 3, 0, true, lengths}, {2});
             exercise({cell, 17, {{20, 3}, {33, 70}}, 21, 1, 3, true, lengths}, {});
@@ -423,7 +420,7 @@ static void run() {
         exercise({cell, 2, {{5, 4}, {2, 1}}, 8, 290, 0, true, true}, {});  // by rows, more batches than groups
         exercise({cell, 3, {{4, 2}}, 0, 3, 2, true, false}, {2});
         exercise({cell, 3, {{4, 2}}, 5, 0, 2, true, false}, {2});
-        const int64_t gates = cell == STREAMDRNN_RNN ? 1 : cell == STREAMDRNN_GRU ? 3 : 4;
+        const int64_t gates = CELLS[cell].gates;
         exercise({cell, 24, {{40, 1}, {40, 2}}, 120 / gates, 6, 0, true, false}, {3});  // worth threads, several blocks
         exercise({cell, 24, {{65, 1}, {20, 9}}, 72 / gates, 16, 0, true, true}, {3});   // the same by rows
     }
@@ -435,7 +432,7 @@ static void run() {
 }
 
 static void count_steps() {
-    for (int cell = 0; cell < 3; cell++)
+    for (int cell = 0; cell < CELL_COUNT; cell++)
         for (const int64_t B : {1, 10}) {
             const Sizes s{cell, 3, {{9, 3}, {5, 5}}, 1, B, 3, true, false};
             doing = s.text();
@@ -461,19 +458,19 @@ static void count_steps() {
 
 int main(int count, char **arguments) {
     const std::string mode = count > 1 ? arguments[1] : "", only = count > 2 ? arguments[2] : "";
-    int levels = 0;
+    bool found = false;
     for (const char *level : {"avx512", "avx2", "portable"}) {
         if ((!only.empty() && only != level) || !streamdrnn_set_level(level)) continue;
-        levels++;
+        found = true;
         if (mode == "levels") std::printf("%s\n", level);
         if (mode == "run") run();
         if (mode == "steps") count_steps();
         if (mode == "threads")
-            for (int cell = 0; cell < 3; cell++) {
+            for (int cell = 0; cell < CELL_COUNT; cell++) {
                 exercise({cell, 24, {{40, 1}, {40, 2}, {40, 4}}, 300, 6, 0, true, false}, {4});
                 exercise({cell, 24, {{20, 1}, {20, 9}, {20, 2}}, 100, 70, 0, true, true}, {4});
                 exercise_linear(2000, 70, 65, 4);
             }
     }
-    return levels ? 0 : 1;
+    return found ? 0 : 1;
 }
