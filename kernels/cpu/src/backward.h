@@ -51,7 +51,7 @@ struct Backward : Chunk {
                 factors[i] = scratch.take(rows * kept() * stack.widest() * lanes);
                 if (!stack.by_rows) outer[i] = scratch.take(outer_scratch(largest(I, stack.widest())));
                 if (!stack.by_rows) continue;
-                step_sums[i] = scratch.take(4 * stack.widest() * W);
+                step_sums[i] = scratch.take(stack.sums() * stack.widest() * W);
                 block_x[i] = scratch.take(rows * I * W);
                 block_dy[i] = scratch.take(rows * largest(stack.top(), I) * W);
             }

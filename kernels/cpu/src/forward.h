@@ -38,7 +38,7 @@ struct Forward : Chunk {
             }
             if (!stack.by_rows) return;
             for (int64_t g = 0; g < groups; g++) x_lanes[g] = scratch.take(steps_per_block * stack.layer[0].I * W);
-            for (int i = 0; i < threads; i++) sums_of[i] = scratch.take(4 * stack.widest() * W);
+            for (int i = 0; i < threads; i++) sums_of[i] = scratch.take(stack.sums() * stack.widest() * W);
         });
     }
 

@@ -54,6 +54,9 @@ struct Stack : streamdrnn_stack {
     int64_t gates() const {
         return with_cell(cell, [](auto c) { return decltype(c)::gates; });
     }
+    int64_t sums() const {
+        return with_cell(cell, [](auto c) { return decltype(c)::sums; });
+    }
     bool has_c() const {
         return with_cell(cell, [](auto c) { return decltype(c)::has_c; });
     }

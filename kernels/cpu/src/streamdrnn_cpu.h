@@ -2,7 +2,8 @@
  *
  * All arrays are float32, contiguous and the caller's; shapes are as in the Python interface. Functions that return an
  * int, except streamdrnn_set_level, return one of the codes below; unless it is STREAMDRNN_OK, they have written
- * nothing. The level of instructions is the library's only state.
+ * nothing. The level of instructions is the library's only state. Threads may use different stacks at once; on one
+ * stack streamdrnn_forward, streamdrnn_run and streamdrnn_step are for one thread at a time, as they share its scratch.
  */
 #ifndef STREAMDRNN_CPU_H
 #define STREAMDRNN_CPU_H
