@@ -63,7 +63,7 @@ def build(folder: Path, flags: Sequence[str]) -> Path:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_code_of_a_level_is_in_a_namespace_of_its_own(level: str, tmp_path: Path) -> None:
-    """The linker keeps one copy of a function that several files compile, and it may need instructions that others lack.
+    """The linker keeps one copy of what several files compile, and it may need instructions that others lack.
 
     For the same reason no code runs when the library is loaded.
     """

@@ -281,12 +281,12 @@ struct Backward : Chunk {
             for (int64_t i = 0; i < sums_size(layer); i++) total[i] += more[i];
         }
         const float *const state = total + I * K, *const bias = state + H * K;
-        for (int64_t j = 0; j < K; j++) {
-            for (int64_t k = 0; k < I; k++) to.w_ih[j * I + k] = total[k * K + j];
-            const int64_t row = C::gate(static_cast<int>(j / H)) * H + j % H;
-            for (int64_t k = 0; k < H; k++) to.w_hh[row * H + k] = state[k * K + j];
-            if (to.b_ih) to.b_ih[j] = bias[C::input_factor * H + j];
-            if (to.b_hh) to.b_hh[row] = bias[j];
+        transpose(total, K, I, K, to.w_ih);
+        if (to.b_ih) std::memcpy(to.b_ih, bias + C::input_factor * H, static_cast<size_t>(K) * sizeof(float));
+        for (int g = 0; g < C::gates; g++) {
+            const int64_t row = C::gate(g) * H;
+            transpose(state + g * H, K, H, H, to.w_hh + row * H);
+            if (to.b_hh) std::memcpy(to.b_hh + row, bias + g * H, static_cast<size_t>(H) * sizeof(float));
         }
     }
 };

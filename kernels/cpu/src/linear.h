@@ -66,10 +66,8 @@ inline int linear_backward(int64_t rows, int64_t inputs, int64_t outputs, const 
             bias_total[j] += sum;
         }
     }
-    for (int64_t j = 0; j < outputs; j++) {
-        for (int64_t k = 0; dw && k < inputs; k++) dw[j * inputs + k] = total.get()[k * outputs + j];
-        if (db) db[j] = bias_total[j];
-    }
+    if (dw) transpose(total.get(), outputs, inputs, outputs, dw);
+    if (db) std::memcpy(db, bias_total, static_cast<size_t>(outputs) * sizeof(float));
     return STREAMDRNN_OK;
 }
 

@@ -166,6 +166,14 @@ inline void product_by_rows(const float *x, const Packed &w, bool onto_output, f
     });
 }
 
+// to (columns, rows) = the transpose of from (rows, columns), whose rows are `stride` apart.
+inline void transpose(const float *from, int64_t stride, int64_t rows, int64_t columns, float *to) {
+    constexpr int64_t TOGETHER = 16;  // columns: a cache line of a row
+    for (int64_t j = 0; j < columns; j += TOGETHER)
+        for (int64_t k = 0; k < rows; k++)
+            for (int64_t i = j; i < smallest(columns, j + TOGETHER); i++) to[i * rows + k] = from[k * stride + i];
+}
+
 // Rows whose products with one another are summed in registers, and the scratch that outer_by_units takes for them.
 constexpr int64_t OUTER_ROWS = 128;
 constexpr int64_t outer_scratch(int64_t inputs) { return OUTER_ROWS * (inputs + MOST_ROWS); }
