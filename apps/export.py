@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from streamdrnn.errors import InputError
+
 
 @dataclass
 class Export:
@@ -35,7 +37,7 @@ class Export:
 
         path = model_file(self.model)
         if is_baseline(path):
-            raise ValueError(f"{path}: a skip or cnn baseline; of the networks only dilated and stacked ones stream")
+            raise InputError(f"{path}: a skip or cnn baseline; of the networks only dilated and stacked ones stream")
         files = export_paths(self.out, self.format)
         model, notes = load_model(path), model_notes(path)
         self.out.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Optional, Union
 
 import tyro
 
+from streamdrnn.errors import InputError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -51,7 +53,7 @@ class Info:
     def run(self) -> None:
         if self.model is None:
             if self.plot is not None:
-                raise ValueError("--plot: give the model file to draw")
+                raise InputError("--plot: give the model file to draw")
             facts, drawing = describe_installation(), ""
         else:
             facts, drawing = self.describe_model(self.model)
@@ -134,7 +136,7 @@ def plot(model: "Union[DilatedRNN, Head]", graph: "DependencyGraph", folder: Pat
     try:
         from streamdrnn.apps import memory_plots
     except ModuleNotFoundError as error:
-        raise ValueError(f"--plot: {error}; plots need it: pip install 'streamdrnn[bench]'") from None
+        raise InputError(f"--plot: {error}; plots need it: pip install 'streamdrnn[bench]'") from None
     folder.mkdir(parents=True, exist_ok=True)
     gradients = gradients_for_noise(model, memory_plots.noise_steps(graph))
     return [str(folder / name) for name in memory_plots.draw(graph, gradients, folder)]

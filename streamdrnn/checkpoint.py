@@ -8,6 +8,7 @@ import torch
 
 from streamdrnn.audio.frontends import MFCC, FrontEnd, LogMel, RawWaveform
 from streamdrnn.dilated_rnn import DilatedRNN
+from streamdrnn.errors import InputError
 from streamdrnn.heads import Classifier, Head, SpeakerEmbedder, Tagger
 from streamdrnn.storage import read_safetensors, shown, write_safetensors
 
@@ -59,7 +60,7 @@ def load_model(path: PathLike) -> Union[DilatedRNN, Head]:
             raise ValueError(f"weights of {dtypes.pop()}, expected floating point of 16, 32 or 64 bits")
         model.load_state_dict(tensors, assign=True)
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: the model's configuration does not fit: {_one_line(error)}") from None
+        raise InputError(f"{path}: the model's configuration does not fit: {_one_line(error)}") from None
     return model.eval()
 
 
@@ -73,7 +74,7 @@ def model_notes(path: PathLike) -> dict[str, str]:
     try:
         notes = _json_object(metadata["notes"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: the model's notes are damaged: {_one_line(error)}") from None
+        raise InputError(f"{path}: the model's notes are damaged: {_one_line(error)}") from None
     return {str(name): str(value) for name, value in notes.items()}
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from streamdrnn.drnn_state import DRNNState
+from streamdrnn.errors import InputError
 
 
 def check_positive(name: str, value: int) -> int:
@@ -18,7 +19,7 @@ def check_positive(name: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}: expected an int, got {value!r}")
     if value < 1:
-        raise ValueError(f"{name}: expected 1 or more, got {value}")
+        raise InputError(f"{name}: expected 1 or more, got {value}")
     return value
 
 

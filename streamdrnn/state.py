@@ -12,6 +12,7 @@ from typing import Any, Optional, Self, Union, get_type_hints
 import torch
 from torch import Tensor
 
+from streamdrnn.errors import InputError
 from streamdrnn.storage import read_safetensors, shown, write_safetensors
 
 FORMAT = "streamdrnn-state"
@@ -199,7 +200,7 @@ class StreamState:
         """
         metadata, tensors = read_safetensors(path, FORMAT, VERSION)
         if metadata.get("type") != cls.__name__:
-            raise ValueError(f"{path}: holds a {shown(metadata.get('type'))}, expected {cls.__name__!r}")
+            raise InputError(f"{path}: holds a {shown(metadata.get('type'))}, expected {cls.__name__!r}")
         try:
             state = cls._build("", tensors, metadata)
             if state.tensors().keys() != tensors.keys():
@@ -207,9 +208,9 @@ class StreamState:
                 raise ValueError(f"expected tensors {expected}, got {got}")
             state.check()
         except (KeyError, ValueError) as error:
-            raise ValueError(f"{path}: not a complete {cls.__name__}: {error}") from None
+            raise InputError(f"{path}: not a complete {cls.__name__}: {error}") from None
         if state.describe() != {name: metadata.get(name) for name in state.describe()}:
-            raise ValueError(f"{path}: the metadata and the tensors disagree")
+            raise InputError(f"{path}: the metadata and the tensors disagree")
         return state
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 from pathlib import Path
@@ -10,6 +11,10 @@ from typing import Union
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+
+from streamdrnn.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 _LARGEST_HEADER = 2**20
 """Bytes of names, shapes and metadata. A thousand layers have a third of it; the format itself allows a hundred times
@@ -30,6 +35,7 @@ def write_safetensors(path: Union[str, os.PathLike[str]], tensors: dict[str, Ten
 def write_whole(path: Union[str, os.PathLike[str]], content: bytes) -> None:
     """Write a file beside its place, then move it there: a reader never sees half a file."""
     target = Path(path)
+    logger.debug("writing %s", target)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         partial.write_bytes(content)
@@ -50,19 +56,20 @@ def read_safetensors(
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
+    logger.debug("reading %s", path)
     with open(path, "rb") as start:
         _check_header(path, start.read(8))
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != format_name:
-                raise ValueError(f"{path}: not a {format_name} file (its format is {shown(metadata.get('format'))})")
+                raise InputError(f"{path}: not a {format_name} file (its format is {shown(metadata.get('format'))})")
             if metadata.get("version") != str(version):
-                raise ValueError(f"{path}: version {shown(metadata.get('version'))}, this release reads {version}")
+                raise InputError(f"{path}: version {shown(metadata.get('version'))}, this release reads {version}")
             # Copied, as the file is only mapped into memory: what is written over it later must not change a model.
             return metadata, {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no mapping)
     except SafetensorError as error:
-        raise ValueError(f"{path}: damaged or not a safetensors file ({error})") from None
+        raise InputError(f"{path}: damaged or not a safetensors file ({error})") from None
 
 
 def shown(value: object) -> str:
@@ -74,4 +81,4 @@ def shown(value: object) -> str:
 def _check_header(path: Union[str, os.PathLike[str]], start: bytes) -> None:
     """Refuse a file by its first 8 bytes, in which the format has the header's length."""
     if len(start) == 8 and struct.unpack("<Q", start)[0] > _LARGEST_HEADER:
-        raise ValueError(f"{path}: damaged or not a safetensors file of ours (a header of more than 1 MiB)")
+        raise InputError(f"{path}: damaged or not a safetensors file of ours (a header of more than 1 MiB)")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import tyro
 
+from streamdrnn.errors import InputError
+
 if TYPE_CHECKING:
     from streamdrnn.apps.bench.tables import Table
 
@@ -93,7 +95,7 @@ class Bench:
         else:
             print_tables(machine, tables)
         if problems:
-            raise ValueError(f"{len(problems)} measurements failed: {'; '.join(problems)}")
+            raise InputError(f"{len(problems)} measurements failed: {'; '.join(problems)}")
 
     def check(self) -> None:
         """Raise unless the options fit together, and this machine.
@@ -102,14 +104,14 @@ class Bench:
             ValueError: they do not, or their device is not here.
         """
         if self.repeats is not None and self.repeats < 1:
-            raise ValueError(f"repeats: got {self.repeats}, expected 1 or more")
+            raise InputError(f"repeats: got {self.repeats}, expected 1 or more")
         for suite in self.suite:
             if suite not in SUITES[self.device]:
-                raise ValueError(
+                raise InputError(
                     f"--suite {suite}: not on {self.device}, where there are {', '.join(SUITES[self.device])}"
                 )
         if self.precision and self.device != "cuda":
-            raise ValueError("--precision: only with --device cuda; the CPU's kernels compute in float32")
+            raise InputError("--precision: only with --device cuda; the CPU's kernels compute in float32")
         if self.device == "cuda":
             from streamdrnn.apps.bench.cuda.target import gpu
 
@@ -200,4 +202,4 @@ def require(package: str, what_for: str) -> None:
     try:
         importlib.import_module(package)
     except ModuleNotFoundError:
-        raise ValueError(f"{what_for} {package}: pip install 'streamdrnn[bench]'") from None
+        raise InputError(f"{what_for} {package}: pip install 'streamdrnn[bench]'") from None

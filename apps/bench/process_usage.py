@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Optional, Union
 
+from streamdrnn.errors import InputError
+
 _CLEAR = Path("/proc/self/clear_refs")
 
 NEEDS = "memory is measured on Linux only (/proc/self/status and clear_refs)"
@@ -46,4 +48,4 @@ def _read(name: str, process: Union[int, str]) -> int:
     for line in Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{name}:"):
             return 1024 * int(line.split()[1])
-    raise ValueError(NEEDS)
+    raise InputError(NEEDS)

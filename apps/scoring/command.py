@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from streamdrnn.errors import InputError
+
 if TYPE_CHECKING:
     from streamdrnn.apps.scoring.scorer import Score
 
@@ -42,14 +44,14 @@ class ScoreFolder:
         from streamdrnn.audio.files import is_audio
 
         if self.workers < 1:
-            raise ValueError(f"workers: expected 1 or more, got {self.workers}")
+            raise InputError(f"workers: expected 1 or more, got {self.workers}")
         if self.out.suffix != ".npz":
-            raise ValueError(f"{self.out}: expected a name that ends in .npz")
+            raise InputError(f"{self.out}: expected a name that ends in .npz")
         if not self.folder.is_dir():
             raise FileNotFoundError(f"{self.folder}: no such folder")
         paths = sorted(path for path in self.folder.rglob("*") if is_audio(path) and path.is_file())
         if not paths:
-            raise ValueError(f"{self.folder}: no recordings, expected WAV, FLAC, OGG or MP3 files")
+            raise InputError(f"{self.folder}: no recordings, expected WAV, FLAC, OGG or MP3 files")
         recordings = [path.relative_to(self.folder).as_posix() for path in paths]
         model = model_file(self.model)
         scorer = Scorer(model, self.folder)  # here too, so that what cannot be is said at once
@@ -60,14 +62,14 @@ class ScoreFolder:
             try:
                 from streamdrnn.apps.scoring.on_ray import score_on_ray
             except ModuleNotFoundError as error:
-                raise ValueError(f"{error}; --workers needs it: pip install 'streamdrnn[scale]'") from None
+                raise InputError(f"{error}; --workers needs it: pip install 'streamdrnn[scale]'") from None
             failed = self._write(score_on_ray(model.resolve(), self.folder.resolve(), recordings, self.workers))
         if self.json:
             print(json.dumps({"out": str(self.out), "scored": len(recordings) - failed, "failed": failed}))
         else:
             print(f"wrote {self.out}: {len(recordings) - failed} recordings")
         if failed:
-            raise ValueError(f"{failed} of {len(recordings)} recordings could not be scored")
+            raise InputError(f"{failed} of {len(recordings)} recordings could not be scored")
 
     def _write(self, scores: "Iterable[Score]") -> int:
         """Write the file, and give the number of those that have a problem."""

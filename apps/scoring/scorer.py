@@ -9,6 +9,7 @@ import torch
 from streamdrnn import Classifier, SpeakerEmbedder, load_model
 from streamdrnn.apps.speaker_id.model import embed_recording
 from streamdrnn.audio import load_audio
+from streamdrnn.errors import InputError
 
 
 class Score(NamedTuple):
@@ -41,7 +42,7 @@ class Scorer:
         torch.set_num_threads(1)
         loaded = load_model(model)
         if not isinstance(loaded, Classifier | SpeakerEmbedder) or loaded.frontend is None:
-            raise ValueError(f"{model}: expected a model that judges samples: a Classifier or SpeakerEmbedder")
+            raise InputError(f"{model}: expected a model that judges samples: a Classifier or SpeakerEmbedder")
         self._model, self._sample_rate, self._folder = loaded, loaded.frontend.sample_rate, folder
         with torch.inference_mode():
             self._nothing = np.zeros(loaded.output_so_far(loaded.zero_state(1)).shape[1], np.float32)
@@ -50,6 +51,6 @@ class Scorer:
         """Score one; what is wrong with it is in the result."""
         try:
             samples = load_audio(self._folder / recording, self._sample_rate)
-        except (OSError, ValueError) as error:
+        except (OSError, InputError) as error:
             return Score(recording, self._nothing, " ".join(str(error).split()))
         return Score(recording, embed_recording(self._model, samples).float().numpy(), "")

@@ -1,11 +1,14 @@
 """`streamdrnn serve`: models for other programs, over WebSockets."""
 
+import logging
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Optional
 
 import tyro
+
+from streamdrnn.errors import InputError
 
 
 @dataclass
@@ -63,9 +66,9 @@ class Serve:
 
         for name in ("snapshot_seconds", "keep_hours"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected above 0, got {getattr(self, name)}")
+                raise InputError(f"{name}: expected above 0, got {getattr(self, name)}")
         if self.ssl_keyfile is not None and self.ssl_certfile is None:
-            raise ValueError("ssl_keyfile: expected with an ssl_certfile")
+            raise InputError("ssl_keyfile: expected with an ssl_certfile")
         for path in (self.ssl_certfile, self.ssl_keyfile):
             if path is not None and not path.is_file():
                 raise FileNotFoundError(f"{path}: no such file")
@@ -83,12 +86,16 @@ class Serve:
             self.max_wait_ms / 1000,
             self.snapshot_seconds,
         )
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         settle_in()
         ssl = {"ssl_certfile": self.ssl_certfile, "ssl_keyfile": self.ssl_keyfile} if self.ssl_certfile else None
         server = Server(service, tokens, self.allow_origin, ssl)
         # Bound here, so that a port that is taken is an error like any other, and a free one is known.
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.create_server((self.host, self.port), family=family, backlog=1024)
+        try:
+            listener = socket.create_server((self.host, self.port), family=family, backlog=1024)
+        except (OverflowError, UnicodeError) as error:
+            raise InputError(f"host, port: {error}") from None
         scheme, host = "wss" if ssl else "ws", f"[{self.host}]" if ":" in self.host else self.host
         url = f"{scheme}://{host}:{listener.getsockname()[1]}"
         print(f"serving {', '.join(sorted(service.models))} at {url}", flush=True)
@@ -103,4 +110,4 @@ def check_installed() -> None:
         import uvicorn  # noqa: F401
         import websockets  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ValueError(f"{error}; serving needs it: pip install 'streamdrnn[serve]'") from None
+        raise InputError(f"{error}; serving needs it: pip install 'streamdrnn[serve]'") from None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from streamdrnn.dilated_rnn import DilatedRNN
+from streamdrnn.errors import InputError
 from streamdrnn.heads import Head
 from streamdrnn.streaming import State, StreamingDRNN
 
@@ -69,7 +70,7 @@ class Engine:
 
     def __init__(self, model: Union[DilatedRNN, Head], slots: int, max_wait: float) -> None:
         if max_wait < 0:
-            raise ValueError(f"max_wait: expected 0 seconds or more, got {max_wait}")
+            raise InputError(f"max_wait: expected 0 seconds or more, got {max_wait}")
         self._streaming = StreamingDRNN(model, slots)
         rnn = model if isinstance(model, DilatedRNN) else model.rnn
         self._batch_first = rnn.batch_first

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Optional
 
 from streamdrnn.client.protocol import Code
+from streamdrnn.errors import InputError
 
 
 class RefusalError(Exception):
@@ -39,7 +40,7 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             if not getattr(self, field.name) > 0:
-                raise ValueError(f"{field.name}: expected above 0, got {getattr(self, field.name)}")
+                raise InputError(f"{field.name}: expected above 0, got {getattr(self, field.name)}")
 
 
 class Budget:

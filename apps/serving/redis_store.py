@@ -7,6 +7,7 @@ from typing import Any, Optional, Self
 import redis
 
 from streamdrnn.apps.serving.store import Claimed, Saving, key_of
+from streamdrnn.errors import InputError, ResourceError
 
 _TIMEOUT = 5.0
 
@@ -31,8 +32,12 @@ class RedisStore:
 
         Raises:
             OSError: no Redis answers there.
+            ValueError: the URL is malformed.
         """
-        client: Any = redis.Redis.from_url(url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
+        try:
+            client: Any = redis.Redis.from_url(url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
+        except ValueError as error:
+            raise InputError(f"store: {error}") from None
         with _errors():
             client.ping()
         return cls(client, keep_seconds)
@@ -96,7 +101,7 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        raise OSError(f"Redis cannot be used as a store of streams ({error})") from None
+        raise ResourceError(f"Redis cannot be used as a store of streams ({error})") from None
 
 
 def _key(stream: str) -> bytes:

@@ -19,8 +19,9 @@ from streamdrnn.apps.serving.session import Session
 from streamdrnn.apps.serving.snapshots import Snapshot, model_of, read_snapshot
 from streamdrnn.apps.serving.store import Saving, Store
 from streamdrnn.client.protocol import Code
+from streamdrnn.errors import InputError
 
-logger = logging.getLogger("uvicorn.error")
+logger = logging.getLogger(__name__)
 
 _TOGETHER = 16
 """Streams that are saved at a time: more would hold up the next pass."""
@@ -57,10 +58,10 @@ class Service:
         for path in models:
             model = ServedModel(path, limits, max_wait, self.metrics, _deliver)
             if model.name in self.models:
-                raise ValueError(f"{path}: there is another model of the name {model.name!r}; rename the file")
+                raise InputError(f"{path}: there is another model of the name {model.name!r}; rename the file")
             self.models[model.name] = model
         if not self.models:
-            raise ValueError("models: expected one file or more, got none")
+            raise InputError("models: expected one file or more, got none")
         self._store = store
         self._snapshot_seconds = snapshot_seconds
         self._live: dict[str, Session] = {}
@@ -154,6 +155,7 @@ class Service:
             logger.error("a stream could not be saved: %s", refusal)
         finally:
             model = session.model
+            logger.debug("a stream of %s leaves after message %d", model.name, session.processed)
             model.engine.release(session.slot)
             self.metrics.streams.labels(model.name).set(model.engine.streams)
             if self._live.get(session.stream) is session:
@@ -201,6 +203,7 @@ class Service:
         session = Session(stream, claim, model, slot, snapshot, self.limits)
         session.save_at = time.monotonic() + random.uniform(0, self._snapshot_seconds)
         self._live[stream] = session
+        logger.debug("a stream of %s begins at message %d", model.name, snapshot.seq)
         self.metrics.streams.labels(model.name).set(model.engine.streams)
         return session
 

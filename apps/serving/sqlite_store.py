@@ -10,6 +10,7 @@ from typing import Optional
 import platformdirs
 
 from streamdrnn.apps.serving.store import Claimed, Saving, key_of
+from streamdrnn.errors import ResourceError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS streams (
@@ -90,4 +91,4 @@ class SQLiteStore:
             with closing(sqlite3.connect(self.path, timeout=10)) as db:
                 yield db
         except sqlite3.Error as error:
-            raise OSError(f"{self.path}: cannot be used as a store of streams ({error})") from None
+            raise ResourceError(f"{self.path}: cannot be used as a store of streams ({error})") from None

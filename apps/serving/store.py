@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional, Protocol
 
+from streamdrnn.errors import InputError
+
 
 class Saving(NamedTuple):
     """A snapshot to be saved: of which stream, under which claim to it, and its bytes."""
@@ -53,13 +55,13 @@ def open_store(where: Optional[str], keep_seconds: float) -> Store:
 
     Raises:
         OSError: it cannot be used.
-        ValueError: it needs what is not installed.
+        ValueError: its URL is malformed, or it needs what is not installed.
     """
     if where is not None and where.startswith(("redis://", "rediss://")):
         try:
             from streamdrnn.apps.serving.redis_store import RedisStore
         except ModuleNotFoundError as error:
-            raise ValueError(f"{error}; a Redis store needs it: pip install 'streamdrnn[redis]'") from None
+            raise InputError(f"{error}; a Redis store needs it: pip install 'streamdrnn[redis]'") from None
         return RedisStore.at(where, keep_seconds)
     from streamdrnn.apps.serving.sqlite_store import SQLiteStore, default_path
 

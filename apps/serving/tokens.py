@@ -4,6 +4,8 @@ import hashlib
 import hmac
 from pathlib import Path
 
+from streamdrnn.errors import InputError
+
 SHORTEST = 16
 
 
@@ -28,12 +30,12 @@ class Tokens:
         try:
             lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
         except UnicodeDecodeError:
-            raise ValueError(f"{path}: expected a text file with one token a line") from None
+            raise InputError(f"{path}: expected a text file with one token a line") from None
         tokens = [line for line in lines if line and not line.startswith("#")]
         if not tokens:
-            raise ValueError(f"{path}: has no token; expected one a line")
+            raise InputError(f"{path}: has no token; expected one a line")
         if any(len(token) < SHORTEST for token in tokens):
-            raise ValueError(f"{path}: has a token of fewer than {SHORTEST} characters, which could be guessed")
+            raise InputError(f"{path}: has a token of fewer than {SHORTEST} characters, which could be guessed")
         return cls(tokens)
 
     def allow(self, token: object) -> bool:

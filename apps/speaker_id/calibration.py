@@ -19,6 +19,7 @@ from streamdrnn.apps.speaker_id.sources.source import Chunk
 from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS, TickStream, mean_embedding
 from streamdrnn.audio import load_audio
 from streamdrnn.audio.files import is_audio
+from streamdrnn.errors import InputError
 
 ENROLMENT_SHARE = 0.7
 _WINDOW = round(WINDOW_SECONDS / TICK_SECONDS)
@@ -64,7 +65,7 @@ def recordings_by_speaker(folder: Path) -> dict[str, list[Path]]:
             elif path.parent != folder:
                 found.setdefault(path.relative_to(folder).parts[0], []).append(path)
     if len(found) < 2:
-        raise ValueError(f"{folder}: recordings of {len(found)} speakers, expected two or more, each in a folder")
+        raise InputError(f"{folder}: recordings of {len(found)} speakers, expected two or more, each in a folder")
     return found
 
 
@@ -124,8 +125,8 @@ def _hear(model: SpeakerModel, speaker: str, paths: list[Path]) -> tuple[Tensor,
         enrolment.hear(Chunk(second, 0, None))
     try:
         profile = enrolment.finish().embedding
-    except ValueError as error:
-        raise ValueError(f"speaker {speaker!r}: {error}, in the part that is enrolled") from None
+    except InputError as error:
+        raise InputError(f"speaker {speaker!r}: {error}, in the part that is enrolled") from None
     stream = TickStream(model.embedder)
     notes = [stream.start]
     for second in samples[cut:].split(model.sample_rate):
@@ -137,5 +138,5 @@ def _hear(model: SpeakerModel, speaker: str, paths: list[Path]) -> tuple[Tensor,
         if last.spoken - first.spoken > _WINDOW // 2
     ]
     if not windows:
-        raise ValueError(f"speaker {speaker!r}: no speech in the last part, expected {MIN_SECONDS:g} s or more")
+        raise InputError(f"speaker {speaker!r}: no speech in the last part, expected {MIN_SECONDS:g} s or more")
     return profile, torch.stack(windows)

@@ -9,6 +9,7 @@ from streamdrnn.apps.speaker_id.profiles import Recording
 from streamdrnn.apps.speaker_id.sources.source import Chunk, Source
 from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS, Tick, TickStream, mean_embedding
 from streamdrnn.audio import StreamingResampler, load_audio
+from streamdrnn.errors import InputError
 
 MIN_SECONDS = 1.0
 """Less clear speech than this is no enrolment."""
@@ -101,7 +102,7 @@ class Enrolment:
         self._hear([*self._stream.push(self._resampler.flush()), *self._stream.finish()])
         seconds = self.progress.seconds
         if seconds < MIN_SECONDS:
-            raise ValueError(f"{seconds:.1f} s of clear speech, expected {MIN_SECONDS:g} s or more")
+            raise InputError(f"{seconds:.1f} s of clear speech, expected {MIN_SECONDS:g} s or more")
         return Recording(seconds, mean_embedding(self._model, self._stream.start, self._clear))
 
     def _hear(self, ticks: list[Tick]) -> None:
@@ -127,8 +128,8 @@ def listen_to(path: Path, model: SpeakerModel) -> Recording:
         enrolment.hear(Chunk(second, 0, None))
     try:
         return enrolment.finish()
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def record(source: Source, enrolment: Enrolment, enough: float, show: Callable[[Progress], None]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from streamdrnn.apps.speaker_id.profiles import ProfileStore, Recording, StoredRecording, check_name
+from streamdrnn.errors import InputError
 
 FORMAT = "streamdrnn profiles 1"
 MAX_BYTES = 64 << 20
@@ -26,7 +27,7 @@ def export_profiles(store: ProfileStore, path: Path) -> None:
     """
     stored = store.recordings()
     if not stored:
-        raise ValueError(f"{store.path}: nobody is enrolled")
+        raise InputError(f"{store.path}: nobody is enrolled")
     recordings = [
         {
             "name": one.name,
@@ -57,36 +58,36 @@ def import_profiles(store: ProfileStore, path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path}: {path.stat().st_size} bytes, expected {MAX_BYTES} at most")
+        raise InputError(f"{path}: {path.stat().st_size} bytes, expected {MAX_BYTES} at most")
     try:
         content = json.loads(path.read_bytes())
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise ValueError(f"expected the format {FORMAT!r}")
+            raise InputError(f"expected the format {FORMAT!r}")
         found = content.get("recordings")
         if not isinstance(found, list):
-            raise ValueError("recordings: expected a list")
+            raise InputError("recordings: expected a list")
         stored = [_recording(value) for value in found]
     except (ValueError, RecursionError) as error:  # what is no JSON or no text is a ValueError too
-        raise ValueError(f"{path}: no profiles that can be imported ({error})") from None
+        raise InputError(f"{path}: no profiles that can be imported ({error})") from None
     store.restore(stored)
 
 
 def _recording(value: Any) -> StoredRecording:
     if not isinstance(value, dict) or set(value) != {"name", "model", "seconds", "embedding"}:
-        raise ValueError("a recording: expected an object with name, model, seconds and embedding")
+        raise InputError("a recording: expected an object with name, model, seconds and embedding")
     name, model, seconds, embedding = (value[key] for key in ("name", "model", "seconds", "embedding"))
     if not isinstance(name, str):
-        raise ValueError(f"name: expected text, got {name!r}")
+        raise InputError(f"name: expected text, got {name!r}")
     check_name(name)
     if not (isinstance(model, str) and len(model) == _MODEL_DIGITS and set(model) <= set("0123456789abcdef")):
-        raise ValueError(f"model of {name!r}: expected {_MODEL_DIGITS} hexadecimal digits")
+        raise InputError(f"model of {name!r}: expected {_MODEL_DIGITS} hexadecimal digits")
     if not (_is_number(seconds) and seconds > 0):
-        raise ValueError(f"seconds of {name!r}: expected a number above 0, got {seconds!r}")
+        raise InputError(f"seconds of {name!r}: expected a number above 0, got {seconds!r}")
     if not (isinstance(embedding, list) and 0 < len(embedding) <= _MAX_SIZE and all(map(_is_number, embedding))):
-        raise ValueError(f"embedding of {name!r}: expected 1 to {_MAX_SIZE} finite numbers")
+        raise InputError(f"embedding of {name!r}: expected 1 to {_MAX_SIZE} finite numbers")
     vector = torch.tensor(embedding, dtype=torch.float64)
     if abs(float(vector.norm()) - 1) > 1e-3:
-        raise ValueError(f"embedding of {name!r}: expected length 1, got {float(vector.norm()):.3g}")
+        raise InputError(f"embedding of {name!r}: expected length 1, got {float(vector.norm()):.3g}")
     return StoredRecording(name, model, Recording(float(seconds), vector.float()))
 
 

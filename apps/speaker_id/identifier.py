@@ -10,6 +10,7 @@ from torch import Tensor
 from streamdrnn import SpeakerEmbedder
 from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS, Tick, TickStream, mean_embedding
 from streamdrnn.apps.speaker_id.turns import FixedLagViterbi, Segment, TurnBuilder
+from streamdrnn.errors import InputError
 
 REACH_TICKS = 5
 """A moment is judged by the outputs from this long before it to this long after it."""
@@ -135,7 +136,7 @@ class Identifier:
         size = self.model.embedding_size
         for name, voice in profiles.items():
             if tuple(voice.shape) != (size,):
-                raise ValueError(f"profile {name!r}: an embedding of shape {tuple(voice.shape)}, expected ({size},)")
+                raise InputError(f"profile {name!r}: an embedding of shape {tuple(voice.shape)}, expected ({size},)")
         self._voices = torch.stack(list(profiles.values())) if profiles else torch.zeros(0, size)
         self._path = FixedLagViterbi(1 + len(profiles), SWITCH_COST, LAG_TICKS)
         self._decided_state, self._decided_start = 0, self._judged - len(self._undecided)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from streamdrnn import SpeakerEmbedder, load_model, model_notes
 from streamdrnn.apps.speaker_id.profiles import model_id
+from streamdrnn.errors import InputError
 from streamdrnn.heads import Head
 
 _CHUNK_SECONDS = 1.0
@@ -57,16 +58,16 @@ def load_speaker_model(path: Optional[Path] = None) -> SpeakerModel:
     path = asset("speaker.safetensors") if path is None else path
     model = load_model(path)
     if not isinstance(model, SpeakerEmbedder) or model.frontend is None:
-        raise ValueError(f"{path}: expected a SpeakerEmbedder with a front-end, got a {type(model).__name__}")
+        raise InputError(f"{path}: expected a SpeakerEmbedder with a front-end, got a {type(model).__name__}")
     notes = model_notes(path)
     if "threshold" not in notes:
-        raise ValueError(f"{path}: has no calibrated threshold in its notes")
+        raise InputError(f"{path}: has no calibrated threshold in its notes")
     try:
         threshold = float(notes["threshold"])
     except ValueError:
         threshold = math.nan
     if not math.isfinite(threshold):
-        raise ValueError(f"{path}: the threshold in its notes is no number")
+        raise InputError(f"{path}: the threshold in its notes is no number")
     return SpeakerModel(model, threshold, model_id(path))
 
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from streamdrnn.errors import InputError
+
 MAX_NAME = 64
 _SCHEMA = (
     """
@@ -74,7 +76,7 @@ def check_name(name: str) -> str:
         ValueError: it is empty, too long, or has characters that cannot be printed on one line.
     """
     if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
-        raise ValueError(f"name: expected 1 to {MAX_NAME} printable characters, got {name!r}")
+        raise InputError(f"name: expected 1 to {MAX_NAME} printable characters, got {name!r}")
     return name
 
 
@@ -121,7 +123,7 @@ class ProfileStore:
         self._check_file(name)
         with self._transaction() as db:
             if not db.execute("DELETE FROM recordings WHERE name = ?", (name,)).rowcount:
-                raise ValueError(f"no profile {name!r} in {self.path}")
+                raise InputError(f"no profile {name!r} in {self.path}")
 
     def rename(self, name: str, new: str) -> None:
         """Give a profile another name.
@@ -133,9 +135,9 @@ class ProfileStore:
         self._check_file(name)
         with self._transaction() as db:
             if db.execute("SELECT 1 FROM recordings WHERE name = ?", (new,)).fetchone():
-                raise ValueError(f"there is a profile {new!r} already in {self.path}")
+                raise InputError(f"there is a profile {new!r} already in {self.path}")
             if not db.execute("UPDATE recordings SET name = ? WHERE name = ?", (new, name)).rowcount:
-                raise ValueError(f"no profile {name!r} in {self.path}")
+                raise InputError(f"no profile {name!r} in {self.path}")
 
     def recordings(self) -> list[StoredRecording]:
         """All that is kept, in the order in which it was added."""
@@ -201,14 +203,14 @@ class ProfileStore:
         sums: dict[str, Tensor] = {}
         for name, made_with, seconds, blob in rows:
             if made_with != model:
-                raise ValueError(f"profile {name!r} was enrolled with another model; remove it, then enrol again")
+                raise InputError(f"profile {name!r} was enrolled with another model; remove it, then enrol again")
             embedding = _embedding(blob)
             sums[name] = sums.get(name, torch.zeros_like(embedding)) + seconds * embedding
         return {name: normalize(total, dim=0) for name, total in sums.items()}
 
     def _check_file(self, name: str) -> None:
         if not self.path.is_file():
-            raise ValueError(f"no profile {name!r}: {self.path} does not exist")
+            raise InputError(f"no profile {name!r}: {self.path} does not exist")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -219,12 +221,12 @@ class ProfileStore:
                     db.execute(table)
                 yield db
         except sqlite3.Error as error:
-            raise ValueError(f"{self.path}: cannot be used as a profile file ({error})") from None
+            raise InputError(f"{self.path}: cannot be used as a profile file ({error})") from None
 
 
 def _check_model(db: sqlite3.Connection, name: str, model: str) -> None:
     if db.execute("SELECT 1 FROM recordings WHERE name = ? AND model != ?", (name, model)).fetchone():
-        raise ValueError(f"profile {name!r} was enrolled with another model; remove it first, then enrol again")
+        raise InputError(f"profile {name!r} was enrolled with another model; remove it first, then enrol again")
 
 
 def _insert(db: sqlite3.Connection, recordings: list[StoredRecording]) -> None:

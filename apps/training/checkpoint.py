@@ -11,6 +11,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 
+from streamdrnn.errors import InputError
 from streamdrnn.storage import read_safetensors, write_safetensors
 
 FORMAT = "streamdrnn-training"
@@ -98,7 +99,7 @@ def read(path: Path) -> Checkpoint:
             json.loads(metadata["scaler"]),
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a complete checkpoint ({error})") from None
+        raise InputError(f"{path}: not a complete checkpoint ({error})") from None
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -120,6 +121,6 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
     try:
         model.load_state_dict(checkpoint.model)
     except RuntimeError:
-        raise ValueError("the checkpoint is of a network of another size: the data have changed since") from None
+        raise InputError("the checkpoint is of a network of another size: the data have changed since") from None
     whole: dict[str, Any] = optimizer.state_dict()
     optimizer.load_state_dict({**whole, "state": checkpoint.optimizer})

@@ -1,10 +1,14 @@
 """Data sets from the network, for who asks for them."""
 
+import logging
 import os
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 from streamdrnn.apps.training.data import DATA_VARIABLE, cache_folder
+from streamdrnn.errors import InputError, ResourceError
+
+logger = logging.getLogger(__name__)
 
 
 class Source(NamedTuple):
@@ -64,13 +68,14 @@ def download(name: str, data_dir: Optional[Path]) -> None:
         if (data_dir / name / file).exists():
             continue
         url = source.url + file
+        logger.debug("fetching %s", url)
         fetch = pooch.HTTPDownloader(progressbar=True, timeout=30)
         try:
             pooch.retrieve(url, f"md5:{md5}", fname=file, path=data_dir / name, downloader=fetch)
         except requests.RequestException as error:
-            raise OSError(f"{url}: cannot be fetched ({_reason(error)})") from None
+            raise ResourceError(f"{url}: cannot be fetched ({_reason(error)})") from None
         except ValueError:
-            raise ValueError(f"{url}: not the expected file (its md5 is not {md5})") from None
+            raise InputError(f"{url}: not the expected file (its md5 is not {md5})") from None
 
 
 def _reason(error: Exception) -> str:

@@ -18,6 +18,7 @@ from streamdrnn.apps.training.embedder_scores import Parts, closed_set_accuracy,
 from streamdrnn.apps.training.side_by_side import Progress, side_by_side
 from streamdrnn.apps.training.unheard_voices import Trials, UnheardVoices, long_enough, trials, unheard_voices
 from streamdrnn.audio import LogMel, load_audio
+from streamdrnn.errors import InputError
 
 SAMPLE_RATE = 16000
 SHORTEST_UTTERANCE = 1.5
@@ -64,12 +65,12 @@ def load_speakers(folder: Path) -> list[Parts]:
     for speaker, path in librispeech(folder):
         samples = load_audio(path, SAMPLE_RATE)
         if len(samples) < SHORTEST_UTTERANCE * SAMPLE_RATE:
-            raise ValueError(
+            raise InputError(
                 f"{path}: {len(samples) / SAMPLE_RATE:.2f} s long, expected {SHORTEST_UTTERANCE} s or more"
             )
         speakers.setdefault(speaker, []).append(cut(samples, TRAIN_SHARE))
     if len(speakers) < FEWEST_SPEAKERS:
-        raise ValueError(f"{folder}: {len(speakers)} speakers, expected {FEWEST_SPEAKERS} or more")
+        raise InputError(f"{folder}: {len(speakers)} speakers, expected {FEWEST_SPEAKERS} or more")
     return [join(parts) for parts in speakers.values()]
 
 

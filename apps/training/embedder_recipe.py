@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from streamdrnn.errors import InputError
+
 
 @dataclass
 class EmbedderRecipe:
@@ -37,8 +39,8 @@ class EmbedderRecipe:
         """Raise ``ValueError`` if nothing can be trained with this."""
         for name, value in vars(self).items():
             if name not in ("dropout", "margin", "seed") and not value > 0:
-                raise ValueError(f"{name}: expected more than 0, got {value}")
+                raise InputError(f"{name}: expected more than 0, got {value}")
         if self.folds < 2:
-            raise ValueError(f"folds: expected 2 or more, got {self.folds}")
+            raise InputError(f"folds: expected 2 or more, got {self.folds}")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: expected 0 to below 1, got {self.dropout}")
+            raise InputError(f"dropout: expected 0 to below 1, got {self.dropout}")

@@ -11,6 +11,7 @@ from streamdrnn.apps.training.metrics import metrics_of
 from streamdrnn.apps.training.network import Baseline, Model, NetworkState
 from streamdrnn.apps.training.prediction import predict
 from streamdrnn.apps.training.tasks.task import Batch, Split, Task
+from streamdrnn.errors import InputError
 
 
 class _InBatch:
@@ -32,7 +33,7 @@ class _AsStream:
 
     def __init__(self, model: Model, per_step: bool) -> None:
         if isinstance(model, Baseline):
-            raise ValueError("--stream: of the networks only dilated and stacked ones stream")
+            raise InputError("--stream: of the networks only dilated and stacked ones stream")
         self.model = model
         self.per_step = per_step
         self.stream: Optional[StreamingDRNN] = None

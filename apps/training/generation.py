@@ -6,6 +6,7 @@ import torch
 
 from streamdrnn import StreamingDRNN, Tagger
 from streamdrnn.apps.training.tasks.ptb import encode
+from streamdrnn.errors import InputError
 
 
 def generate(model: Tagger, characters: str, prompt: str, length: int, temperature: float, seed: int) -> Iterator[str]:
@@ -23,11 +24,11 @@ def generate(model: Tagger, characters: str, prompt: str, length: int, temperatu
         ValueError: an argument is out of its range, or the model does not know the prompt's characters.
     """
     if not prompt:
-        raise ValueError("prompt: expected one character or more, got none")
+        raise InputError("prompt: expected one character or more, got none")
     if length < 0:
-        raise ValueError(f"length: expected 0 or more, got {length}")
+        raise InputError(f"length: expected 0 or more, got {length}")
     if not 0 <= temperature < float("inf"):
-        raise ValueError(f"temperature: expected 0 or more, got {temperature}")
+        raise InputError(f"temperature: expected 0 or more, got {temperature}")
     return _drawn(model, characters, encode(prompt, characters).tolist(), length, temperature, seed)
 
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdrnn.errors import InputError
+
 MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -43,10 +45,10 @@ def _read_idx(folder: Path, name: str) -> NDArray[np.uint8]:
     try:
         content = gzip.decompress(path.read_bytes())
     except (EOFError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path}: damaged ({error})") from None
+        raise InputError(f"{path}: damaged ({error})") from None
     digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if digest != MD5[name]:
-        raise ValueError(f"{path}: not the official file (its md5 is {digest}, expected {MD5[name]})")
+        raise InputError(f"{path}: not the official file (its md5 is {digest}, expected {MD5[name]})")
     dimensions = content[3]
     shape = np.frombuffer(content, ">i4", dimensions, offset=4)
     # Copied, as torch takes no memory that cannot be written.

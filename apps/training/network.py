@@ -12,6 +12,7 @@ from streamdrnn.apps.training.initialisation import initialise
 from streamdrnn.audio import AudioState, FrontEnd
 from streamdrnn.baselines import CNNState, DilatedCNN, SkipRNN, SkipRNNState
 from streamdrnn.drnn_state import DRNNState
+from streamdrnn.errors import InputError
 from streamdrnn.storage import read_safetensors, write_safetensors
 
 BASELINE_FORMAT, BASELINE_VERSION = "streamdrnn-baseline", 1
@@ -43,9 +44,9 @@ class NetworkRecipe:
     def check(self) -> None:
         """Raise ``ValueError`` for options that the network would ignore; sizes are checked by the network itself."""
         if self.dropout and self.network in ("skip", "cnn"):
-            raise ValueError(f"dropout: a {self.network} network has none, expected 0")
+            raise InputError(f"dropout: a {self.network} network has none, expected 0")
         if self.backend != "auto" and self.network == "cnn":
-            raise ValueError("backend: a cnn network has no recurrence, expected auto")
+            raise InputError("backend: a cnn network has no recurrence, expected auto")
 
 
 class Hearing(NamedTuple):
@@ -176,7 +177,7 @@ def load(
     try:
         model.load_state_dict(weights)
     except RuntimeError:
-        raise ValueError(f"{path}: its weights are not those of the run's recipe") from None
+        raise InputError(f"{path}: its weights are not those of the run's recipe") from None
     return model.eval()
 
 

@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 from streamdrnn.apps.bench.machine import processor
 from streamdrnn.apps.training.tasks.task import Recipe
+from streamdrnn.errors import InputError
 
 CONFIGURATION, RESULTS = "run.json", "results.json"
 CHECKPOINT, MODEL, LOG = "checkpoint.safetensors", "model.safetensors", "log.csv"
@@ -54,20 +55,20 @@ class RunFolder:
         stored = self.configuration()
         started_on = stored.get("processes")
         if started_on != processes:
-            raise ValueError(f"{self.path}: a run with processes {started_on}, asked to go on with {processes}")
+            raise InputError(f"{self.path}: a run with processes {started_on}, asked to go on with {processes}")
         for name, fact in data.items():
             if stored.get("data", {}).get(name) != fact:
-                raise ValueError(f"{self.path}: the data have changed since the run was started: other {name}")
+                raise InputError(f"{self.path}: the data have changed since the run was started: other {name}")
 
     def check_recipe(self, recipe: Recipe) -> None:
         """Raise ``ValueError`` unless the run was started with this recipe."""
         stored = self.configuration()
         if stored.get("task") != recipe.name:
-            raise ValueError(f"{self.path}: a run with task {stored.get('task')}, asked to go on with {recipe.name}")
+            raise InputError(f"{self.path}: a run with task {stored.get('task')}, asked to go on with {recipe.name}")
         asked = _flat(_as_json(recipe))
         for name, was in _flat(stored.get("recipe", {})).items():
             if asked.get(name) != was:
-                raise ValueError(f"{self.path}: a run with {name} {was}, asked to go on with {asked.get(name)}")
+                raise InputError(f"{self.path}: a run with {name} {was}, asked to go on with {asked.get(name)}")
 
     def configuration(self) -> dict[str, Any]:
         """What :meth:`start` wrote.
@@ -101,9 +102,9 @@ class RunFolder:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{path}: damaged ({error})") from None
+            raise InputError(f"{path}: damaged ({error})") from None
         if not isinstance(content, dict):
-            raise ValueError(f"{path}: damaged (expected a JSON object)")
+            raise InputError(f"{path}: damaged (expected a JSON object)")
         return content
 
 

@@ -14,6 +14,7 @@ from streamdrnn.apps.training.tasks.ptb import PTBRecipe
 from streamdrnn.apps.training.tasks.speaker import SpeakerRecipe
 from streamdrnn.apps.training.tasks.task import Recipe, Task
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
+from streamdrnn.errors import InputError
 
 RECIPES: dict[str, type[Recipe]] = {
     recipe.name: recipe for recipe in (CopyRecipe, MNISTRecipe, NoisyMNISTRecipe, PTBRecipe, SpeakerRecipe, CSVRecipe)
@@ -34,7 +35,7 @@ def recipe_of(folder: RunFolder) -> Recipe:
         training_recipe = _filled(TrainingRecipe, options.pop("training"))
         return RECIPES[stored["task"]](network=network_recipe, training=training_recipe, **options)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder.path}: not a run of this release ({error})") from None
+        raise InputError(f"{folder.path}: not a run of this release ({error})") from None
 
 
 def load_run(folder: RunFolder, data_dir: Optional[Path]) -> tuple[Model, Task]:
@@ -52,5 +53,5 @@ def load_run(folder: RunFolder, data_dir: Optional[Path]) -> tuple[Model, Task]:
 def _filled(kind: type[Any], options: dict[str, Any]) -> Any:
     missing = {field.name for field in fields(kind)} - options.keys()
     if missing:
-        raise ValueError(f"no {', '.join(sorted(missing))}")
+        raise InputError(f"no {', '.join(sorted(missing))}")
     return kind(**options)

@@ -24,6 +24,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdrnn.errors import InputError
+
 SERIES, LABEL, SPLIT = "series", "label", "split"
 PARTS = ("train", "valid", "test")
 TRAIN_SHARE, VALID_SHARE = 0.7, 0.15
@@ -72,9 +74,9 @@ def read_series(path: Path, per_step: bool) -> SeriesFile:
         try:
             content = _read(lines, per_step)
         except UnicodeDecodeError:
-            raise ValueError(f"{path}: not UTF-8, expected a CSV file") from None
-        except (csv.Error, ValueError) as error:
-            raise ValueError(f"{path}, line {lines.line_num}: {error}") from None
+            raise InputError(f"{path}: not UTF-8, expected a CSV file") from None
+        except (csv.Error, InputError) as error:
+            raise InputError(f"{path}, line {lines.line_num}: {error}") from None
     _check_parts(path, content.series.values())
     return content
 
@@ -83,19 +85,19 @@ def _read(lines: Iterator[list[str]], per_step: bool) -> SeriesFile:
     header = next(lines, [])
     for name in (SERIES, LABEL):
         if name not in header:
-            raise ValueError(f"no column {name!r}, expected the names of the columns, with commas between them")
+            raise InputError(f"no column {name!r}, expected the names of the columns, with commas between them")
     twice = {name for name in header if header.count(name) > 1}
     if twice:
-        raise ValueError(f"two columns {min(twice)!r}")
+        raise InputError(f"two columns {min(twice)!r}")
     features = [name for name in header if name not in (SERIES, LABEL, SPLIT)]
     if not features:
-        raise ValueError(f"no features, expected columns beside {SERIES!r} and {LABEL!r}")
+        raise InputError(f"no features, expected columns beside {SERIES!r} and {LABEL!r}")
     all_series: dict[str, Series] = {}
     for fields in lines:
         if not fields:  # an empty line
             continue
         if len(fields) != len(header):
-            raise ValueError(f"{len(fields)} fields, expected {len(header)}")
+            raise InputError(f"{len(fields)} fields, expected {len(header)}")
         _add(dict(zip(header, fields, strict=True)), features, all_series, per_step)
     return SeriesFile(features, all_series)
 
@@ -105,15 +107,15 @@ def _add(row: dict[str, str], features: list[str], all_series: dict[str, Series]
     name, label = row[SERIES], row[LABEL]
     for column in (SERIES, LABEL):
         if not row[column].strip():
-            raise ValueError(f"no {column}")
+            raise InputError(f"no {column}")
     split = row[SPLIT] if SPLIT in row else _part_of(name)
     if split not in PARTS:
-        raise ValueError(f"split {split!r}, expected train, valid or test")
+        raise InputError(f"split {split!r}, expected train, valid or test")
     series = all_series.setdefault(name, Series(split))
     if series.split != split:
-        raise ValueError(f"series {name!r} is in {series.split} and in {split}")
+        raise InputError(f"series {name!r} is in {series.split} and in {split}")
     if not per_step and series.labels and series.labels[0] != label:
-        raise ValueError(f"series {name!r} has labels {series.labels[0]!r} and {label!r}; --per-step takes several")
+        raise InputError(f"series {name!r} has labels {series.labels[0]!r} and {label!r}; --per-step takes several")
     series.values.append([_number(column, row[column]) for column in features])
     series.labels.append(label)
 
@@ -124,7 +126,7 @@ def _number(column: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"{column} is {text!r}, expected a finite number")
+        raise InputError(f"{column} is {text!r}, expected a finite number")
     return value
 
 
@@ -141,9 +143,9 @@ def _check_parts(path: Path, all_series: Iterable[Series]) -> None:
         labels[series.split].update(series.labels)
     for part in PARTS:
         if not labels[part]:
-            raise ValueError(f"{path}: no series in {part}; a column {SPLIT!r} says which are")
+            raise InputError(f"{path}: no series in {part}; a column {SPLIT!r} says which are")
     if len(labels["train"]) < 2:
-        raise ValueError(f"{path}: one label in train, {min(labels['train'])!r}, expected two or more")
+        raise InputError(f"{path}: one label in train, {min(labels['train'])!r}, expected two or more")
     unknown = (labels["valid"] | labels["test"]) - labels["train"]
     if unknown:
-        raise ValueError(f"{path}: no series in train has the label {min(unknown)!r}")
+        raise InputError(f"{path}: no series in train has the label {min(unknown)!r}")

@@ -20,6 +20,7 @@ from streamdrnn.apps.training.prediction import predict
 from streamdrnn.apps.training.run_folder import RunFolder
 from streamdrnn.apps.training.tasks.task import IGNORED, Batch, Recipe, Split, Task
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
+from streamdrnn.errors import InputError
 from streamdrnn.state import batch_dim
 
 Report = Callable[[int, int, float], None]
@@ -133,7 +134,7 @@ class Trainer:
         """The mean loss of all processes; ``ValueError`` if it is no number."""
         mean = float(self.accelerator.reduce(loss, "mean"))
         if not math.isfinite(mean):
-            raise ValueError(f"the loss is not a number at step {self.progress.step}: try a lower learning rate")
+            raise InputError(f"the loss is not a number at step {self.progress.step}: try a lower learning rate")
         return mean
 
     def _validate(self) -> None:
@@ -176,7 +177,7 @@ class Trainer:
     def _accelerator(self) -> Accelerator:
         self.recipe.check()
         if self.recipe.mixed_precision != "no" and not torch.cuda.is_available():
-            raise ValueError(f"mixed_precision: {self.recipe.mixed_precision} is for GPUs, and there is none")
+            raise InputError(f"mixed_precision: {self.recipe.mixed_precision} is for GPUs, and there is none")
         self.log = CSVLog(self.folder.log)
         trackers: list[Any] = [self.log, *(["tensorboard"] if self.recipe.tensorboard else [])]
         return Accelerator(
@@ -191,10 +192,10 @@ class Trainer:
         self.task.check(self.network)
         processes, batch_size = self.accelerator.num_processes, self.recipe.batch_size
         if batch_size % processes:
-            raise ValueError(f"batch_size: {batch_size} sequences, expected as many on each of {processes} processes")
+            raise InputError(f"batch_size: {batch_size} sequences, expected as many on each of {processes} processes")
         if self.recipe.compile and self.accelerator.device.type == "cpu" and self.network.network != "cnn":
             # torch would unroll every step of a sequence, for minutes, and leave the native kernels out.
-            raise ValueError("compile: on a CPU only a cnn network is compiled; recurrent ones have native kernels")
+            raise InputError("compile: on a CPU only a cnn network is compiled; recurrent ones have native kernels")
 
     def _start_or_find(self, recipe: Recipe, resume: bool) -> None:
         processes = self.accelerator.num_processes

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from streamdrnn.errors import InputError
+
 RISING = 0.1
 
 
@@ -61,12 +63,12 @@ class TrainingRecipe:
         """Raise ``ValueError`` if nothing can be trained with this."""
         for name in ("steps", "batch_size", "learning_rate", "validate_every", "checkpoint_every", "log_every"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+                raise InputError(f"{name}: expected more than 0, got {getattr(self, name)}")
         if not 0 <= self.beta2 < 1:
-            raise ValueError(f"beta2: expected 0 to below 1, got {self.beta2}")
+            raise InputError(f"beta2: expected 0 to below 1, got {self.beta2}")
         for name in ("weight_decay", "clip", "patience", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+                raise InputError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         # What NumPy takes, less a number for each process.
         if self.seed >= 2**31:
-            raise ValueError(f"seed: expected less than 2147483648, got {self.seed}")
+            raise InputError(f"seed: expected less than 2147483648, got {self.seed}")

@@ -15,6 +15,7 @@ from streamdrnn.apps.training.embedder_scores import (
     friends_and_strangers,
     identification_rate,
 )
+from streamdrnn.errors import InputError
 
 ENROLMENT_SECONDS = 10.0
 TEST_SECONDS = 3.0
@@ -48,7 +49,7 @@ def long_enough(voices: Sequence[Tensor], sample_rate: int) -> list[Tensor]:
     needed = ENROLMENT_SECONDS + TEST_SECONDS
     found = [voice for voice in voices if len(voice) >= needed * sample_rate]
     if len(found) < AMONG:
-        raise ValueError(
+        raise InputError(
             f"{len(found)} of {len(voices)} voices left out of a fold have {needed:g} s, expected {AMONG} or more"
         )
     return found

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from streamdrnn.checks import check_positive
+from streamdrnn.errors import InputError
 
 _NO_LENGTH = 0x7FFFF000
 """From here up a length in a WAV header stands for "not known": programs that write to a pipe put such values there."""
@@ -22,7 +23,7 @@ def is_audio(path: Path) -> bool:
     return path.suffix.lower() in _ENDINGS
 
 
-class AudioFileError(ValueError):
+class AudioFileError(InputError):
     """A file that is no usable recording; the message is one line that begins with its path."""
 
 

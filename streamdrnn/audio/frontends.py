@@ -14,6 +14,7 @@ from streamdrnn.audio.deltas import HISTORY, delta_weights, with_deltas
 from streamdrnn.audio.framing import next_frames
 from streamdrnn.audio.state import AudioState
 from streamdrnn.checks import check_lengths, check_positive, check_tensor
+from streamdrnn.errors import InputError
 from streamdrnn.kernels import without_autocast
 from streamdrnn.kernels.rings import steps_made
 
@@ -212,7 +213,7 @@ class LogMel(FrontEnd):
         self.fmin = float(fmin)
         self.fmax = sample_rate / 2 if fmax is None else float(fmax)
         if not 0 <= self.fmin < self.fmax <= sample_rate / 2:
-            raise ValueError(f"fmin, fmax: expected 0 <= fmin < fmax <= {sample_rate / 2:g} Hz, got {fmin}, {fmax}")
+            raise InputError(f"fmin, fmax: expected 0 <= fmin < fmax <= {sample_rate / 2:g} Hz, got {fmin}, {fmax}")
         # librosa takes a second to import, and only who makes a front-end needs it.
         from librosa.filters import mel
         from librosa.util import pad_center
@@ -317,4 +318,4 @@ def _check_range(name: str, value: int, lowest: int, highest: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}: expected an int, got {value!r}")
     if not lowest <= value <= highest:
-        raise ValueError(f"{name}: expected {lowest} to {highest}, got {value}")
+        raise InputError(f"{name}: expected {lowest} to {highest}, got {value}")

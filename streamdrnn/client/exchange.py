@@ -12,6 +12,7 @@ import numpy as np
 
 from streamdrnn.client import protocol
 from streamdrnn.client.protocol import FORMATS, Code, Input
+from streamdrnn.errors import InputError
 
 
 class RefusedError(ConnectionError):
@@ -45,7 +46,7 @@ class Exchange:
 
     def __init__(self, model: str, input_format: str, token: Optional[str] = None) -> None:
         if input_format not in FORMATS:
-            raise ValueError(f"format: expected one of {list(FORMATS)}, got {input_format!r}")
+            raise InputError(f"format: expected one of {list(FORMATS)}, got {input_format!r}")
         self._model, self._format, self._token = model, input_format, token
         self.opened: dict[str, Any] = {}
         self.finished = False
@@ -196,13 +197,13 @@ class Exchange:
         values = np.asarray(inputs)
         if self._format == "features":
             if values.ndim != 2 or values.shape[1] != self.opened["input_size"]:
-                raise ValueError(f"inputs: expected shape (steps, {self.opened['input_size']}), got {values.shape}")
+                raise InputError(f"inputs: expected shape (steps, {self.opened['input_size']}), got {values.shape}")
         elif values.ndim != 1:
-            raise ValueError(f"inputs: expected shape (samples,), got {values.shape}")
+            raise InputError(f"inputs: expected shape (samples,), got {values.shape}")
         if self._format == "pcm16" and values.dtype != np.int16:
-            raise ValueError(f"inputs: expected int16 samples, got {values.dtype}")
+            raise InputError(f"inputs: expected int16 samples, got {values.dtype}")
         if self._format != "pcm16" and not np.isfinite(values).all():
-            raise ValueError("inputs: expected finite values, got NaN or infinity")
+            raise InputError("inputs: expected finite values, got NaN or infinity")
         encoded: np.ndarray = np.ascontiguousarray(values, FORMATS[self._format])
         return encoded
 

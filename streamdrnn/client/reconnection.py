@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, W
 
 from streamdrnn.client.exchange import PASSING, RefusedError
 from streamdrnn.client.protocol import PATH
+from streamdrnn.errors import InputError
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0
 _FOR_GOOD = {1002, 1003, 1007, 1009}
@@ -27,7 +28,7 @@ class Reconnection:
     def __init__(self, urls: Union[str, Sequence[str]], give_up_after: float) -> None:
         servers = [urls] if isinstance(urls, str) else list(urls)
         if not servers:
-            raise ValueError("url: expected one or more, got none")
+            raise InputError("url: expected one or more, got none")
         self._urls = itertools.cycle([server.rstrip("/") + PATH for server in servers])
         self._give_up_after = give_up_after
         self._lost_since: Optional[float] = None
@@ -57,7 +58,7 @@ class Reconnection:
             ValueError: there is no such URL.
         """
         if isinstance(error, InvalidURI):
-            raise ValueError(f"url: {error}") from None
+            raise InputError(f"url: {error}") from None
         self._given_up = self._given_up or self._why_give_up(error)
         if self._given_up is not None:
             raise self._given_up from (None if error is self._given_up else error)

@@ -13,6 +13,7 @@ from typing import Any, Dict, Literal, NamedTuple, Optional, Tuple, Union
 import torch
 
 from streamdrnn.dilated_rnn import DilatedRNN
+from streamdrnn.errors import InputError
 from streamdrnn.export.description import describe
 from streamdrnn.export.onnx_graph import to_onnx
 from streamdrnn.export.program import HeadProgram, NetworkProgram, Program
@@ -95,10 +96,10 @@ def export_paths(path: Union[str, os.PathLike[str]], format: Format) -> Dict[str
         ValueError: the format is unknown, or the name does not end as its files do.
     """
     if format not in _WRITERS:
-        raise ValueError(f"format: got {format!r}, expected one of {', '.join(_WRITERS)}")
+        raise InputError(f"format: got {format!r}, expected one of {', '.join(_WRITERS)}")
     path, writer = Path(path), _WRITERS[format]
     if path.suffix != writer.ending:
-        raise ValueError(f"{path}: expected a name that ends in {writer.ending}, as {format} files do")
+        raise InputError(f"{path}: expected a name that ends in {writer.ending}, as {format} files do")
     if not writer.entry_points:
         return {"": path}
     return {entry_point: path.with_suffix(f".{entry_point}{path.suffix}") for entry_point in writer.entry_points}
@@ -111,6 +112,6 @@ def _program(model: Union[DilatedRNN, Head]) -> Program:
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     rnn = model.rnn if isinstance(model, Head) else model
     if rnn.weight_ih_l0.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"model: expected float32 or float64 weights, got {rnn.weight_ih_l0.dtype}; see model.float()")
+        raise InputError(f"model: expected float32 or float64 weights, got {rnn.weight_ih_l0.dtype}; see model.float()")
     rnn.backend = "torch"
     return HeadProgram(model).eval() if isinstance(model, Head) else NetworkProgram(model).eval()

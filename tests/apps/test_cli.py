@@ -11,22 +11,22 @@ import pytest
 import soundfile
 import torch
 
+import streamdrnn
 from streamdrnn import model_notes
-from streamdrnn.apps.cli import main
+from streamdrnn.apps.cli import COMMANDS, main
+from streamdrnn.apps.info import Info
 from streamdrnn.apps.speaker_id.demo import Score
 from streamdrnn.apps.speaker_id.model import asset
 from streamdrnn.apps.speaker_id.profiles import ProfileStore
+from streamdrnn.apps.speaker_id.sources.source import SourceError
 from streamdrnn.apps.speaker_id.turns import Segment
 from streamdrnn.apps.training.network import NetworkRecipe, build, save
-from streamdrnn.audio import load_audio
+from streamdrnn.audio import AudioFileError, load_audio
+from streamdrnn.errors import InputError
 from streamdrnn.kernels import cpu
 from tests.audio.signals import voice_like
 from tests.audio.test_files import bad_files
 
-COMMANDS = (
-    *("demo", "identify", "enroll", "profiles", "listen", "calibrate"),
-    *("train", "evaluate", "export", "score", "serve", "bench", "info"),
-)
 CONVERSATION = str(asset("conversation.flac"))
 
 
@@ -67,11 +67,118 @@ def profiles(tmp_path: Path) -> Path:
     return tmp_path / "profiles.sqlite3"
 
 
+def streamdrnn_command(*arguments: object) -> Outcome:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "streamdrnn.apps.cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(run: Run, command: str) -> None:
     outcome = run(command, "--help")
     assert outcome.code == 0
     assert f"Example: streamdrnn {command}" in " ".join(outcome.out.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_overview_says_of_a_command_what_its_own_help_begins_with(run: Run, command: str) -> None:
+    summary = COMMANDS[command].summary
+    assert summary in " ".join(run("--help").out.split())
+    assert " ".join(run(command, "--help").out.partition("]")[2].split()).find(summary) >= 0
+
+
+def modules_loaded_by(*arguments: str) -> set[str]:
+    command = [sys.executable, "-X", "importtime", "-m", "streamdrnn.apps.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",)])
+def test_the_overview_loads_no_command(arguments: tuple[str, ...]) -> None:
+    loaded = modules_loaded_by(*arguments)
+    assert "argparse" not in loaded, "tyro loads it"
+    ours = {name for name in loaded if name.startswith("streamdrnn")}
+    assert ours == {"streamdrnn", "streamdrnn.apps", "streamdrnn.errors"}
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"train"}))
+def test_help_loads_nothing_that_is_slow_to_load(command: str) -> None:
+    loaded = modules_loaded_by(command, "--help")
+    assert "tyro" in loaded
+    assert not loaded & {"torch", "numpy", "librosa", "matplotlib"}
+
+
+def test_version(run: Run) -> None:
+    assert run("--version") == Outcome(0, f"streamdrnn {streamdrnn.__version__}\n", "")
+
+
+def test_an_unknown_command_gets_one_line_with_the_nearest(run: Run) -> None:
+    assert run("identfy", "a.wav").err == "streamdrnn: no command 'identfy', perhaps identify; see streamdrnn --help\n"
+    assert run("fly").err == "streamdrnn: no command 'fly'; see streamdrnn --help\n"
+    assert run("--fly").err == "streamdrnn: no option '--fly'; see streamdrnn --help\n"
+
+
+def info_raises(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Info) -> None:
+        raise error
+
+    monkeypatch.setattr(Info, "run", fail)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("not aligned"),
+        TypeError("not aligned"),
+        RuntimeError("not aligned"),
+        KeyError("not aligned"),
+        OSError("not aligned"),
+    ],
+    ids=repr,
+)
+def test_a_bug_is_no_mistake_of_the_users(run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    info_raises(error, monkeypatch)
+    outcome = run("info")
+    assert outcome.code == 1
+    first, *_, cause, last = outcome.err.splitlines()
+    assert first.startswith("Traceback")
+    assert cause.startswith(f"{type(error).__name__}: ")
+    assert last == "streamdrnn: this looks like a bug of streamdrnn; please report it with the lines above"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (InputError("x: expected\n 1, got 2"), "x: expected 1, got 2"),
+        (AudioFileError("a.wav: damaged"), "a.wav: damaged"),
+        (FileNotFoundError("a.wav: no such file"), "a.wav: no such file"),
+        (PermissionError(13, "Permission denied", "a.wav"), "[Errno 13] Permission denied: 'a.wav'"),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (SourceError("no microphone was found"), "no microphone was found"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+    ids=repr,
+)
+def test_what_a_user_can_put_right_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
+) -> None:
+    info_raises(error, monkeypatch)
+    assert run("info") == Outcome(1, "", f"streamdrnn: {line}\n")
+
+
+@pytest.mark.parametrize("arguments", [("--debug", "info"), ("info", "--debug")], ids=" ".join)
+def test_debug_shows_tracebacks_and_logs(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "text").write_text("no model")
+    problem = f"{tmp_path / 'text'}: damaged or not a safetensors file"
+    streamdrnn_command("info", tmp_path / "text").is_one_line_about(problem)
+    outcome = streamdrnn_command(*arguments, tmp_path / "text")
+    assert outcome.code == 1
+    first, second, third, *_, last = outcome.err.splitlines()
+    assert first.startswith("DEBUG streamdrnn: version ")
+    assert second == f"DEBUG streamdrnn.storage: reading {tmp_path / 'text'}"
+    assert third == "Traceback (most recent call last):"
+    assert last.startswith(f"streamdrnn: {problem}")
 
 
 @pytest.mark.parametrize(
@@ -98,9 +205,7 @@ def test_wrong_usage_is_code_2(run: Run, arguments: tuple[str, ...]) -> None:
 
 
 def test_the_installed_command_says_what_went_wrong_in_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "streamdrnn.apps.cli", "identify", "gone.wav", "--profiles", f"{tmp_path}/p"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    Outcome(done.returncode, done.stdout, done.stderr).is_one_line_about("nobody is enrolled")
+    streamdrnn_command("identify", "gone.wav", "--profiles", tmp_path / "p").is_one_line_about("nobody is enrolled")
 
 
 def test_the_demo_attributes_the_speech_and_knows_every_voice(run: Run) -> None:

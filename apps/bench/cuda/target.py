@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from streamdrnn import kernels
+from streamdrnn.errors import InputError
 
 
 class Target(NamedTuple):
@@ -48,7 +49,7 @@ def gpu() -> Target:
     """
     if not torch.cuda.is_available():
         why = "has no CUDA" if torch.version.cuda is None else "finds no NVIDIA GPU"
-        raise ValueError(f"--device cuda needs an NVIDIA GPU: torch {torch.__version__} {why}")
+        raise InputError(f"--device cuda needs an NVIDIA GPU: torch {torch.__version__} {why}")
     kernels.check_backend("triton")
     cache_bytes = torch.cuda.get_device_properties("cuda").L2_cache_size
     return Target("cuda", "triton", torch.cuda.synchronize, cache_bytes)

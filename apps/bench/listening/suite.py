@@ -19,6 +19,7 @@ from streamdrnn.apps.speaker_id.identifier import Identifier
 from streamdrnn.apps.speaker_id.model import SpeakerModel, asset, load_speaker_model
 from streamdrnn.apps.speaker_id.profiles import ProfileStore
 from streamdrnn.audio import load_audio
+from streamdrnn.errors import InputError
 
 MIB = 2**20
 PERCENTILES = (50, 95, 99)
@@ -115,7 +116,7 @@ def check_heard(what: str, heard: Heard, pcm: np.ndarray, model: SpeakerModel, p
     summary = heard.events[-1]
     if summary["dropped"]:
         lost = f"{summary['dropped']:.1f} s of sound were lost"
-        raise ValueError(f"listen, {what}: {lost}, as something else keeps this machine busy")
+        raise InputError(f"listen, {what}: {lost}, as something else keeps this machine busy")
     identifier = Identifier(model.embedder, ProfileStore(profiles).voices(model.id), model.threshold)
     expected = identifier.push(torch.from_numpy(pcm.astype(np.float32) / 32768))
     if summary["seconds"] == len(pcm) / model.sample_rate:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import tyro
 
 from streamdrnn.apps.speaker_id.commands.options import Json, ModelFile, ProfileFile, profile_store
+from streamdrnn.errors import InputError
 
 if TYPE_CHECKING:
     from streamdrnn.apps.speaker_id.calibration import Calibration
@@ -67,7 +68,7 @@ def _plot(result: "Calibration", path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError("--plot needs matplotlib: pip install matplotlib") from None
+        raise InputError("--plot needs matplotlib: pip install matplotlib") from None
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(result.thresholds, [100 * value for value in result.far], label="false acceptances")
@@ -75,4 +76,7 @@ def _plot(result: "Calibration", path: Path) -> None:
     axes.axvline(result.threshold, color="grey", linestyle=":", label=f"equal: {result.eer:.1%}")
     axes.set(xlabel="threshold (cosine)", ylabel="% of windows", xlim=(-0.5, 1))
     axes.legend()
-    figure.savefig(path)
+    try:
+        figure.savefig(path)
+    except ValueError as error:  # a name that ends in no format of matplotlib's
+        raise InputError(f"--plot {path}: {error}") from None

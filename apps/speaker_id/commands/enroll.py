@@ -16,6 +16,7 @@ from streamdrnn.apps.speaker_id.commands.options import (
     microphone,
     profile_store,
 )
+from streamdrnn.errors import InputError
 
 if TYPE_CHECKING:
     from streamdrnn.apps.speaker_id.enrolment import Progress
@@ -69,7 +70,7 @@ class Enroll:
         from streamdrnn.apps.speaker_id.sources.source import SourceError
 
         if not MIN_SECONDS <= self.seconds <= 600:
-            raise ValueError(f"seconds: expected {MIN_SECONDS:g} to 600, got {self.seconds:g}")
+            raise InputError(f"seconds: expected {MIN_SECONDS:g} to 600, got {self.seconds:g}")
         source = microphone(self.device)
         print(f"speak now; listening to {source.name}", file=sys.stderr, flush=True)
         meter = _Meter(self.seconds)

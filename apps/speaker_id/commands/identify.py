@@ -15,6 +15,7 @@ from streamdrnn.apps.speaker_id.commands.options import (
     chosen_threshold,
     profile_store,
 )
+from streamdrnn.errors import InputError
 
 if TYPE_CHECKING:
     from streamdrnn.apps.speaker_id.turns import Segment
@@ -46,7 +47,7 @@ class Identify:
         store = profile_store(self.profiles)
         voices = store.voices(model.id)
         if not voices:
-            raise ValueError(f"{store.path}: nobody is enrolled; first run: streamdrnn enroll NAME FILE")
+            raise InputError(f"{store.path}: nobody is enrolled; first run: streamdrnn enroll NAME FILE")
         threshold = chosen_threshold(self.threshold, store, model)
         identifier = Identifier(model.embedder, voices, threshold)
         samples = load_audio(self.file, model.sample_rate)

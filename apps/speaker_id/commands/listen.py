@@ -19,6 +19,7 @@ from streamdrnn.apps.speaker_id.commands.options import (
     microphone,
     profile_store,
 )
+from streamdrnn.errors import InputError
 
 if TYPE_CHECKING:
     from streamdrnn.apps.speaker_id.conversation import Conversation
@@ -71,9 +72,9 @@ class Listen:
             self._list_devices()
             return
         if self.seconds is not None and not self.seconds > 0:
-            raise ValueError(f"seconds: expected more than 0, got {self.seconds:g}")
+            raise InputError(f"seconds: expected more than 0, got {self.seconds:g}")
         if not 0 <= self.port < 1 << 16:
-            raise ValueError(f"port: expected 0 (any that is free) to 65535, got {self.port}")
+            raise InputError(f"port: expected 0 (any that is free) to 65535, got {self.port}")
         from streamdrnn.apps.speaker_id.conversation import Conversation
         from streamdrnn.apps.speaker_id.model import load_speaker_model, use_one_thread
         from streamdrnn.apps.speaker_id.session import Session
@@ -85,7 +86,7 @@ class Listen:
         threshold = chosen_threshold(self.threshold, store, model)
         if self.web:
             if self.source is not None or self.device is not None or self.record is not None or self.json:
-                raise ValueError("--web: a page has its own microphone, expected no file, --device, --record or --json")
+                raise InputError("--web: a page has its own microphone, expected no file, --device, --record or --json")
             self._serve(model, store, threshold)
             return
         voices = store.voices(model.id)
@@ -125,7 +126,7 @@ class Listen:
         try:
             from streamdrnn.apps.speaker_id.web.server import serve
         except ModuleNotFoundError as error:
-            raise ValueError(f"--web: {error}; pip install 'streamdrnn[live]'") from None
+            raise InputError(f"--web: {error}; pip install 'streamdrnn[live]'") from None
 
         serve(model, store, threshold, self.port)
 

@@ -8,6 +8,7 @@ import torch
 from streamdrnn.apps.speaker_id.session import Event, Summary
 from streamdrnn.apps.speaker_id.sinks.json_lines import JsonLines
 from streamdrnn.apps.speaker_id.sources.source import Chunk
+from streamdrnn.errors import ResourceError
 
 _SILENCE = 1 << 16
 
@@ -60,4 +61,4 @@ class Recorder:
         try:
             self._audio.write(samples.numpy())
         except soundfile.LibsndfileError as error:
-            raise OSError(f"{self._audio.name}: cannot be written ({error.error_string})") from None
+            raise ResourceError(f"{self._audio.name}: cannot be written ({error.error_string})") from None

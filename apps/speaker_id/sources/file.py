@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from streamdrnn.apps.speaker_id.sources.source import ThreadedSource, pace
+from streamdrnn.errors import InputError
 
 _CHUNK_SECONDS = 0.02
 
@@ -48,7 +49,7 @@ class FileSource(ThreadedSource):
                 captured = pace(started, read / self.sample_rate) if self._realtime else None
                 samples = torch.from_numpy(block).mean(1)
                 if not torch.isfinite(samples).all():
-                    raise ValueError(f"{self.name}: has NaN or infinite samples")
+                    raise InputError(f"{self.name}: has NaN or infinite samples")
                 if not self.push(samples, captured, wait=not self._realtime):
                     return
 

@@ -9,11 +9,13 @@ from typing import NamedTuple, Optional, Self
 import torch
 from torch import Tensor
 
+from streamdrnn.errors import InputError, ResourceError
+
 MAX_RATE = 384_000
 QUEUE_SECONDS = 2.0
 
 
-class SourceError(OSError):
+class SourceError(ResourceError):
     """Sound stopped coming, or never came; the message is one line that says why."""
 
 
@@ -53,7 +55,7 @@ class Source:
 
     def __init__(self, name: str, sample_rate: int, capacity: float = QUEUE_SECONDS) -> None:
         if not 1000 <= sample_rate <= MAX_RATE:
-            raise ValueError(f"sample rate: expected 1000 to {MAX_RATE} Hz, got {sample_rate}")
+            raise InputError(f"sample rate: expected 1000 to {MAX_RATE} Hz, got {sample_rate}")
         self.name = name
         self.sample_rate = sample_rate
         self.dropped = 0

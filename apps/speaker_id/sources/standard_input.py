@@ -5,6 +5,7 @@ import time
 from typing import BinaryIO
 
 from streamdrnn.apps.speaker_id.sources.source import ThreadedSource
+from streamdrnn.errors import InputError
 
 _CHUNK_SECONDS = 0.02
 MAX_CHANNELS = 64
@@ -27,7 +28,7 @@ class PipeSource(ThreadedSource):
     def __init__(self, pipe: BinaryIO, sample_rate: int, channels: int = 1) -> None:
         super().__init__("standard input", sample_rate)
         if not 1 <= channels <= MAX_CHANNELS:
-            raise ValueError(f"channels: expected 1 to {MAX_CHANNELS}, got {channels}")
+            raise InputError(f"channels: expected 1 to {MAX_CHANNELS}, got {channels}")
         self._pipe = pipe
         self._channels = channels
 

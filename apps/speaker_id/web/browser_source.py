@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from streamdrnn.apps.speaker_id.sources.source import Source
+from streamdrnn.errors import InputError
 
 MAX_MESSAGE_SECONDS = 0.5
 MIN_RATE, MAX_RATE = 8_000, 192_000
@@ -23,7 +24,7 @@ class BrowserSource(Source):
 
     def __init__(self, sample_rate: object) -> None:
         if not isinstance(sample_rate, int) or not MIN_RATE <= sample_rate <= MAX_RATE:
-            raise ValueError(f"sample_rate: expected an integer from {MIN_RATE} to {MAX_RATE}, got {sample_rate!r:.40}")
+            raise InputError(f"sample_rate: expected an integer from {MIN_RATE} to {MAX_RATE}, got {sample_rate!r:.40}")
         super().__init__("a browser", sample_rate)
 
     def receive(self, message: bytes) -> None:
@@ -33,11 +34,11 @@ class BrowserSource(Source):
             ValueError: they are no samples, or too many at once.
         """
         if len(message) % 4 or len(message) > 4 * MAX_MESSAGE_SECONDS * self.sample_rate:
-            raise ValueError(
+            raise InputError(
                 f"samples: expected whole float32 numbers, {MAX_MESSAGE_SECONDS:g} s at most, got {len(message)} bytes"
             )
         samples = np.frombuffer(message, "<f4").astype(np.float32)
         if not np.isfinite(samples).all():
-            raise ValueError("samples: expected finite numbers, got NaN or infinity")
+            raise InputError("samples: expected finite numbers, got NaN or infinity")
         if len(samples):
             self.push(torch.from_numpy(samples), time.monotonic())

@@ -15,6 +15,7 @@ from streamdrnn.apps.speaker_id.session import Event, Report, Summary, listen
 from streamdrnn.apps.speaker_id.sinks.json_lines import as_object
 from streamdrnn.apps.speaker_id.sources.source import Chunk
 from streamdrnn.apps.speaker_id.web.browser_source import BrowserSource
+from streamdrnn.errors import InputError
 
 IDLE_SECONDS = 30.0
 MAX_TEXT = 1000
@@ -71,7 +72,7 @@ class Listener:
         message = await self._next()
         opening = _parse(message.get("text"))
         if opening.get("type") != "open":
-            raise ValueError(f"type: expected open, got {opening.get('type')!r:.40}")
+            raise InputError(f"type: expected open, got {opening.get('type')!r:.40}")
         return opening
 
     async def _receive(self, source: BrowserSource, conversation: Conversation) -> None:
@@ -88,7 +89,7 @@ class Listener:
         try:
             message = dict(await asyncio.wait_for(self._socket.receive(), IDLE_SECONDS))
         except TimeoutError:
-            raise ValueError(f"nothing came for {IDLE_SECONDS:g} s") from None
+            raise InputError(f"nothing came for {IDLE_SECONDS:g} s") from None
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect
         return message
@@ -106,7 +107,7 @@ class Listener:
         elif kind == "restart":
             conversation.restart()
         else:
-            raise ValueError(f"type: expected enrol, stop enrolling or restart, got {kind!r:.40}")
+            raise InputError(f"type: expected enrol, stop enrolling or restart, got {kind!r:.40}")
 
     def _tell(self, event: dict[str, Any]) -> None:
         try:
@@ -168,11 +169,11 @@ def _parse(text: Optional[str]) -> dict[str, Any]:
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict):
-        raise ValueError(f"expected a JSON object of at most {MAX_TEXT} characters")
+        raise InputError(f"expected a JSON object of at most {MAX_TEXT} characters")
     return message
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"name: expected a text, got {value!r:.40}")
+        raise InputError(f"name: expected a text, got {value!r:.40}")
     return value

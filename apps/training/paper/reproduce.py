@@ -10,6 +10,7 @@ from streamdrnn.apps.training.paper.report import to_markdown
 from streamdrnn.apps.training.paper.stored_runs import recipe_of_row, stored_runs
 from streamdrnn.apps.training.paper.tables import Table
 from streamdrnn.apps.training.run_folder import RunFolder
+from streamdrnn.errors import InputError
 
 
 def train_rows(table: Table, runs: Path, data_dir: Optional[Path]) -> None:
@@ -31,7 +32,7 @@ def train_rows(table: Table, runs: Path, data_dir: Optional[Path]) -> None:
         # A process of its own, so that the run tells the command that makes it again.
         done = subprocess.run([sys.executable, "-m", "streamdrnn.apps.cli", "train", *options], check=False)
         if done.returncode:
-            raise ValueError(f"{row.name}: its training failed; the report is not written")
+            raise InputError(f"{row.name}: its training failed; the report is not written")
 
 
 def write_report(runs: Path, page: Path) -> None:

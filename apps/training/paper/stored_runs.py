@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from streamdrnn.apps.cli import parse
-from streamdrnn.apps.training.commands import Train, TrainTask
 from streamdrnn.apps.training.csv_log import read_log
 from streamdrnn.apps.training.paper.tables import TABLES, Row
 from streamdrnn.apps.training.run_folder import RunFolder
 from streamdrnn.apps.training.tasks.task import Recipe
+from streamdrnn.apps.training.train import Train, TrainTask
 
 
 class StoredRun(NamedTuple):

@@ -18,6 +18,7 @@ from torch.nn.functional import one_hot
 from streamdrnn.apps.training.network import NetworkRecipe
 from streamdrnn.apps.training.tasks.task import Batch, Recipe, Split, Task
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
+from streamdrnn.errors import InputError
 
 SYMBOLS = 8
 SHOWN = 10
@@ -43,7 +44,7 @@ class CopyRecipe(Recipe):
 
     def load(self, data_dir: Optional[Path]) -> "CopyTask":
         if self.blank < 1:
-            raise ValueError(f"blank: expected 1 or more, got {self.blank}")
+            raise InputError(f"blank: expected 1 or more, got {self.blank}")
         return CopyTask(self.blank, self.training.batch_size, self.training.seed)
 
 

@@ -17,6 +17,7 @@ from streamdrnn.apps.training.network import NetworkRecipe
 from streamdrnn.apps.training.series_file import Series, SeriesFile, read_series
 from streamdrnn.apps.training.tasks.task import IGNORED, Batch, Recipe, Split, Task
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
+from streamdrnn.errors import InputError
 
 EVALUATION_SERIES = 64
 
@@ -145,7 +146,7 @@ class SeriesTask(Task):
         """Raise ``ValueError`` for the first feature whose numbers ``(..., I)`` became infinite on the way."""
         for feature, column in zip(self.features, values.reshape(-1, self.input_size).T, strict=True):
             if not np.isfinite(column).all():
-                raise ValueError(f"{feature}: has numbers that are too large")
+                raise InputError(f"{feature}: has numbers that are too large")
 
     def _targets(self, part: str) -> Tensor:
         """Of all that is labelled ``(N,)``."""

@@ -19,6 +19,7 @@ from streamdrnn.apps.training.mnist_files import Images, read_mnist
 from streamdrnn.apps.training.network import NetworkRecipe
 from streamdrnn.apps.training.tasks.task import Batch, Recipe, Split, Task
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
+from streamdrnn.errors import InputError
 
 PIXELS = 28 * 28
 VALIDATION_IMAGES = 5000
@@ -62,7 +63,7 @@ class NoisyMNISTRecipe(Recipe):
 
     def load(self, data_dir: Optional[Path]) -> "MNISTTask":
         if self.length <= PIXELS:
-            raise ValueError(f"length: expected more than the {PIXELS} pixels, got {self.length}")
+            raise InputError(f"length: expected more than the {PIXELS} pixels, got {self.length}")
         return MNISTTask(*_images(data_dir), self.training, length=self.length)
 
 
@@ -102,7 +103,7 @@ class MNISTTask(Task):
         self._batch_size, self._seed = recipe.batch_size, recipe.seed
         self._batches = len(self._train.labels) // recipe.batch_size
         if not self._batches:
-            raise ValueError(f"batch_size: expected at most the {len(self._train.labels)} training images")
+            raise InputError(f"batch_size: expected at most the {len(self._train.labels)} training images")
         self._order: Optional[np.ndarray] = None
         if permuted:
             self._order = np.random.RandomState(PERMUTATION_SEED).permutation(PIXELS)

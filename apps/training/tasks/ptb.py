@@ -19,6 +19,7 @@ from streamdrnn.apps.training.data import data_folder
 from streamdrnn.apps.training.network import NetworkRecipe
 from streamdrnn.apps.training.tasks.task import IGNORED, Batch, Recipe, Split, Task
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
+from streamdrnn.errors import InputError
 
 MD5 = {
     "train": "f26c4b92c5fdc7b3f8c7cdcb991d8420",
@@ -58,7 +59,7 @@ def _read(path: Path, md5: str) -> str:
     content = path.read_bytes()
     digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if digest != md5:
-        raise ValueError(f"{path}: not Mikolov's file (its md5 is {digest}, expected {md5})")
+        raise InputError(f"{path}: not Mikolov's file (its md5 is {digest}, expected {md5})")
     return content.decode("utf-8")
 
 
@@ -81,7 +82,7 @@ class PTBTask(Task):
 
     def __init__(self, texts: dict[str, str], batch_size: int, window: int) -> None:
         if window < 1:
-            raise ValueError(f"window: expected 1 or more, got {window}")
+            raise InputError(f"window: expected 1 or more, got {window}")
         self.characters = "".join(sorted(set(texts["train"])))
         self.input_size = self.num_outputs = len(self.characters)
         self.length = window
@@ -90,7 +91,7 @@ class PTBTask(Task):
         steps = (len(text) - 1) // batch_size
         self._windows = steps // window
         if not self._windows:
-            raise ValueError(
+            raise InputError(
                 f"batch_size: {batch_size} streams of windows of {window} take more than the {len(text)} characters "
                 "of the training text"
             )
@@ -136,6 +137,6 @@ def encode(text: str, characters: str) -> Tensor:
     """
     unknown = sorted(set(text) - set(characters))
     if unknown:
-        raise ValueError(f"the model knows no {', '.join(map(repr, unknown))}; it knows {characters!r}")
+        raise InputError(f"the model knows no {', '.join(map(repr, unknown))}; it knows {characters!r}")
     places = {character: place for place, character in enumerate(characters)}
     return torch.tensor([places[character] for character in text], dtype=torch.int64)

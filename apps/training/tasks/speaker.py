@@ -30,6 +30,7 @@ from streamdrnn.apps.training.speaker_folders import FSDD_NAME, find_utterances
 from streamdrnn.apps.training.tasks.task import Batch, Recipe, Split, Task
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
 from streamdrnn.audio import MFCC, FrontEnd, RawWaveform, load_audio
+from streamdrnn.errors import InputError
 
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
@@ -65,7 +66,7 @@ class SpeakerRecipe(Recipe):
         frontend = make_frontend(self.features, self.sample_rate)
         if not frontend.window <= self.seconds * self.sample_rate < np.inf:
             least = frontend.window / self.sample_rate
-            raise ValueError(f"seconds: expected {least:g} or more, one frame, got {self.seconds:g}")
+            raise InputError(f"seconds: expected {least:g} or more, one frame, got {self.seconds:g}")
         utterances = find_utterances(data_folder(data_dir, self.dataset))
         return SpeakerTask(divide(utterances, frontend), frontend, self.seconds, self.training)
 
@@ -98,7 +99,7 @@ def divide(utterances: list[Utterance], frontend: FrontEnd) -> list[Voice]:
     for speaker, path in utterances:
         recordings[speaker].append(path)
     if len(recordings) < 2:
-        raise ValueError(f"{utterances[0].path.parent}: one speaker, expected two or more")
+        raise InputError(f"{utterances[0].path.parent}: one speaker, expected two or more")
     return [_voice(name, paths, frontend) for name, paths in sorted(recordings.items())]
 
 
@@ -112,7 +113,7 @@ def _voice(name: str, paths: list[Path], frontend: FrontEnd) -> Voice:
         for part, piece in pieces.items():
             if len(piece) < frontend.window:
                 length = f"{len(samples) / frontend.sample_rate:.3f} s long"
-                raise ValueError(f"{path}: {length}, too short{' to be divided' if by_time else ' for a frame'}")
+                raise InputError(f"{path}: {length}, too short{' to be divided' if by_time else ' for a frame'}")
             getattr(voice, part).append(piece)
     return voice
 

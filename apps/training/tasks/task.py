@@ -11,6 +11,7 @@ from torch import Tensor
 
 from streamdrnn.apps.training.network import Hearing, NetworkRecipe
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
+from streamdrnn.errors import InputError
 
 IGNORED = -100
 """The target where nothing is to be predicted, as ``torch.nn.functional.cross_entropy`` has it."""
@@ -99,7 +100,7 @@ class Task(ABC):
     def check(self, network: NetworkRecipe) -> None:
         """Raise ``ValueError`` unless a network fits the data."""
         if network.network != "stacked" and max(network.dilations, default=1) >= self.length:
-            raise ValueError(
+            raise InputError(
                 f"dilations: the longest is {max(network.dilations)}, expected less than the {self.length} steps of "
                 "a sequence"
             )
