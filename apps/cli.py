@@ -135,13 +135,16 @@ def parse(arguments: Sequence[str]) -> Command:
         kind = "option" if name.startswith("-") else "command"
         close = difflib.get_close_matches(name, COMMANDS)
         _end(2, f"streamdrnn: no {kind} {name!r}{f', perhaps {close[0]}' if close else ''}; see streamdrnn --help")
-    import tyro  # the help above has no need of it
+    # Here, as the help above has no need of it.
+    import tyro
+
+    from streamdrnn.apps.option_style import OPTION_STYLE
 
     return tyro.cli(
         COMMANDS[name].load(),
         prog=f"streamdrnn {name}",
         args=options,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+        config=OPTION_STYLE,
     )
 
 

@@ -94,7 +94,7 @@ class Serve:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
             listener = socket.create_server((self.host, self.port), family=family, backlog=1024)
-        except (OverflowError, UnicodeError) as error:
+        except (OverflowError, TypeError) as error:  # the port is too large, the host too long
             raise InputError(f"host, port: {error}") from None
         scheme, host = "wss" if ssl else "ws", f"[{self.host}]" if ":" in self.host else self.host
         url = f"{scheme}://{host}:{listener.getsockname()[1]}"

@@ -38,8 +38,11 @@ def test_what_cannot_be_served_is_said_in_one_line(capsys: pytest.CaptureFixture
         ((model, "--ssl-certfile", tmp_path / "missing.pem"), "missing.pem: no such file"),
         ((model, "--ssl-keyfile", tmp_path / "short"), "expected with an ssl_certfile"),
         ((model, "--host", "256.0.0.1"), ""),
+        ((model, "--host", "\N{LATIN SMALL LETTER A WITH DIAERESIS}" * 70), "host, port: "),
+        ((model, "--port", 65536), "host, port: "),
     ]:
         assert problem in fails(capsys, *arguments, *store)
     assert "cannot be used as a store" in fails(capsys, model, "--store", tmp_path / "no store")
+    assert "store: " in fails(capsys, model, "--store", "redis://host:port")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "Address already in use" in fails(capsys, model, *store, "--port", taken.getsockname()[1])

@@ -147,7 +147,7 @@ def test_without_the_libraries_training_says_what_to_install(tmp_path: Path) -> 
 
 def test_the_command_line_loads_what_trains_only_to_train() -> None:
     script = (
-        "import sys, streamdrnn.apps.cli\n"
+        "import sys, streamdrnn.apps.training.train\n"
         "assert not {'accelerate', 'torchmetrics', 'rich', 'tensorboardX'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from streamdrnn.apps.cli import parse
+import tyro
+
+from streamdrnn.apps.option_style import OPTION_STYLE
 from streamdrnn.apps.training.csv_log import read_log
 from streamdrnn.apps.training.paper.tables import TABLES, Row
 from streamdrnn.apps.training.run_folder import RunFolder
@@ -36,8 +38,7 @@ def stored_runs(folder: Path) -> dict[str, StoredRun | None]:
 
 def recipe_of_row(row: Row) -> Recipe:
     """The recipe that a row's options make."""
-    command = parse(["train", *row.options, "--out", row.run])
-    assert isinstance(command, Train)
+    command = tyro.cli(Train, args=[*row.options, "--out", row.run], config=OPTION_STYLE)
     assert isinstance(command.task, TrainTask)
     recipe: Recipe = command.task.recipe
     return recipe
