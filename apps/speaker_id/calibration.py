@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamdrnn.apps.speaker_id.enrolment import MIN_SECONDS, Enrolment
+from streamdrnn.apps.speaker_id.ear import Ear
+from streamdrnn.apps.speaker_id.enrolment import MIN_SECONDS, enrol
 from streamdrnn.apps.speaker_id.identifier import WINDOW_SECONDS
 from streamdrnn.apps.speaker_id.model import SpeakerModel
-from streamdrnn.apps.speaker_id.sources.source import Chunk
-from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS, TickStream, mean_embedding
+from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS, mean_embedding, tick_zero
 from streamdrnn.audio import load_audio
 from streamdrnn.audio.files import is_audio
 from streamdrnn.errors import InputError
@@ -120,17 +120,11 @@ def _hear(model: SpeakerModel, speaker: str, paths: list[Path]) -> tuple[Tensor,
     """A voice's profile ``(E,)``, and the embeddings ``(windows, E)`` of its tests."""
     samples = torch.cat([load_audio(path, model.sample_rate) for path in paths])
     cut = int(ENROLMENT_SHARE * len(samples))
-    enrolment = Enrolment(model)
-    for second in samples[:cut].split(model.sample_rate):
-        enrolment.hear(Chunk(second, 0, None))
     try:
-        profile = enrolment.finish().embedding
+        profile = enrol(samples[:cut], model).embedding
     except InputError as error:
         raise InputError(f"speaker {speaker!r}: {error}, in the part that is enrolled") from None
-    stream = TickStream(model.embedder)
-    notes = [stream.start]
-    for second in samples[cut:].split(model.sample_rate):
-        notes += stream.push(second)
+    notes = [tick_zero(model.embedder), *Ear(model.embedder).push(samples[cut:])]
     # Overlapping by half; half of a window at least is speech.
     windows = [
         mean_embedding(model.embedder, first, last)

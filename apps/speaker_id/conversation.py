@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Optional
 
 from streamdrnn.apps.speaker_id.enrolment import Enrolled, Enrolling, Enrolment, NotEnrolled
 from streamdrnn.apps.speaker_id.model import SpeakerModel
@@ -39,10 +38,10 @@ class Conversation:
         enough: float = ENOUGH_SECONDS,
     ) -> None:
         self._model, self._store = model, store
-        self._sample_rate, self._enough = sample_rate, enough
+        self._enough = enough
         self._session = Session(model, store.voices(model.id), threshold, sample_rate)
         self._requests: SimpleQueue[Callable[[], list[Event]]] = SimpleQueue()
-        self._enrolment: Optional[tuple[str, Enrolment]] = None
+        self._enrolling = ""  # whose voice, while one is enrolled
 
     @property
     def names(self) -> list[str]:
@@ -82,7 +81,7 @@ class Conversation:
                 break
             events += request()
         events += self._session.push(chunk, waiting)
-        return events + self._enrol(chunk)
+        return events + self._enrol()
 
     def finish(self) -> list[Event]:
         """The sound is over: what is left."""
@@ -90,24 +89,22 @@ class Conversation:
 
     def _begin_enrolment(self, name: str) -> list[Event]:
         events = self._drop_enrolment()
-        self._enrolment = name, Enrolment(self._model, self._sample_rate)
+        self._session.enrolment, self._enrolling = Enrolment(self._model, mid_stream=True), name
         return events
 
     def _drop_enrolment(self) -> list[Event]:
-        if self._enrolment is None:
+        if self._session.enrolment is None:
             return []
-        name, _ = self._enrolment
-        self._enrolment = None
-        return [NotEnrolled(name, "stopped before enough clear speech was heard")]
+        self._session.enrolment = None
+        return [NotEnrolled(self._enrolling, "stopped before enough clear speech was heard")]
 
-    def _enrol(self, chunk: Chunk) -> list[Event]:
-        if self._enrolment is None:
+    def _enrol(self) -> list[Event]:
+        name, enrolment = self._enrolling, self._session.enrolment
+        if enrolment is None:
             return []
-        name, enrolment = self._enrolment
-        enrolment.hear(chunk)
         if enrolment.progress.seconds < self._enough:
             return [Enrolling(name, enrolment.progress, self._enough)]
-        self._enrolment = None
+        self._session.enrolment = None
         try:
             recording = enrolment.finish()
             self._store.add(name, self._model.id, [recording])

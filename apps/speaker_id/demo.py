@@ -30,6 +30,7 @@ class Demo:
     def run(self) -> None:
         import numpy as np
 
+        from streamdrnn.apps.speaker_id.ear import Ear
         from streamdrnn.apps.speaker_id.enrolment import listen_to
         from streamdrnn.apps.speaker_id.identifier import Identifier
         from streamdrnn.apps.speaker_id.model import asset, load_speaker_model, use_one_thread
@@ -48,7 +49,7 @@ class Demo:
         self._say(f"\nlistening to {len(samples) / model.sample_rate:.1f} s of conversation in frames of 20 ms")
         self._say("\n    from      to  speaks     cosine  right so far")
 
-        identifier = Identifier(model.embedder, voices, model.threshold)
+        ear, identifier = Ear(model.embedder), Identifier(model.embedder, voices, model.threshold)
         frames = samples.split(round(FRAME_SECONDS * model.sample_rate))
         seconds = []
         started = time.perf_counter()
@@ -56,11 +57,11 @@ class Demo:
             if self.realtime:
                 time.sleep(max(0.0, started + number * FRAME_SECONDS - time.perf_counter()))
             before = time.perf_counter()
-            segments = identifier.push(frame)
+            segments = identifier.hear(ear.push(frame))
             seconds.append(time.perf_counter() - before)
             for segment in segments:
                 self._print(segment, score)
-        for segment in identifier.finish():
+        for segment in [*identifier.hear(ear.finish()), *identifier.finish(ear.seconds)]:
             self._print(segment, score)
 
         p50, p95, p99 = np.percentile(np.array(seconds) * 1e3, [50, 95, 99])

@@ -1,14 +1,17 @@
 """From recordings of one voice to what is kept of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
+from torch import Tensor
+
+from streamdrnn.apps.speaker_id.ear import Ear
 from streamdrnn.apps.speaker_id.model import SpeakerModel
 from streamdrnn.apps.speaker_id.profiles import Recording
-from streamdrnn.apps.speaker_id.sources.source import Chunk, Source
-from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS, Tick, TickStream, mean_embedding
-from streamdrnn.audio import StreamingResampler, load_audio
+from streamdrnn.apps.speaker_id.sources.source import Source
+from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS, Tick, mean_embedding, tick_zero
+from streamdrnn.audio import load_audio
 from streamdrnn.errors import InputError
 
 MIN_SECONDS = 1.0
@@ -64,15 +67,13 @@ class Enrolment:
 
     Args:
         model: the speaker model.
-        sample_rate: of the sound; the model's by default.
+        mid_stream: it begins while a tick may be under way: the first one, in part from before, is left out.
     """
 
-    def __init__(self, model: SpeakerModel, sample_rate: Optional[int] = None) -> None:
+    def __init__(self, model: SpeakerModel, mid_stream: bool = False) -> None:
         self._model = model.embedder
-        self._rate_in, self._rate_out = sample_rate or model.sample_rate, model.sample_rate
-        self._resampler = StreamingResampler(self._rate_in, self._rate_out)
-        self._stream = TickStream(model.embedder)
-        self._last = self._clear = self._stream.start
+        self._last = self._clear = tick_zero(model.embedder)
+        self._begun = not mid_stream
 
     @property
     def progress(self) -> Progress:
@@ -80,18 +81,16 @@ class Enrolment:
         seconds = round(self._clear.spoken * TICK_SECONDS, 1)
         return Progress(seconds, self._last.level, self._last.has_speech, self._last.clipped)
 
-    def hear(self, chunk: Chunk) -> None:
-        """Hear a chunk of a source, and what was lost before it.
-
-        Raises:
-            ValueError: a sample is NaN or infinite.
-        """
-        if chunk.lost:
-            # What the resampler holds belongs before the gap.
-            self._hear(self._stream.push(self._resampler.flush()))
-            self._resampler = StreamingResampler(self._rate_in, self._rate_out)
-            self._hear(self._stream.skip(round(chunk.lost * self._rate_out / self._rate_in)))
-        self._hear(self._stream.push(self._resampler.push(chunk.samples)))
+    def hear(self, ticks: Iterable[Tick]) -> None:
+        """Take the ticks that follow."""
+        for tick in ticks:
+            if self._begun and tick.has_speech and not tick.clipped:
+                self._clear = self._clear._replace(
+                    total=self._clear.total + tick.total - self._last.total,
+                    frames=self._clear.frames + tick.frames - self._last.frames,
+                    spoken=self._clear.spoken + 1,
+                )
+            self._begun, self._last = True, tick
 
     def finish(self) -> Recording:
         """What was heard of the voice.
@@ -99,21 +98,10 @@ class Enrolment:
         Raises:
             ValueError: too little clear speech.
         """
-        self._hear([*self._stream.push(self._resampler.flush()), *self._stream.finish()])
         seconds = self.progress.seconds
         if seconds < MIN_SECONDS:
             raise InputError(f"{seconds:.1f} s of clear speech, expected {MIN_SECONDS:g} s or more")
-        return Recording(seconds, mean_embedding(self._model, self._stream.start, self._clear))
-
-    def _hear(self, ticks: list[Tick]) -> None:
-        for tick in ticks:
-            if tick.has_speech and not tick.clipped:
-                self._clear = self._clear._replace(
-                    total=self._clear.total + tick.total - self._last.total,
-                    frames=self._clear.frames + tick.frames - self._last.frames,
-                    spoken=self._clear.spoken + 1,
-                )
-            self._last = tick
+        return Recording(seconds, mean_embedding(self._model, tick_zero(self._model), self._clear))
 
 
 def listen_to(path: Path, model: SpeakerModel) -> Recording:
@@ -123,30 +111,46 @@ def listen_to(path: Path, model: SpeakerModel) -> Recording:
         FileNotFoundError: there is no such file.
         ValueError: it cannot be read, or there is too little clear speech in it.
     """
-    enrolment = Enrolment(model)
-    for second in load_audio(path, model.sample_rate).split(model.sample_rate):
-        enrolment.hear(Chunk(second, 0, None))
+    samples = load_audio(path, model.sample_rate)
     try:
-        return enrolment.finish()
+        return enrol(samples, model)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
-def record(source: Source, enrolment: Enrolment, enough: float, show: Callable[[Progress], None]) -> None:
-    """Listen to a source until enough clear speech has been heard, or its end.
+def enrol(samples: Tensor, model: SpeakerModel) -> Recording:
+    """What samples ``(N,)`` of one voice, at the model's rate, say of it.
+
+    Raises:
+        ValueError: there is too little clear speech in them.
+    """
+    ear, enrolment = Ear(model.embedder), Enrolment(model)
+    enrolment.hear([*ear.push(samples), *ear.finish()])
+    return enrolment.finish()
+
+
+def record(
+    source: Source, model: SpeakerModel, enrolment: Enrolment, enough: float, show: Callable[[Progress], None]
+) -> None:
+    """Listen to a source until enough clear speech has been heard, or its end; the enrolment gets all there is.
 
     Args:
         source: the sound.
-        enrolment: what hears it.
+        model: what hears it.
+        enrolment: what takes its ticks.
         enough: seconds of clear speech.
         show: is told how far it is, some ten times a second.
 
     Raises:
         SourceError: sound stopped coming.
     """
-    with source:
-        for chunk in source.chunks():
-            enrolment.hear(chunk)
-            show(enrolment.progress)
-            if enrolment.progress.seconds >= enough:
-                return
+    ear = Ear(model.embedder, source.sample_rate)
+    try:
+        with source:
+            for chunk in source.chunks():
+                enrolment.hear(ear.hear(chunk))
+                show(enrolment.progress)
+                if enrolment.progress.seconds >= enough:
+                    return
+    finally:
+        enrolment.hear(ear.finish())

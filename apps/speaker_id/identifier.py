@@ -1,6 +1,7 @@
-"""Who speaks when, and who speaks now, from a stream of samples, in constant memory."""
+"""Who speaks when, and who speaks now, from a stream of ticks, in constant memory."""
 
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from streamdrnn import SpeakerEmbedder
-from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS, Tick, TickStream, mean_embedding
+from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS, Tick, mean_embedding, tick_zero
 from streamdrnn.apps.speaker_id.turns import FixedLagViterbi, Segment, TurnBuilder
 from streamdrnn.errors import InputError
 
@@ -46,13 +47,13 @@ class Now(NamedTuple):
 
 
 class Identifier:
-    """Attributes a stream of samples to enrolled voices.
+    """Attributes a stream of ticks to enrolled voices.
 
     A decision about a moment is made ``latency`` seconds after it, when what follows has been heard. :meth:`now` does
     not wait for that.
 
     Args:
-        model: the embedder, with its front-end.
+        model: the embedder whose ticks they are.
         profiles: the enrolled voices, name to embedding ``(E,)``; without any, every voice is unknown.
         threshold: the cosine below which a voice is nobody's.
 
@@ -60,7 +61,7 @@ class Identifier:
         ticks: how many ticks have been heard.
 
     Raises:
-        ValueError: the model has no front-end.
+        ValueError: a profile is of another size than the model's embeddings.
     """
 
     latency = (REACH_TICKS + LAG_TICKS) * TICK_SECONDS
@@ -68,47 +69,37 @@ class Identifier:
     def __init__(self, model: SpeakerEmbedder, profiles: dict[str, Tensor], threshold: float) -> None:
         self.model = model
         self.threshold = threshold
-        self._stream = TickStream(model)
-        self.sample_rate = self._stream.sample_rate
-        self._notes: deque[Tick] = deque([self._stream.start], maxlen=FORGET_TICKS + REACH_TICKS + 2)
+        self._notes: deque[Tick] = deque([tick_zero(model)], maxlen=FORGET_TICKS + REACH_TICKS + 2)
         self.ticks = 0
         self._judged = 0  # ticks that have been scored
         self._undecided: deque[Tensor | None] = deque()  # the cosines of scored ticks, None in silence
         self._turns = TurnBuilder(TICK_SECONDS)
         self._use(profiles)
 
-    def push(self, samples: Tensor) -> list[Segment]:
-        """Hear more samples.
-
-        Args:
-            samples: ``(N,)`` float32 at the model's sample rate, any N.
-
-        Returns:
-            the segments that have ended, in order of time.
-
-        Raises:
-            ValueError: a sample is NaN or infinite; nothing has been heard then.
-        """
-        return self._hear(self._stream.push(samples))
-
-    def skip(self, samples: int) -> list[Segment]:
-        """Let the clock go on by samples that were lost; returns as :meth:`push`."""
-        return self._hear(self._stream.skip(samples))
+    def hear(self, ticks: Iterable[Tick]) -> list[Segment]:
+        """The segments that have ended, by the ticks that follow, in order of time."""
+        ended: list[Segment] = []
+        for tick in ticks:
+            self._notes.append(tick)
+            self.ticks += 1
+            if self.ticks - self._judged > REACH_TICKS:
+                ended += self._judge()
+        return ended
 
     def replace_voices(self, profiles: dict[str, Tensor]) -> list[Segment]:
-        """Go on with other profiles; what is undecided is decided now, and returned as by :meth:`push`."""
+        """Go on with other profiles; what is undecided is decided now, and returned as by :meth:`hear`."""
         ended = [segment for state in self._path.undecided() for segment in self._decide(state)]
         self._use(profiles)
         return ended
 
-    def finish(self) -> list[Segment]:
-        """The stream is over: the segments that are left."""
-        ended = self._hear(self._stream.finish())
+    def finish(self, seconds: float) -> list[Segment]:
+        """The stream is over, after so many seconds: the segments that are left."""
+        ended: list[Segment] = []
         while self._judged < self.ticks:
             ended += self._judge()
         for state in self._path.undecided():
             ended += self._decide(state)
-        last = self._turns.finish(self._stream.samples / self.sample_rate)
+        last = self._turns.finish(seconds)
         return ended if last is None else [*ended, last]
 
     def now(self) -> Now:
@@ -140,15 +131,6 @@ class Identifier:
         self._voices = torch.stack(list(profiles.values())) if profiles else torch.zeros(0, size)
         self._path = FixedLagViterbi(1 + len(profiles), SWITCH_COST, LAG_TICKS)
         self._decided_state, self._decided_start = 0, self._judged - len(self._undecided)
-
-    def _hear(self, ticks: list[Tick]) -> list[Segment]:
-        ended: list[Segment] = []
-        for tick in ticks:
-            self._notes.append(tick)
-            self.ticks += 1
-            if self.ticks - self._judged > REACH_TICKS:
-                ended += self._judge()
-        return ended
 
     def _note(self, tick: int) -> Tick:
         """The note at the end of a tick, or the nearest there is."""

@@ -1,4 +1,4 @@
-"""One session of listening: source -> front-end -> stream -> decisions -> sinks."""
+"""One session of listening: source -> ear -> decisions -> sinks."""
 
 import contextlib
 import time
@@ -8,14 +8,14 @@ from typing import NamedTuple, Optional, Protocol, Union
 
 from torch import Tensor
 
-from streamdrnn.apps.speaker_id.enrolment import Enrolled, Enrolling, NotEnrolled
+from streamdrnn.apps.speaker_id.ear import Ear
+from streamdrnn.apps.speaker_id.enrolment import Enrolled, Enrolling, Enrolment, NotEnrolled
 from streamdrnn.apps.speaker_id.identifier import Identifier, Now
 from streamdrnn.apps.speaker_id.latency import Latency
 from streamdrnn.apps.speaker_id.model import SpeakerModel
 from streamdrnn.apps.speaker_id.sources.source import Chunk, Source
-from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS
+from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS, Tick
 from streamdrnn.apps.speaker_id.turns import Segment
-from streamdrnn.audio import StreamingResampler
 
 REPORT_TICKS = 10
 
@@ -94,14 +94,15 @@ class Session:
 
     Attributes:
         identifier: what decides; its :meth:`~Identifier.now` can be asked at any time.
+        enrolment: what takes the same ticks, while somebody is enrolled.
     """
 
     def __init__(self, model: SpeakerModel, voices: dict[str, Tensor], threshold: float, sample_rate: int) -> None:
         self.identifier = Identifier(model.embedder, voices, threshold)
-        self._rate_in, self._rate_out = sample_rate, model.sample_rate
-        self._tick = round(TICK_SECONDS * self._rate_out)
-        self._resampler = StreamingResampler(self._rate_in, self._rate_out)
-        self._samples_in = self._samples_out = self._samples_lost = self._gaps = 0
+        self.enrolment: Optional[Enrolment] = None
+        self._ear = Ear(model.embedder, sample_rate)
+        self._sample_rate = sample_rate
+        self._samples_lost = self._gaps = 0
         self._captures: deque[tuple[float, float]] = deque()  # where chunks end, and when that was heard
         self._label = ""
         self._computing = self._deepest = 0.0
@@ -119,10 +120,9 @@ class Session:
         events: list[Event] = []
         if chunk.lost:
             events += self._skip(chunk.lost)
-        self._samples_in += len(chunk.samples)
         if chunk.captured is not None:
-            self._captures.append((self._samples_in / self._rate_in, chunk.captured))
-        events += self._hear(self._resampler.push(chunk.samples))
+            self._captures.append((self._ear.seconds + len(chunk.samples) / self._sample_rate, chunk.captured))
+        events += self._report(self._ear.push(chunk.samples))
         self._computing += time.perf_counter() - started
         return events
 
@@ -132,60 +132,56 @@ class Session:
 
     def restart(self, voices: dict[str, Tensor]) -> list[Event]:
         """Hear what follows afresh, and forget how late things were; the clock goes on."""
-        events = [*self._hear(self._resampler.flush()), *self.identifier.replace_voices(voices)]
-        self._resampler = StreamingResampler(self._rate_in, self._rate_out)
-        events += self.identifier.skip(0)
+        events = [*self._report(self._ear.flush()), *self.identifier.replace_voices(voices)]
+        events += self._decide(self._ear.skip(0))
         self._latency = Latency()
         return events
 
     def finish(self) -> list[Event]:
         """The sound is over: what is left."""
-        return [*self._hear(self._resampler.flush()), *self.identifier.finish()]
+        events = [*self._report(self._ear.flush()), *self._decide(self._ear.finish())]
+        return [*events, *self.identifier.finish(self._ear.seconds)]
 
     @property
     def summary(self) -> Summary:
         """What it was like so far."""
-        seconds = self._samples_in / self._rate_in
+        seconds = self._ear.seconds
         return Summary(
             seconds,
             self._latency.percentile(50),
             self._latency.percentile(95),
             self._latency.percentile(99),
             self._deepest,
-            self._samples_lost / self._rate_in,
+            self._samples_lost / self._sample_rate,
             self._gaps,
             self._computing / seconds if seconds else 0.0,
         )
 
     def _skip(self, lost: int) -> list[Event]:
-        # What the resampler holds belongs before the gap.
-        before = self._hear(self._resampler.flush())
-        self._resampler = StreamingResampler(self._rate_in, self._rate_out)
-        gap = Gap(self._samples_in / self._rate_in, lost / self._rate_in)
-        self._samples_in += lost
+        before = self._report(self._ear.flush())
+        gap = Gap(self._ear.seconds, lost / self._sample_rate)
         self._samples_lost += lost
         self._gaps += 1
-        skipped = round(self._samples_in * self._rate_out / self._rate_in) - self._samples_out
-        self._samples_out += skipped
-        return [*before, gap, *self.identifier.skip(skipped)]
+        return [*before, gap, *self._decide(self._ear.skip(lost))]
 
-    def _hear(self, samples: Tensor) -> Iterable[Event]:
+    def _decide(self, ticks: list[Tick]) -> list[Event]:
+        """Give ticks to whatever decides."""
+        if self.enrolment is not None:
+            self.enrolment.hear(ticks)
+        return list(self.identifier.hear(ticks))
+
+    def _report(self, ticks: list[Tick]) -> list[Event]:
+        """The same for ticks of what was heard just now: who speaks is told beside."""
         events: list[Event] = []
-        while len(samples):
-            # One tick at a time, so that none is passed over.
-            piece = self._tick - self._samples_out % self._tick
-            ticks = self.identifier.ticks
-            events += self.identifier.push(samples[:piece])
-            self._samples_out += len(samples[:piece])
-            samples = samples[piece:]
-            if self.identifier.ticks > ticks:
-                now = self.identifier.now()
-                latency = self._since_heard(now.time)
-                if latency is not None:
-                    self._latency.add(latency)
-                if now.label != self._label or self.identifier.ticks % REPORT_TICKS == 0:
-                    self._label = now.label
-                    events.append(Report(now, latency))
+        for tick in ticks:
+            events += self._decide([tick])
+            now = self.identifier.now()
+            latency = self._since_heard(now.time)
+            if latency is not None:
+                self._latency.add(latency)
+            if now.label != self._label or self.identifier.ticks % REPORT_TICKS == 0:
+                self._label = now.label
+                events.append(Report(now, latency))
         return events
 
     def _since_heard(self, end: float) -> Optional[float]:

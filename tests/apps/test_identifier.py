@@ -11,14 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamdrnn import ModelState, save_model
-from streamdrnn.apps.speaker_id.activity import SpeechDetector
-from streamdrnn.apps.speaker_id.identifier import Identifier
+from streamdrnn import save_model
+from streamdrnn.apps.speaker_id.ear import Ear
+from streamdrnn.apps.speaker_id.identifier import Identifier, Now
 from streamdrnn.apps.speaker_id.model import asset, embed_recording, load_speaker_model
-from streamdrnn.apps.speaker_id.ticks import TickStream, level_dbfs
+from streamdrnn.apps.speaker_id.ticks import level_dbfs
 from streamdrnn.apps.speaker_id.turns import Segment
 from streamdrnn.audio import load_audio
-from tests.agreement import assert_close
 from tests.apps.speaker_id.demo_voices import recording
 from tests.apps.speaker_id.demo_voices import voices as demo_voices
 from tests.strategies import examples
@@ -30,9 +29,28 @@ HEARD = load_audio(asset("conversation.flac"))
 CONVERSATION = torch.cat([HEARD[:80000], torch.zeros(24000), HEARD[84800:112123]])
 
 
-def identify(chunks: list[Tensor], threshold: float = THRESHOLD) -> list[Segment]:
-    identifier = Identifier(MODEL, VOICES, threshold)
-    return [segment for chunk in chunks for segment in identifier.push(chunk)] + identifier.finish()
+class Listener:
+    """An identifier and its ear."""
+
+    def __init__(self, voices: dict[str, Tensor] = VOICES) -> None:
+        self.ear, self.identifier = Ear(MODEL), Identifier(MODEL, voices, THRESHOLD)
+
+    def push(self, samples: Tensor) -> list[Segment]:
+        return self.identifier.hear(self.ear.push(samples))
+
+    def skip(self, lost: int) -> list[Segment]:
+        return self.identifier.hear(self.ear.skip(lost))
+
+    def finish(self) -> list[Segment]:
+        return self.identifier.hear(self.ear.finish()) + self.identifier.finish(self.ear.seconds)
+
+    def now(self) -> Now:
+        return self.identifier.now()
+
+
+def identify(chunks: list[Tensor]) -> list[Segment]:
+    listener = Listener()
+    return [segment for chunk in chunks for segment in listener.push(chunk)] + listener.finish()
 
 
 WHOLE = identify([CONVERSATION])
@@ -57,15 +75,15 @@ def test_each_voice_is_named_and_silence_and_strangers_are_nobodys() -> None:
 
 
 def test_silence_is_not_averaged_into_a_voice() -> None:
-    identifier = Identifier(MODEL, VOICES, THRESHOLD)
-    identifier.push(CONVERSATION[:84800])  # the detector lets speech fade out for some 0.2 s
-    spoken = identifier._notes[-1]
+    listener = Listener()
+    listener.push(CONVERSATION[:84800])  # the detector lets speech fade out for some 0.2 s
+    spoken = listener.identifier._notes[-1]
     assert spoken.frames > 150
-    identifier.push(CONVERSATION[84800:104000])
-    assert identifier._notes[-1].frames == spoken.frames
-    assert torch.equal(identifier._notes[-1].total, spoken.total)
-    identifier.push(CONVERSATION[104000:])
-    assert identifier._notes[-1].frames > spoken.frames
+    listener.push(CONVERSATION[84800:104000])
+    assert listener.identifier._notes[-1].frames == spoken.frames
+    assert torch.equal(listener.identifier._notes[-1].total, spoken.total)
+    listener.push(CONVERSATION[104000:])
+    assert listener.identifier._notes[-1].frames > spoken.frames
 
 
 @examples(15)
@@ -76,35 +94,35 @@ def test_chunks_do_not_matter(cuts: list[int]) -> None:
 
 
 def test_decisions_come_within_the_stated_time() -> None:
-    identifier = Identifier(MODEL, VOICES, THRESHOLD)
+    listener = Listener()
     heard = 0
     for block in CONVERSATION.split(320):
         heard += len(block)
-        for segment in identifier.push(block):
+        for segment in listener.push(block):
             # A segment is known to have ended when the tick after it has been decided.
-            assert heard / 16000 - segment.end <= identifier.latency + 0.2
+            assert heard / 16000 - segment.end <= listener.identifier.latency + 0.2
 
 
 def test_memory_does_not_grow() -> None:
-    identifier = Identifier(MODEL, VOICES, THRESHOLD)
+    listener = Listener()
 
     def size() -> tuple[int, ...]:
-        parts = (identifier._notes, identifier._undecided, identifier._path._came_from)
+        parts = (listener.identifier._notes, listener.identifier._undecided, listener.identifier._path._came_from)
         return tuple(len(part) for part in parts)
 
-    identifier.push(CONVERSATION[:80000])
+    listener.push(CONVERSATION[:80000])
     before = size()
-    identifier.push(CONVERSATION)
+    listener.push(CONVERSATION)
     assert size() == before
 
 
 def test_nan_is_refused_and_nothing_has_been_heard() -> None:
-    identifier = Identifier(MODEL, VOICES, THRESHOLD)
-    segments = identifier.push(CONVERSATION[:30000])
+    listener = Listener()
+    segments = listener.push(CONVERSATION[:30000])
     with pytest.raises(ValueError, match="samples: expected finite values"):
-        identifier.push(torch.full((1000,), float("nan")))
-    segments += identifier.push(CONVERSATION[30000:])
-    assert segments + identifier.finish() == WHOLE
+        listener.push(torch.full((1000,), float("nan")))
+    segments += listener.push(CONVERSATION[30000:])
+    assert segments + listener.finish() == WHOLE
 
 
 def test_nothing_heard_is_no_segment() -> None:
@@ -113,11 +131,11 @@ def test_nothing_heard_is_no_segment() -> None:
 
 
 def test_without_profiles_every_voice_is_unknown() -> None:
-    identifier = Identifier(MODEL, {}, THRESHOLD)
-    segments = identifier.push(CONVERSATION[:80000])
-    assert identifier.now().label == "(unknown)"
-    assert identifier.now().scores == {"(unknown)": THRESHOLD}
-    assert {segment.speaker for segment in segments + identifier.finish()} == {None}
+    listener = Listener({})
+    segments = listener.push(CONVERSATION[:80000])
+    assert listener.now().label == "(unknown)"
+    assert listener.now().scores == {"(unknown)": THRESHOLD}
+    assert {segment.speaker for segment in segments + listener.finish()} == {None}
 
 
 def test_a_profile_of_another_size_is_refused() -> None:
@@ -126,11 +144,11 @@ def test_a_profile_of_another_size_is_refused() -> None:
 
 
 def test_nobody_is_named_before_there_is_evidence() -> None:
-    identifier = Identifier(MODEL, VOICES, THRESHOLD)
+    listener = Listener()
     named = []
     for block in CONVERSATION[:84800].split(1600):
-        identifier.push(block)
-        now = identifier.now()
+        listener.push(block)
+        now = listener.now()
         if now.evidence < 1.5:
             assert now.speaker is None
             assert now.label in ("(listening)", "(silence)")
@@ -144,11 +162,11 @@ def test_nobody_is_named_before_there_is_evidence() -> None:
 def test_a_change_of_speaker_is_noticed_within_about_a_second() -> None:
     voices = {voice.name: recording(voice.path).embedding for voice in demo_voices()}
     turns = json.loads(asset("demo.json").read_text(encoding="utf-8"))["turns"]
-    identifier = Identifier(MODEL, voices, THRESHOLD)
+    listener = Listener(voices)
     shown = []
     for block in HEARD.split(1600):
-        identifier.push(block)
-        shown.append(identifier.now())
+        listener.push(block)
+        shown.append(listener.now())
     delays = []
     for before, after in pairwise(turns):
         former = before["speaker"] or "(unknown)"
@@ -160,36 +178,19 @@ def test_a_change_of_speaker_is_noticed_within_about_a_second() -> None:
 
 
 def test_after_a_loss_the_clock_is_right() -> None:
-    identifier = Identifier(MODEL, VOICES, THRESHOLD)
-    segments = identifier.push(CONVERSATION[:40000]) + identifier.skip(50000) + identifier.push(CONVERSATION[:40000])
-    segments += identifier.finish()
+    listener = Listener()
+    segments = listener.push(CONVERSATION[:40000]) + listener.skip(50000) + listener.push(CONVERSATION[:40000])
+    segments += listener.finish()
     assert segments[-1].end == pytest.approx(130000 / 16000, abs=1e-3)
     for before, after in pairwise(segments):
         assert before.end == after.start
 
 
-@pytest.mark.parametrize("lost", [320, 640, 1280, 2880])
-def test_what_was_before_a_loss_is_forgotten(lost: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # All counts as speech, so that the notes are the model's sums over what it has heard.
-    monkeypatch.setattr(SpeechDetector, "push", lambda self, samples: [1.0])
-    stream = TickStream(MODEL)
-    stream.push(HEARD[:320])
-    before = stream.skip(lost)
-    rest = -(320 + lost) % 1600  # the loss ends on a block, and the tick goes on
-    after = HEARD[8000 : 8000 + rest + 3200]
-    ticks = stream.push(after)
-    _, state = MODEL(after[:, None])
-    assert isinstance(state, ModelState)
-    heard, frames = (before[-1].total, before[-1].frames) if before else (0.0, 0)
-    assert ticks[-1].frames - frames == int(state.rnn.cursor[0])
-    assert_close(ticks[-1].total - heard, state.pooled[0, 0], computed_in=torch.float32)
-
-
 def test_silence_is_said_to_be_silence() -> None:
-    identifier = Identifier(MODEL, VOICES, THRESHOLD)
-    identifier.push(torch.zeros(32000))
-    assert identifier.now().label == "(silence)"
-    assert identifier.now().scores == {}
+    listener = Listener()
+    listener.push(torch.zeros(32000))
+    assert listener.now().label == "(silence)"
+    assert listener.now().scores == {}
 
 
 def test_levels() -> None:

@@ -14,6 +14,7 @@ from streamdrnn.apps.bench.listening.process import Heard, listen
 from streamdrnn.apps.bench.listening.windows import embeddings
 from streamdrnn.apps.bench.machine import one_thread
 from streamdrnn.apps.bench.tables import Row, Say, Table, Value
+from streamdrnn.apps.speaker_id.ear import Ear
 from streamdrnn.apps.speaker_id.enrolment import listen_to
 from streamdrnn.apps.speaker_id.identifier import Identifier
 from streamdrnn.apps.speaker_id.model import SpeakerModel, asset, load_speaker_model
@@ -117,10 +118,11 @@ def check_heard(what: str, heard: Heard, pcm: np.ndarray, model: SpeakerModel, p
     if summary["dropped"]:
         lost = f"{summary['dropped']:.1f} s of sound were lost"
         raise InputError(f"listen, {what}: {lost}, as something else keeps this machine busy")
+    ear = Ear(model.embedder)
     identifier = Identifier(model.embedder, ProfileStore(profiles).voices(model.id), model.threshold)
-    expected = identifier.push(torch.from_numpy(pcm.astype(np.float32) / 32768))
-    if summary["seconds"] == len(pcm) / model.sample_rate:
-        expected += identifier.finish()
+    expected = identifier.hear(ear.push(torch.from_numpy(pcm.astype(np.float32) / 32768)))
+    if summary["seconds"] == ear.seconds:
+        expected += identifier.hear(ear.finish()) + identifier.finish(ear.seconds)
     wanted = [{"event": "segment", **segment._asdict()} for segment in expected]
     if heard.segments[: len(wanted)] != wanted:
         raise ValueError(f"listen, {what}: other segments than those of the sound offline")

@@ -74,9 +74,9 @@ class Enroll:
         source = microphone(self.device)
         print(f"speak now; listening to {source.name}", file=sys.stderr, flush=True)
         meter = _Meter(self.seconds)
-        enrolment = Enrolment(model, source.sample_rate)
+        enrolment = Enrolment(model)
         try:
-            record(source, enrolment, self.seconds, meter.show)
+            record(source, model, enrolment, self.seconds, meter.show)
             meter.end("that is enough, thank you")
         except KeyboardInterrupt:
             meter.end("stopped")

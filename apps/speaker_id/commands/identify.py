@@ -38,6 +38,7 @@ class Identify:
     json: Json = False
 
     def run(self) -> None:
+        from streamdrnn.apps.speaker_id.ear import Ear
         from streamdrnn.apps.speaker_id.identifier import Identifier
         from streamdrnn.apps.speaker_id.model import load_speaker_model, use_one_thread
         from streamdrnn.audio import load_audio
@@ -49,16 +50,13 @@ class Identify:
         if not voices:
             raise InputError(f"{store.path}: nobody is enrolled; first run: streamdrnn enroll NAME FILE")
         threshold = chosen_threshold(self.threshold, store, model)
-        identifier = Identifier(model.embedder, voices, threshold)
-        samples = load_audio(self.file, model.sample_rate)
-        for chunk in samples.split(model.sample_rate):
-            for segment in identifier.push(chunk):
-                self._print(segment)
-        for segment in identifier.finish():
-            self._print(segment)
+        ear, identifier = Ear(model.embedder), Identifier(model.embedder, voices, threshold)
+        for second in load_audio(self.file, model.sample_rate).split(model.sample_rate):
+            self._print(identifier.hear(ear.push(second)))
+        self._print(identifier.hear(ear.finish()))
+        self._print(identifier.finish(ear.seconds))
 
-    def _print(self, segment: "Segment") -> None:
-        if self.json:
-            print(json.dumps(segment._asdict(), ensure_ascii=False), flush=True)
-        else:
-            print(f"{segment.start:8.1f} {segment.end:8.1f}  {segment.label:<24} {segment.score:5.2f}", flush=True)
+    def _print(self, segments: "list[Segment]") -> None:
+        for one in segments:
+            line = f"{one.start:8.1f} {one.end:8.1f}  {one.label:<24} {one.score:5.2f}"
+            print(json.dumps(one._asdict(), ensure_ascii=False) if self.json else line, flush=True)

@@ -29,8 +29,8 @@ class Chunk(NamedTuple):
     """
 
     samples: Tensor
-    lost: int
-    captured: Optional[float]
+    lost: int = 0
+    captured: Optional[float] = None
 
 
 class Source:

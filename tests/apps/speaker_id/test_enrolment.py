@@ -11,11 +11,12 @@ from torch.nn.functional import normalize
 
 from streamdrnn.apps.speaker_id.activity import SPEECH, SpeechDetector
 from streamdrnn.apps.speaker_id.calibration import calibrate, error_rates, recordings_by_speaker
+from streamdrnn.apps.speaker_id.ear import Ear
 from streamdrnn.apps.speaker_id.enrolment import Enrolment, Progress, listen_to, record
 from streamdrnn.apps.speaker_id.exchange import FORMAT, export_profiles, import_profiles
 from streamdrnn.apps.speaker_id.model import asset, load_speaker_model
 from streamdrnn.apps.speaker_id.profiles import ProfileStore, Recording
-from streamdrnn.apps.speaker_id.sources.source import Chunk, Source
+from streamdrnn.apps.speaker_id.sources.source import Source
 from streamdrnn.audio import load_audio
 
 MODEL = load_speaker_model()
@@ -41,7 +42,7 @@ def test_it_ends_when_enough_clear_speech_was_heard_not_after_a_time() -> None:
     source.end()
     shown: list[Progress] = []
     enrolment = Enrolment(MODEL)
-    record(source, enrolment, 2.0, shown.append)
+    record(source, MODEL, enrolment, 2.0, shown.append)
     assert enrolment.progress.seconds == 2.0
     assert len(shown) * 0.02 >= 4.0, "two seconds of silence do not count"
     assert source.depth > 0.5, "the rest was not listened to"
@@ -54,7 +55,7 @@ def test_it_ends_when_enough_clear_speech_was_heard_not_after_a_time() -> None:
 
 def test_what_is_too_loud_is_not_clear() -> None:
     enrolment = Enrolment(MODEL)
-    enrolment.hear(Chunk((PAUL * 100).clamp(-1, 1), 0, None))
+    enrolment.hear(Ear(MODEL.embedder).push((PAUL * 100).clamp(-1, 1)))
     assert enrolment.progress.seconds < 0.5
     with pytest.raises(ValueError, match=r"s of clear speech, expected 1 s or more"):
         enrolment.finish()

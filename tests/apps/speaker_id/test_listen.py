@@ -16,6 +16,7 @@ import pytest
 import soundfile
 import torch
 
+from streamdrnn.apps.speaker_id.ear import Ear
 from streamdrnn.apps.speaker_id.identifier import Identifier
 from streamdrnn.apps.speaker_id.model import asset, load_speaker_model
 from streamdrnn.apps.speaker_id.profiles import ProfileStore
@@ -65,8 +66,12 @@ def test_a_pipe_gives_what_the_file_gives(profiles: Path) -> None:
     done = call("listen", "-", "--json", "--profiles", profiles, input=samples.tobytes())
     assert done.returncode == 0, done.stderr
     model = load_speaker_model()
-    identifier = Identifier(model.embedder, ProfileStore(profiles).voices(model.id), model.threshold)
-    wanted = identifier.push(torch.from_numpy(samples / 32768).float()) + identifier.finish()
+    ear, identifier = (
+        Ear(model.embedder),
+        Identifier(model.embedder, ProfileStore(profiles).voices(model.id), model.threshold),
+    )
+    ticks = [*ear.push(torch.from_numpy(samples / 32768).float()), *ear.finish()]
+    wanted = identifier.hear(ticks) + identifier.finish(ear.seconds)
     segments = [event for event in objects(done.stdout) if event["event"] == "segment"]
     assert segments == [{"event": "segment", **segment._asdict()} for segment in wanted]
 
@@ -129,11 +134,11 @@ def test_two_processes_enrol_at_once(tmp_path: Path) -> None:
 def stream(minutes: float) -> int:
     """Hear the conversation again and again; how many KiB the process has grown since the first time."""
     model = load_speaker_model()
-    identifier = Identifier(model.embedder, {}, model.threshold)
+    ear, identifier = Ear(model.embedder), Identifier(model.embedder, {}, model.threshold)
     samples = load_audio(CONVERSATION, 16000)
     heard, first = 0, 0
     while heard < minutes * 60 * 16000:
-        identifier.push(samples)
+        identifier.hear(ear.push(samples))
         heard += len(samples)
         first = first or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - first

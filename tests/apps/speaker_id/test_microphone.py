@@ -151,10 +151,10 @@ def test_unplugged_in_mid_stream_what_was_heard_comes_before_the_error(monkeypat
 def test_an_enrolment_keeps_what_it_heard_of_a_microphone_that_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     plug(monkeypatch, {**USB, "default_samplerate": 16000.0})
     source = MicrophoneSource()
-    enrolment = Enrolment(model(), source.sample_rate)
+    enrolment = Enrolment(model())
     for block in speech_of(0, 1.9).split(320):
         FakeStream.last.give(block.numpy())
     FakeStream.last.options["finished_callback"]()
     with pytest.raises(SourceError, match="was lost"):
-        record(source, enrolment, 10.0, lambda progress: None)
+        record(source, model(), enrolment, 10.0, lambda progress: None)
     assert enrolment.finish().seconds > 1
