@@ -73,7 +73,7 @@ class Ear:
 
     def flush(self) -> list[Tick]:
         """The ticks that are completed by what the resampler still holds; what follows is resampled afresh."""
-        rest = self._resampler.flush()
+        rest = self._resampler.flush()[: self._missing]
         self._resampler = StreamingResampler(self._rate_in, self._rate_out)
         return self._hear(rest)
 
@@ -85,8 +85,7 @@ class Ear:
         """
         ticks = self.flush()  # what the resampler holds belongs before the gap
         self._samples_in += lost
-        # By the source's clock: what each flush rounds must not add up.
-        samples = max(0, round(self.seconds * self._rate_out) - self._samples_out)
+        samples = self._missing
         tick = self._block * _TICK_BLOCKS
         begun = len(self._blocks) * self._block + len(self._pending)
         rest = min(samples, tick - begun if begun else 0)
@@ -106,6 +105,11 @@ class Ear:
         """The stream is over: what is left, the tick that is under way included."""
         ticks = self.flush()
         return [*ticks, self._end_tick()] if self._blocks else ticks
+
+    @property
+    def _missing(self) -> int:
+        """The samples at the model's rate that it has not had yet, by the source's clock: roundings do not add up."""
+        return max(0, round(self._samples_in * self._rate_out / self._rate_in) - self._samples_out)
 
     def _hear(self, samples: Tensor) -> list[Tick]:
         """The ticks that samples at the model's rate complete."""
