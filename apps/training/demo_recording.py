@@ -1,4 +1,4 @@
-"""Makes the demo's recordings from LibriSpeech: python -m streamdrnn.apps.speaker_id.demo_recording DATA FOLDER.
+"""Makes the demo's recordings from LibriSpeech: python -m streamdrnn.apps.training.demo_recording DATA FOLDER.
 
 The turns are from the part of each utterance that the shipped model's training held back. The enrolments are
 from the part that it heard.
