@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from streamdrnn.apps.speaker_id.enrolment import Progress
     from streamdrnn.apps.speaker_id.model import SpeakerModel
     from streamdrnn.apps.speaker_id.profiles import Recording
+    from streamdrnn.apps.speaker_id.sources.source import Source
 
 
 @dataclass
@@ -48,16 +49,20 @@ class Enroll:
     json: Json = False
 
     def run(self) -> None:
-        from streamdrnn.apps.speaker_id.enrolment import listen_to
+        # First: the rest takes seconds to load, and there may be no microphone.
+        source = None if self.files else microphone(self.device)
+        from streamdrnn.apps.speaker_id.enrolment import MIN_SECONDS, listen_to
         from streamdrnn.apps.speaker_id.model import load_speaker_model, use_one_thread
         from streamdrnn.apps.speaker_id.profiles import check_name
 
         check_name(self.name)
+        if not MIN_SECONDS <= self.seconds <= 600:
+            raise InputError(f"seconds: expected {MIN_SECONDS:g} to 600, got {self.seconds:g}")
         use_one_thread()
         model = load_speaker_model(self.model)
         store = profile_store(self.profiles)
         store.check_model(self.name, model.id)  # before anybody has spoken for ten seconds
-        recordings = [listen_to(path, model) for path in self.files] or [self._record(model)]
+        recordings = [self._record(source, model)] if source else [listen_to(path, model) for path in self.files]
         store.add(self.name, model.id, recordings)
         profile = next(profile for profile in store.profiles() if profile.name == self.name)
         if self.json:
@@ -65,13 +70,10 @@ class Enroll:
         else:
             print(f"{profile.name}: {profile.seconds:.1f} s of speech enrolled, in {store.path}")
 
-    def _record(self, model: "SpeakerModel") -> "Recording":
-        from streamdrnn.apps.speaker_id.enrolment import MIN_SECONDS, Enrolment, record
+    def _record(self, source: "Source", model: "SpeakerModel") -> "Recording":
+        from streamdrnn.apps.speaker_id.enrolment import Enrolment, record
         from streamdrnn.apps.speaker_id.sources.source import SourceError
 
-        if not MIN_SECONDS <= self.seconds <= 600:
-            raise InputError(f"seconds: expected {MIN_SECONDS:g} to 600, got {self.seconds:g}")
-        source = microphone(self.device)
         print(f"speak now; listening to {source.name}", file=sys.stderr, flush=True)
         meter = _Meter(self.seconds)
         enrolment = Enrolment(model)

@@ -75,6 +75,10 @@ class Listen:
             raise InputError(f"seconds: expected more than 0, got {self.seconds:g}")
         if not 0 <= self.port < 1 << 16:
             raise InputError(f"port: expected 0 (any that is free) to 65535, got {self.port}")
+        if self.web and (self.source is not None or self.device is not None or self.record is not None or self.json):
+            raise InputError("--web: a page has its own microphone, expected no file, --device, --record or --json")
+        # First: the rest takes seconds to load, and there may be no microphone.
+        source = None if self.web else self._source()
         from streamdrnn.apps.speaker_id.conversation import Conversation
         from streamdrnn.apps.speaker_id.model import load_speaker_model, use_one_thread
         from streamdrnn.apps.speaker_id.session import Session
@@ -84,13 +88,10 @@ class Listen:
         model = load_speaker_model(self.model)
         store = profile_store(self.profiles)
         threshold = chosen_threshold(self.threshold, store, model)
-        if self.web:
-            if self.source is not None or self.device is not None or self.record is not None or self.json:
-                raise InputError("--web: a page has its own microphone, expected no file, --device, --record or --json")
+        if source is None:
             self._serve(model, store, threshold)
             return
         voices = store.voices(model.id)
-        source = self._source()
         sinks: list[Sink] = []
         if self.record is not None:
             sinks.append(Recorder(self.record, source.sample_rate))
@@ -131,11 +132,11 @@ class Listen:
         serve(model, store, threshold, self.port)
 
     def _source(self) -> "Source":
+        if self.source is None:
+            return microphone(self.device)
         from streamdrnn.apps.speaker_id.sources.file import FileSource
         from streamdrnn.apps.speaker_id.sources.standard_input import PipeSource
 
-        if self.source is None:
-            return microphone(self.device)
         if self.source == "-":
             return PipeSource(sys.stdin.buffer, self.rate, self.channels)
         return FileSource(Path(self.source), self.realtime)

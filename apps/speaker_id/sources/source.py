@@ -4,10 +4,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple, Optional, Self
+from typing import TYPE_CHECKING, NamedTuple, Optional, Self
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # a microphone is looked for before torch is loaded, which takes seconds
+    from torch import Tensor
 
 from streamdrnn.errors import InputError, ResourceError
 
@@ -28,7 +28,7 @@ class Chunk(NamedTuple):
         captured: when the last of them was heard, by :func:`time.monotonic`; None if they are not heard live.
     """
 
-    samples: Tensor
+    samples: "Tensor"
     lost: int = 0
     captured: Optional[float] = None
 
@@ -78,7 +78,7 @@ class Source:
         """The seconds of sound in the queue."""
         return self._queued / self.sample_rate
 
-    def push(self, samples: Tensor, captured: Optional[float] = None, lost: int = 0, wait: bool = False) -> bool:
+    def push(self, samples: "Tensor", captured: Optional[float] = None, lost: int = 0, wait: bool = False) -> bool:
         """Queue samples.
 
         Args:
@@ -132,7 +132,9 @@ class Source:
                 self._changed.notify_all()
             yield chunk
         if self._lost:  # at the very end, with no chunk after it that could tell
-            yield Chunk(torch.zeros(0), self._lost, None)
+            import torch
+
+            yield Chunk(torch.zeros(0), self._lost)
             self._lost = 0
         if self._error is not None:
             raise self._error

@@ -1,5 +1,6 @@
 """Microphones, with PortAudio imitated: what is chosen, what is lost, what is said when there is none."""
 
+import subprocess
 import sys
 from types import SimpleNamespace
 from typing import Any, Optional
@@ -97,6 +98,23 @@ def test_no_microphone_and_no_such_one_are_one_line(monkeypatch: pytest.MonkeyPa
     plug(monkeypatch, BUILT_IN)
     with pytest.raises(SourceError, match=r"^no microphone 'desk' \(No input device matching 'desk'\)"):
         MicrophoneSource("desk")
+
+
+@pytest.mark.parametrize("command", ["listen.Listen()", "enroll.Enroll('Anna', [])"])
+def test_no_microphone_is_told_before_torch_is_loaded(command: str) -> None:
+    script = f"""
+import sys
+from types import SimpleNamespace
+from streamdrnn.apps.speaker_id.commands import enroll, listen
+none = SimpleNamespace(query_devices=list, query_hostapis=list, default=SimpleNamespace(device=[-1, -1]))
+sys.modules["sounddevice"] = none
+try:
+    {command}.run()
+except OSError as error:
+    print(error, "torch" in sys.modules, sep="; ")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "no microphone was found; see streamdrnn listen --list-devices; False\n"
 
 
 def test_without_portaudio_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
