@@ -102,7 +102,8 @@ def test_a_late_listener_to_a_file_in_real_time_loses_what_is_counted(recording:
     source = FileSource(recording, realtime=True)
     source._capacity = 1600
     with source:
-        time.sleep(0.8)
+        while not source._ended:
+            time.sleep(0.01)
         chunks = list(source.chunks())
     assert sum(len(chunk.samples) for chunk in chunks) == 1600
     assert sum(chunk.lost for chunk in chunks) == source.dropped == 6400
