@@ -1,53 +1,88 @@
 """Suite ``growth``: how the cost grows with each size, and the law that it follows."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import numpy
 import torch
 
 from streamdrnn import StreamingDRNN
-from streamdrnn.apps.bench.agreement import check_same
-from streamdrnn.apps.bench.peers import Reshape
+from streamdrnn.apps.bench.choices import Precision
+from streamdrnn.apps.bench.columns import pivot
+from streamdrnn.apps.bench.comparison import Job, compare
+from streamdrnn.apps.bench.contenders import OURS, RESHAPE
+from streamdrnn.apps.bench.jobs import Passes, Steps
 from streamdrnn.apps.bench.process_usage import NEEDS, measurable, resident_bytes
-from streamdrnn.apps.bench.stream import next_step
-from streamdrnn.apps.bench.tables import Row, Say, Table, numbers
-from streamdrnn.apps.bench.timing import Run, interleaved
-from streamdrnn.apps.bench.works import GrowthSizes, Work
+from streamdrnn.apps.bench.sequences import times_table
+from streamdrnn.apps.bench.session import Session
+from streamdrnn.apps.bench.tables import Row, Table, numbers
+from streamdrnn.apps.bench.target import Target
+from streamdrnn.apps.bench.timing import Turns
+from streamdrnn.apps.bench.workloads import Case, Workload
 
+GPU_PRECISIONS: tuple[Precision, ...] = ("tf32",)
 TOO_LONG = 8.0
-"""Seconds: a runner stops where its next size would take longer, if its cost grew in proportion to the size."""
-SLOW = 0.5
-"""Seconds that are measured once only."""
-LIVE_STEPS = 20
-"""Steps per turn of the live streams."""
+"""Seconds: a contender stops where its next size would take longer, if its cost grew in proportion to the size."""
+SECONDS_EACH = 4.0
+"""After so long a contender takes no further turn at a size."""
 CHUNK = 1000
 """Steps that are pushed at once while the memory is watched."""
 
-Runners = Callable[[int], Mapping[str, Run]]
-"""What is timed at a size; each has been checked, so it has run once."""
 
+class Axis(NamedTuple):
+    """A size, and what is timed against it on the CPU.
 
-def measure(sizes: GrowthSizes, repeats: int, say: Say) -> list[Table]:
-    """Cost against time steps, units, batch, layers and live streams, and memory against time.
-
-    Raises:
-        ValueError: the peer computes something else.
+    Attributes:
+        vary: the workload with another size.
+        job, contenders: what is computed, and by whom.
+        block: calls per turn.
     """
-    base = sizes.base
-    works: dict[str, tuple[Sequence[int], Callable[[int], Work]]] = {
-        "time steps": (sizes.steps, lambda size: base._replace(steps=size)),
-        "hidden units": (sizes.hidden, lambda size: base._replace(inputs=size, hidden=size)),
-        "batch": (sizes.batch, lambda size: base._replace(batch=size)),
-        "layers": (sizes.layers, lambda size: base._replace(layers=size)),
-    }
-    rows: list[Row] = []
-    torch.manual_seed(0)
-    with torch.inference_mode():
-        for axis, (values, work) in works.items():
-            rows += series(axis, values, lambda size, work=work: forward_passes(work(size)), repeats, say)  # type: ignore[misc]
-        rows += series("live streams", sizes.streams, lambda size: live_step(base, size), repeats, say, LIVE_STEPS)
-        say("growth: memory of a live stream")
-        memory = memory_over_time(base, sizes.memory_steps) if measurable() else []
+
+    vary: Callable[[Workload, int], Workload]
+    job: Callable[[Target, Case], Job] = Passes
+    contenders: tuple[str, ...] = (OURS, RESHAPE)
+    block: int = 1
+
+
+AXES: dict[str, Axis] = {
+    "time steps": Axis(lambda base, size: base._replace(steps=size)),
+    "hidden units": Axis(lambda base, size: base._replace(inputs=size, hidden=size)),
+    "batch": Axis(lambda base, size: base._replace(batch=size)),
+    "layers": Axis(lambda base, size: base._replace(layers=size)),
+    "live streams": Axis(lambda base, size: base._replace(batch=size), partial(Steps, frames=4), (OURS,), block=20),
+}
+
+
+def on_gpu(session: Session) -> list[Table]:
+    """Training steps of ours and of the reshape trick against hidden units: the ratios, and all times and errors."""
+    base = session.sizes.growth
+    workloads = [base._replace(name=f"H={hidden}", hidden=hidden) for hidden in session.sizes.axes["hidden units"]]
+    fields = dict.fromkeys(session.chosen_precisions(GPU_PRECISIONS), (OURS, RESHAPE))
+    found = [
+        one
+        for workload in workloads
+        for cell in session.chosen_cells()
+        for one in compare(session, f"growth: {workload.name}, {cell}", Case(workload, cell, True), Passes, fields)
+    ]
+    what = "Training step against hidden units"
+    return [
+        Table(
+            "growth_ratios",
+            f"{what}: how many times faster than the reshape trick",
+            pivot(found, "hidden precision", "cell"),
+            (f"{base}, and H varied.",),
+        ),
+        times_table(session, "growth", f"{what}: ours and the reshape trick", found, workloads),
+    ]
+
+
+def on_cpu(session: Session) -> list[Table]:
+    """Cost against time steps, units, batch, layers and live streams, and memory against time."""
+    base = session.sizes.growth
+    rows = [row for axis, sizes in session.sizes.axes.items() for row in series(session, axis, sizes)]
+    session.say("growth: memory of a live stream")
+    memory = memory_over_time(base, session.sizes.memory_steps) if measurable() else []
     return [
         Table(
             "growth",
@@ -75,42 +110,24 @@ def measure(sizes: GrowthSizes, repeats: int, say: Say) -> list[Table]:
     ]
 
 
-def series(axis: str, sizes: Iterable[int], runners: Runners, repeats: int, say: Say, steps: int = 1) -> list[Row]:
-    """One row per size and runner, each called ``steps`` times per turn."""
+def series(session: Session, name: str, sizes: Iterable[int]) -> list[Row]:
+    """One row per size and contender; one that would take too long has no time."""
+    axis = AXES[name]
+    turns = Turns(session.repeats, axis.block, SECONDS_EACH)
     rows: list[Row] = []
-    seconds: dict[str, tuple[int, float]] = {}
+    ms_before: dict[str, tuple[int, float]] = {}
     for size in sizes:
-        say(f"growth: {axis} {size}")
-        guess = {name: taken * size / before for name, (before, taken) in seconds.items()}
-        made = runners(size)
-        runs = {name: run for name, run in made.items() if guess.get(name, 0.0) < TOO_LONG}
-        once = {name: 1 for name in runs if guess.get(name, 0.0) > SLOW}
-        times = interleaved(runs, repeats, steps, once)
-        for name in made:
-            ms = times[name].ms if name in times else None
+        guess = {one: ms * size / before for one, (before, ms) in ms_before.items()}
+        names = [one for one in axis.contenders if guess.get(one, 0.0) < 1e3 * TOO_LONG]
+        case = Case(axis.vary(session.sizes.growth, size), "gru")
+        what = f"growth: {name} {size}"
+        found = compare(session, what, case, axis.job, {"ieee": names}, turns) if names else []
+        for one in axis.contenders:
+            ms = found[0].ms(one) if found else None
             if ms is not None:
-                seconds[name] = (size, ms / 1e3)
-            rows.append({"axis": axis, "size": size, "runner": name, "ms": ms})
+                ms_before[one] = (size, ms)
+            rows.append({"axis": name, "size": size, "runner": one, "ms": ms})
     return rows
-
-
-def forward_passes(work: Work) -> Mapping[str, Run]:
-    """Ours and the reshape trick. They are compared on the beginning of the input: whole, it may take minutes.
-
-    Raises:
-        ValueError: the peer computes something else.
-    """
-    model, x = work.model("gru"), work.input()
-    reshape = Reshape(model)
-    beginning = x[: 2 * max(model.dilations)]
-    check_same("reshape", "output", reshape(beginning), model(beginning)[0])
-    return {"ours": lambda: model(x), "reshape": lambda: reshape(x)}
-
-
-def live_step(work: Work, streams: int) -> Mapping[str, Run]:
-    """One step of so many streams."""
-    stream = StreamingDRNN(work.model("gru"), streams)
-    return {"ours": next_step(stream.step, torch.randn(4, streams, work.inputs))}
 
 
 def laws(rows: Sequence[Row]) -> list[Row]:
@@ -138,10 +155,10 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
     return float(slope)
 
 
-def memory_over_time(work: Work, steps: int, samples: int = 20) -> list[Row]:
+def memory_over_time(workload: Workload, steps: int, samples: int = 20) -> list[Row]:
     """What is resident at so many times while one stream is pushed."""
-    stream = StreamingDRNN(work.model("gru"))
-    chunk = torch.randn(CHUNK, 1, work.inputs)
+    stream = StreamingDRNN(workload.model("gru"))
+    chunk = torch.randn(CHUNK, 1, workload.inputs)
     chunks = steps // CHUNK
     every = max(1, chunks // samples)
     stream.push(chunk)

@@ -1,14 +1,12 @@
-"""What is measured on: the processor, its speed limit, and the versions."""
+"""What is measured on: the processor or the GPU, and the versions."""
 
 import os
 import platform
-import time
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -17,36 +15,53 @@ from streamdrnn import kernels
 from streamdrnn.kernels import cpu
 
 
-class Peak(NamedTuple):
-    """The most that this processor can multiply and add.
-
-    Attributes:
-        gflops: 10^9 floating point operations per second, of all of torch's threads.
-        source: how it was measured.
-    """
-
-    gflops: float
-    source: str
-
-
-def machine_facts() -> dict[str, object]:
-    """The processor, the threads and the versions; nothing that names the machine or its user."""
-    backend = kernels.resolve("auto", torch.empty(0))
-    facts: dict[str, object] = {
+def cpu_facts() -> dict[str, object]:
+    """The processor, the threads and the versions."""
+    return {
         "processor": processor(),
-        "system": f"{platform.system()} {platform.machine()}",
+        "system": system(),
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "streamdrnn": streamdrnn.__version__,
-        "backend": f"{backend} ({cpu.level()})" if backend == "cpu" else backend,
+        "backend": f"cpu ({cpu.level()})" if kernels.available()["cpu"].usable else "torch",
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "onnxruntime": version_of("onnxruntime"),
     }
+
+
+def gpu_facts() -> dict[str, object]:
+    """The GPU, and the versions of what drives it."""
+    gpu = torch.cuda.get_device_properties("cuda")
+    return {
+        "gpu": gpu.name,
+        "multiprocessors": gpu.multi_processor_count,
+        "memory": f"{gpu.total_memory / 2**30:.0f} GiB",
+        "last cache": f"{gpu.L2_cache_size / 2**20:.0f} MiB",
+        "driver": driver(),
+        "cuda": torch.version.cuda,
+        "cudnn": cudnn_version(),
+        "torch": torch.__version__,
+        "triton": version_of("triton"),
+        "flashrnn": version_of("flashrnn"),
+        "streamdrnn": streamdrnn.__version__,
+        "python": platform.python_version(),
+        "system": system(),
+        "processor": processor(),
+    }
+
+
+def version_of(package: str) -> str:
+    """Of what is installed, if it is."""
     try:
-        facts["onnxruntime"] = version("onnxruntime")
+        return version(package)
     except PackageNotFoundError:
-        facts["onnxruntime"] = "not installed"
-    return facts
+        return "not installed"
+
+
+def system() -> str:
+    """The kind of system."""
+    return f"{platform.system()} {platform.machine()}"
 
 
 def processor() -> str:
@@ -67,27 +82,20 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-@cache
-def measured_peak(seconds: float) -> Peak:
-    """The fastest multiply-adds in float32, on as many threads as torch uses; measured once."""
-    threads = torch.get_num_threads()
-    if not cpu.why_not():
-        return Peak(cpu.fma_peak(threads, seconds), f"multiply-adds in registers, {threads} thread(s)")
-    return Peak(
-        max(matmul_gflops(size, seconds / 4) for size in (256, 512, 1024, 2048)),
-        f"torch's fastest float32 matrix product, {threads} thread(s): a stand-in, below the real peak",
-    )
+def driver() -> str:
+    """The GPU driver's version, as its own tool says it."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.split("\n")[0].strip()
 
 
-def matmul_gflops(size: int, seconds: float) -> float:
-    """The best rate of torch's product of two square float32 matrices."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    best, until = 0.0, time.perf_counter() + seconds
-    while best == 0.0 or time.perf_counter() < until:
-        start = time.perf_counter_ns()
-        torch.mm(a, b)
-        best = max(best, 2 * size**3 / (time.perf_counter_ns() - start))
-    return best
+def cudnn_version() -> str:
+    """As 9.1.0."""
+    number = torch.backends.cudnn.version()
+    return "none" if number is None else f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
 
 @contextmanager

@@ -6,7 +6,7 @@ They are what people write today. Each is checked against the network before it 
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, List, Tuple, TypeVar
+from typing import Any, Final, Generic, List, Tuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -63,11 +63,14 @@ class StackStep(nn.Module):
         weights: the network's own parameters, four per layer.
     """
 
+    has_c: Final[bool]
+    cell_step: Any
     weights: List[Tensor]
 
     def __init__(self, model: DilatedRNN) -> None:
         super().__init__()
-        self.cell = model.cell
+        self.has_c = has_c(model)
+        self.cell_step = {"rnn": torch.rnn_tanh_cell, "gru": torch.gru_cell, "lstm": torch.lstm_cell}[model.cell]
         self.weights = list(model.parameters())
 
     def forward(self, x: Tensor, h: List[Tensor], c: List[Tensor]) -> Tuple[List[Tensor], List[Tensor]]:
@@ -81,14 +84,38 @@ class StackStep(nn.Module):
                 self.weights[4 * layer + 2],
                 self.weights[4 * layer + 3],
             )
-            if self.cell == "gru":
-                x = torch.gru_cell(x, h[layer], w_ih, w_hh, b_ih, b_hh)
-            elif self.cell == "rnn":
-                x = torch.rnn_tanh_cell(x, h[layer], w_ih, w_hh, b_ih, b_hh)
-            else:
-                x, c_layer = torch.lstm_cell(x, [h[layer], c[layer]], w_ih, w_hh, b_ih, b_hh)
+            if self.has_c:
+                x, c_layer = self.cell_step(x, [h[layer], c[layer]], w_ih, w_hh, b_ih, b_hh)
                 new_c.append(c_layer)
+            else:
+                x = self.cell_step(x, h[layer], w_ih, w_hh, b_ih, b_hh)
             new_h.append(x)
+        return new_h, new_c
+
+
+class StackOfLayers(nn.Module):
+    """One step of a stack of torch's own layers, each called for one step of all rows.
+
+    Args:
+        model: whose weights they get.
+    """
+
+    def __init__(self, model: DilatedRNN) -> None:
+        super().__init__()
+        self.layers = Reshape(model).layers
+        self.has_c = has_c(model)
+
+    def forward(self, x: Tensor, h: List[Tensor], c: List[Tensor]) -> Tuple[List[Tensor], List[Tensor]]:
+        """As :class:`StackStep`."""
+        new_h: List[Tensor] = []
+        new_c: List[Tensor] = []
+        for number, layer in enumerate(self.layers):
+            before = h[number][None]
+            _, after = layer(x[None], (before, c[number][None]) if self.has_c else before)
+            x = after[0][0] if self.has_c else after[0]
+            new_h.append(x)
+            if self.has_c:
+                new_c.append(after[1][0])
         return new_h, new_c
 
 
@@ -100,7 +127,7 @@ class Loop(nn.Module):
 
     def __init__(self, model: DilatedRNN, step: nn.Module) -> None:
         super().__init__()
-        self.lstm = model.cell == "lstm"
+        self.has_c = has_c(model)
         self.dilations = model.dilations
         self.hidden_sizes = model.hidden_sizes
         self.step = step
@@ -115,7 +142,7 @@ class Loop(nn.Module):
             zero_h = x.new_zeros([x.shape[1], self.hidden_sizes[layer]]).requires_grad_(torch.is_grad_enabled())
             zero_c = torch.zeros_like(zero_h).requires_grad_(torch.is_grad_enabled())
             h_rings.append([zero_h for _ in range(self.dilations[layer])])
-            if self.lstm:
+            if self.has_c:
                 c_rings.append([zero_c for _ in range(self.dilations[layer])])
         outputs: List[Tensor] = []
         for t in range(x.shape[0]):
@@ -123,12 +150,12 @@ class Loop(nn.Module):
             c: List[Tensor] = []
             for layer in range(len(self.dilations)):
                 h.append(h_rings[layer][t % self.dilations[layer]])
-                if self.lstm:
+                if self.has_c:
                     c.append(c_rings[layer][t % self.dilations[layer]])
             h, c = self.step(x[t], h, c)
             for layer in range(len(self.dilations)):
                 h_rings[layer][t % self.dilations[layer]] = h[layer]
-                if self.lstm:
+                if self.has_c:
                     c_rings[layer][t % self.dilations[layer]] = c[layer]
             outputs.append(h[-1])
         return torch.stack(outputs)
@@ -172,7 +199,12 @@ def live(model: DilatedRNN, step: Step[Tensor], batch_size: int) -> Callable[[Te
 def zero_states(model: DilatedRNN, batch_size: int) -> Tuple[List[Tensor], List[Tensor]]:
     """h and c ``(B, H)`` of each layer; no c unless the cells have it."""
     h = [model.weight_ih_l0.detach().new_zeros(batch_size, H) for H in model.hidden_sizes]
-    return h, [zero.clone() for zero in h] if model.cell == "lstm" else []
+    return h, [zero.clone() for zero in h] if has_c(model) else []
+
+
+def has_c(model: DilatedRNN) -> bool:
+    """Whether its cells have a state c beside h."""
+    return len(model.zero_state(1).c) > 0
 
 
 def live_onnx(model: DilatedRNN, batch_size: int) -> Callable[[Tensor], Tensor]:

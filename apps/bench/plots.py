@@ -9,39 +9,32 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from streamdrnn.apps.bench.tables import Row, Table, numbers
-from streamdrnn.apps.plot_style import BLUE, GREEN, ORANGE, PURPLE, STYLE
+from streamdrnn.apps.plot_style import BLUE, COLOURS, GREEN, ORANGE, PURPLE, STYLE
 
 OURS, RESHAPE = BLUE, ORANGE
 MARKS = {"ours": (OURS, "o"), "reshape": (RESHAPE, "s")}
+MARKERS = "osD^"
 
 
 def draw(tables: Sequence[Table], folder: Path) -> list[str]:
-    """Write one plot per suite.
+    """Write one plot per suite, where it has something to show.
 
     Returns:
         the names of the files.
     """
     found = {table.name: table for table in tables}
-    drawers: dict[str, Callable[[dict[str, Table]], Figure]] = {
-        "forward": lambda found: sequences(found["forward"]),
-        "train": lambda found: sequences(found["train"]),
-        "stream_steps": live,
-        "memory": lambda found: memory(found["memory"]),
-        "growth": growth,
-        "serve": lambda found: serving(found["serve"]),
-    }
     names = []
     with mpl.rc_context(STYLE):
-        for table, drawer in drawers.items():
-            if table in found and found[table].rows:
-                name = f"{table.removesuffix('_steps')}.png"
-                drawer(found).savefig(folder / name)
-                names.append(name)
+        for name, drawer in DRAWERS.items():
+            if name in found and any(isinstance(value, float) for row in found[name].rows for value in row.values()):
+                file = f"{name.partition('_')[0]}.png"
+                drawer(found).savefig(folder / file)
+                names.append(file)
     return names
 
 
 def sequences(table: Table) -> Figure:
-    """Times of ours and of the reshape trick, a panel per work."""
+    """Times of ours and of the reshape trick, a panel per workload."""
     works = list(dict.fromkeys(str(row["work"]) for row in table.rows))
     figure = Figure(figsize=(max(6.4, 2.9 * len(works)), 3.8), layout="constrained")
     figure.suptitle(f"{table.title} (lines: quartiles)", x=0.01, ha="left")
@@ -67,11 +60,11 @@ def memory(table: Table) -> Figure:
 
 
 def pair_of_bars(axes: Axes, rows: Sequence[Row], unit: str, labels: Sequence[str]) -> None:
-    """Bars of ours and the reshape trick from zero, with their quartiles and their ratio."""
+    """Bars of ours and the reshape trick from zero, with their quartiles and their ratio; none for what is missing."""
     width = 0.38
     tops = [0.0] * len(rows)
     for at, (who, (colour, _)) in enumerate(MARKS.items()):
-        heights = numbers(list(rows), f"{who}_{unit}")
+        heights = [float(str(row[f"{who}_{unit}"] or 0)) for row in rows]
         places = [place + (at - 0.5) * width for place in range(len(rows))]
         axes.bar(places, heights, width, color=colour, label=who)
         for number, row in enumerate(rows):
@@ -126,7 +119,7 @@ def live(found: dict[str, Table]) -> Figure:
     return figure
 
 
-def growth(found: dict[str, Table]) -> Figure:
+def costs(found: dict[str, Table]) -> Figure:
     """Cost against each size with the fitted exponents, and memory against time."""
     rows, laws, over_time = (found[name].rows for name in ("growth", "growth_laws", "growth_memory"))
     exponents = {(row["axis"], row["runner"]): float(str(row["exponent_at_the_end"])) for row in laws}
@@ -180,6 +173,98 @@ def serving(table: Table) -> Figure:
     return figure
 
 
+def ratios(table: Table) -> Figure:
+    """The ratios to the reshape trick: a panel per workload, a bar per cell and precision."""
+    works = list(dict.fromkeys(str(row["work"]) for row in table.rows))
+    figure = Figure(figsize=(max(6.4, 3.1 * len(works)), 3.8), layout="constrained")
+    figure.suptitle(first_part(table.title), x=0.01, ha="left")
+    all_axes = panels(figure, 1, len(works))
+    for axes, work in zip(all_axes, works, strict=True):
+        ratio_bars(axes, [row for row in table.rows if row["work"] == work])
+        axes.set_title(work)
+        axes.set_xlabel("cell")
+    top = max(axes.get_ylim()[1] for axes in all_axes)
+    for axes in all_axes:
+        axes.set_ylim(0, top)
+    all_axes[0].set_ylabel("reshape / ours, higher is better")
+    legend_below(figure)
+    return figure
+
+
+def ratio_bars(axes: Axes, rows: Sequence[Row]) -> None:
+    """Bars of one workload; the line is where both are equally fast."""
+    precisions = [name for name in rows[0] if name not in ("work", "cell", "contender")]
+    width = 0.8 / len(precisions)
+    for at, (precision, colour) in enumerate(zip(precisions, COLOURS, strict=False)):
+        known = [(place, row[precision]) for place, row in enumerate(rows) if isinstance(row[precision], float)]
+        places = [place + (at - (len(precisions) - 1) / 2) * width for place, _ in known]
+        heights = [float(str(ratio)) for _, ratio in known]
+        axes.bar(places, heights, width, color=colour, label=precision)
+        for place, height in zip(places, heights, strict=True):
+            axes.annotate(
+                f"{height:.1f}", (place, height), (0, 3), textcoords="offset points", ha="center", fontsize=7.5
+            )
+    axes.axhline(1, color="black", linewidth=1, linestyle=":")
+    axes.set_xticks(range(len(rows)), [str(row["cell"]) for row in rows])
+    axes.margins(y=0.12)
+    axes.grid(axis="y", alpha=0.3)
+
+
+def ratios_by_size(table: Table) -> Figure:
+    """The ratios to the reshape trick against the number of units: a panel per precision, a line per cell."""
+    precisions = list(dict.fromkeys(str(row["precision"]) for row in table.rows))
+    figure = Figure(figsize=(max(6.4, 4.6 * len(precisions)), 4.2), layout="constrained")
+    figure.suptitle(first_part(table.title), x=0.01, ha="left")
+    for axes, precision in zip(panels(figure, 1, len(precisions)), precisions, strict=True):
+        rows = [row for row in table.rows if row["precision"] == precision]
+        cells = [name for name in rows[0] if name not in ("hidden", "precision")]
+        for cell, colour, marker in zip(cells, COLOURS, MARKERS, strict=False):
+            known = [row for row in rows if isinstance(row.get(cell), float)]
+            axes.plot(
+                numbers(known, "hidden"), numbers(known, cell), marker + "-", color=colour, label=cell, markersize=5
+            )
+        axes.axhline(1, color="black", linewidth=1, linestyle=":")
+        axes.set_xscale("log")
+        axes.set_ylim(bottom=0)
+        size_ticks(axes, numbers(rows, "hidden"))
+        axes.set_title(precision)
+        axes.set_xlabel("hidden units")
+        axes.set_ylabel("reshape / ours, higher is better")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def many_streams(table: Table) -> Figure:
+    """The time of a step against the number of streams: a panel per cell and precision, a line per contender."""
+    kinds = list(dict.fromkeys((str(row["cell"]), str(row["precision"])) for row in table.rows))
+    figure = Figure(figsize=(max(6.4, 4.6 * len(kinds)), 4.2), layout="constrained")
+    figure.suptitle(f"{table.title} (median; bars reach up to the 99th percentile)", x=0.01, ha="left")
+    all_axes = panels(figure, 1, len(kinds))
+    contenders = list(dict.fromkeys(str(row["contender"]) for row in table.rows))
+    for axes, kind in zip(all_axes, kinds, strict=True):
+        rows = [row for row in table.rows if (row["cell"], row["precision"]) == kind]
+        for contender, colour, marker in zip(contenders, COLOURS, MARKERS, strict=False):
+            known = [row for row in rows if row["contender"] == contender and row["p50_us"] is not None]
+            streams, p50, p99 = (numbers(known, name) for name in ("streams", "p50_us", "p99_us"))
+            axes.plot(streams, p50, marker + "-", color=colour, label=contender, markersize=5)
+            axes.vlines(streams, p50, p99, color=colour, linewidth=1)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        size_ticks(axes, numbers(rows, "streams"))
+        axes.set_title(", ".join(kind))
+        axes.set_xlabel("streams")
+        axes.grid(alpha=0.3, which="both")
+    all_axes[0].set_ylabel("time of a step (µs), lower is better")
+    legend_below(figure)
+    return figure
+
+
+def first_part(title: str) -> str:
+    """A title up to its colon: the axes say the rest, and it would not fit."""
+    return title.partition(":")[0]
+
+
 def size_ticks(axes: Axes, sizes: Sequence[float]) -> None:
     """Ticks on a logarithmic axis at some of the sizes that were measured."""
     shown = sorted(set(sizes))
@@ -197,3 +282,18 @@ def legend_below(figure: Figure) -> None:
     """One legend for panels that have the same."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+
+
+DRAWERS: dict[str, Callable[[dict[str, Table]], Figure]] = {
+    "forward_means": lambda found: sequences(found["forward"]),
+    "train_means": lambda found: sequences(found["train"]),
+    "stream_steps": live,
+    "memory": lambda found: memory(found["memory"]),
+    "growth_laws": costs,
+    "serve": lambda found: serving(found["serve"]),
+    "forward_ratios": lambda found: ratios(found["forward_ratios"]),
+    "train_ratios": lambda found: ratios(found["train_ratios"]),
+    "growth_ratios": lambda found: ratios_by_size(found["growth_ratios"]),
+    "stream": lambda found: many_streams(found["stream"]),
+}
+"""The table that a suite has on one device only, to the suite's plot."""

@@ -1,168 +1,158 @@
 """Suite ``stream``: networks that advance one step at a time, called from Python."""
 
-from collections.abc import Callable
+from functools import partial
 
-import torch
-from torch import Tensor
-
-from streamdrnn import DilatedRNN, StreamingDRNN
-from streamdrnn.apps.bench.agreement import check_same
+from streamdrnn.apps.bench.choices import Cell, Precision
+from streamdrnn.apps.bench.columns import rows
+from streamdrnn.apps.bench.comparison import Comparison, compare
+from streamdrnn.apps.bench.contenders import GIVEN_MEMORY, OURS, PUSHED, STEPPED
+from streamdrnn.apps.bench.floors import step_floors
+from streamdrnn.apps.bench.jobs import Audio, Steps
 from streamdrnn.apps.bench.machine import one_thread
-from streamdrnn.apps.bench.peers import CannotRunError, StackStep, compiled, compiling, live, live_onnx, scripted
-from streamdrnn.apps.bench.tables import Row, Say, Table
-from streamdrnn.apps.bench.timing import Run, Times, interleaved
-from streamdrnn.apps.bench.works import StreamSizes
+from streamdrnn.apps.bench.precision import AUTOCAST
+from streamdrnn.apps.bench.session import FEWEST_TURNS, Session
+from streamdrnn.apps.bench.tables import Row, Table
+from streamdrnn.apps.bench.timing import Turns
+from streamdrnn.apps.bench.workloads import Case
 
-LiveStep = Callable[[Tensor], Tensor]
-"""``(B, I)`` to ``(B, H)``, keeping its state."""
-
-
-def given_memory(model: DilatedRNN) -> LiveStep:
-    """Our step, writing to memory that is given: ``out=``."""
-    stream, y_t = StreamingDRNN(model), torch.empty(1, model.hidden_size)
-    return lambda x_t: stream.step(x_t, out=y_t)
-
-
-PEERS: dict[str, Callable[[DilatedRNN], LiveStep]] = {
-    "ours": lambda model: StreamingDRNN(model).step,
-    "ours, out=": given_memory,
-    "loop": lambda model: live(model, StackStep(model), 1),
-    "loop TorchScript": lambda model: live(model, scripted(StackStep(model)), 1),
-    "loop torch.compile": lambda model: live(model, compiled(StackStep(model)), 1),
-    "onnxruntime": lambda model: live_onnx(model, 1),
-}
+COMPILED = "loop torch.compile"
+ON_CPU = (OURS, GIVEN_MEMORY, "loop", "loop TorchScript", COMPILED, "onnxruntime")
+ON_GPU = (OURS, "torch", "cuDNN", COMPILED)
+GPU_CELLS: tuple[Cell, ...] = ("gru", "lstm")
+GPU_PRECISIONS: tuple[Precision, ...] = ("tf32",)
+FRAMES = 16
+"""Inputs that many streams take round and round on the CPU, few enough to stay in its caches."""
 
 
-def measure(sizes: StreamSizes, repeats: int, say: Say) -> list[Table]:
-    """Time single steps beside their peers, a second of raw audio, and many streams; all on one thread.
-
-    Raises:
-        ValueError: a peer computes something else.
-    """
-    torch.manual_seed(0)
+def on_cpu(session: Session) -> list[Table]:
+    """Single steps beside their peers, a second of raw audio, and many streams; all on one thread."""
+    sizes = session.sizes.stream
+    turns = Turns(sizes.blocks, sizes.block)
+    with one_thread():
+        single = [
+            one
+            for inputs in sizes.inputs
+            for one in compare(
+                session,
+                f"stream: one step, I={inputs}",
+                Case(sizes.workload(inputs=inputs), "gru"),
+                Steps,
+                {"ieee": ON_CPU},
+                turns,
+            )
+        ]
+        (audio,) = compare(
+            session,
+            "stream: raw audio",
+            Case(sizes.workload(inputs=1, steps=sizes.samples), "gru"),
+            partial(Audio, chunk=sizes.chunk),
+            {"ieee": (PUSHED, STEPPED)},
+            Turns(session.repeats),
+        )
+        many = [
+            one
+            for streams in sizes.streams
+            for one in compare(
+                session,
+                f"stream: {streams} streams",
+                Case(sizes.workload(streams), "gru"),
+                partial(Steps, frames=FRAMES),
+                {"ieee": (OURS,)},
+                turns,
+            )
+        ]
     network = f"GRU, {sizes.layers} layers of {sizes.hidden}, dilations 1, 2, 4, ...; one thread"
-    with one_thread(), torch.inference_mode():
-        steps = [row for inputs in sizes.inputs for row in single_steps(sizes, inputs, say)]
-        say("stream: raw audio")
-        audio = raw_audio(sizes, repeats)
-        streams = []
-        for batch_size in sizes.streams:
-            say(f"stream: {batch_size} streams")
-            streams.append(many_streams(sizes, batch_size))
     count = sizes.blocks * sizes.block
     return [
         Table(
             "stream_steps",
             "One step of one stream",
-            steps,
+            rows(single, "inputs runner p50_us p95_us p99_us times_ours why_not"),
             (f"{network}. {count} steps each, timed one by one, in turns of {sizes.block}.",),
         ),
         Table(
             "stream_audio",
             f"{sizes.samples} samples of raw audio (I=1), on one core",
-            audio,
-            (f"{network}. Medians of {repeats}. At 16 kHz this is {sizes.samples / 16000:g} s of sound.",),
+            audio_rows(audio, sizes.chunk),
+            (f"{network}. Medians of {session.repeats}. At 16 kHz this is {sizes.samples / 16000:g} s of sound.",),
         ),
         Table(
             "stream_many",
             "One step of many streams at once",
-            streams,
+            rows(many, "streams us_per_step us_per_step_of_a_stream"),
             (f"{network}, I={sizes.hidden}. Medians of {count} steps.",),
         ),
     ]
 
 
-def single_steps(sizes: StreamSizes, inputs: int, say: Say) -> list[Row]:
-    """Ours and its peers, one row each."""
-    model = DilatedRNN(inputs, sizes.hidden, sizes.layers)
-    x = torch.randn(2 * max(model.dilations) + 1, 1, inputs)  # each ring goes round twice
-    expected, _ = model(x)
-    steps: dict[str, LiveStep] = {}
-    missing: dict[str, str] = {}
-    for name, make in PEERS.items():
-        say(f"stream: one step, I={inputs}, {name}")
-        try:
-            with compiling():
-                steps[name] = checked(name, make(model), x, expected)
-        except CannotRunError as error:
-            missing[name] = str(error)
-    # The same inputs again and again: what a step costs does not depend on them.
-    runs: dict[str, Run] = {name: next_step(step, x) for name, step in steps.items()}
-    times = interleaved(runs, sizes.blocks, block=sizes.block)
-    ours = times["ours"].percentile(50)
+def audio_rows(audio: Comparison, chunk: int) -> list[Row]:
+    """Pushed and stepped."""
+    found: list[Row] = []
+    for name, outcome in audio.outcomes.items():
+        times = outcome.times
+        found.append(
+            {
+                "how": f"push, {chunk} at once" if name == PUSHED else name,
+                "seconds": None if times is None else times.ms / 1e3,
+                "quartiles_seconds": None if times is None else tuple(ms / 1e3 for ms in times.quartiles_ms),  # type: ignore[dict-item]
+                "us_per_sample": None if times is None else times.ms * 1e3 / audio.case.workload.steps,
+            }
+        )
+    return found
+
+
+def on_gpu(session: Session) -> list[Table]:
+    """Steps of ours and of its peers for each number of streams, and their floors."""
+    sizes = session.sizes.stream
+    precisions = [one for one in session.chosen_precisions(GPU_PRECISIONS) if one not in AUTOCAST] or GPU_PRECISIONS
+    turns = Turns(sizes.blocks, sizes.block, session.target.seconds_each, FEWEST_TURNS)
+    found: list[Comparison] = []
+    for cell in session.chosen_cells(GPU_CELLS):
+        for streams in sizes.streams:
+            names = [name for name in ON_GPU if name != COMPILED or streams in sizes.compiled]
+            case = Case(sizes.workload(streams), cell)
+            fields = dict.fromkeys(precisions, names)
+            found += compare(session, f"stream: {cell}, {streams} streams", case, Steps, fields, turns)
     return [
-        {
-            "inputs": inputs,
-            "runner": name,
-            **{f"p{percent}_us": microseconds(times.get(name), percent) for percent in (50, 95, 99)},
-            "times_ours": times[name].percentile(50) / ours if name in times else None,
-            "why_not": missing.get(name, ""),
-        }
-        for name in PEERS
+        Table(
+            "stream",
+            "One step of all streams at once",
+            rows(
+                found,
+                "cell streams precision contender p50_us p99_us us_per_stream times_ours steps_timed output_error "
+                "first_call_s why_not",
+            ),
+            (
+                f"{sizes.layers} layers of {sizes.hidden}, I={sizes.hidden}, dilations 1, 2, 4, ... Each step is timed "
+                f"by itself, from its call until its output is there: {sizes.blocks} turns of {sizes.block} steps, or "
+                f"as many turns as take {session.target.seconds_each:g} s.",
+                "Outputs are checked while the rings go round twice, those of 128 streams. torch: our backend of that "
+                "name. cuDNN: a stack of torch's layers, each called for one step. loop torch.compile: a compiled step "
+                "of all layers.",
+            ),
+        ),
+        Table(
+            "stream_floors",
+            "One step of all streams at once: ours and its floors",
+            [floors_row(session, one) for one in found if one.ms(OURS) is not None],
+            (
+                "bytes: the fewest that must move, by the measured rate of a copy. operations: of the matrix products, "
+                "by the measured rate of a large one. launch: of the smallest operation, timed in the same way.",
+            ),
+        ),
     ]
 
 
-def checked(name: str, step: LiveStep, x: Tensor, expected: Tensor) -> LiveStep:
-    """The step, after a sequence that it must compute as the network does.
-
-    Raises:
-        ValueError: it does not.
-    """
-    check_same(name, "output", torch.stack([step(x_t).clone() for x_t in x]), expected)
-    return step
-
-
-def next_step(step: LiveStep, x: Tensor) -> Run:
-    """A call that makes the next step, of x round and round."""
-    frames = list(x.unbind())
-    at = 0
-
-    def run() -> Tensor:
-        nonlocal at
-        at = (at + 1) % len(frames)
-        return step(frames[at])
-
-    return run
-
-
-def microseconds(times: Times | None, percent: int) -> float | None:
-    """A percentile, if there are times."""
-    return None if times is None else times.percentile(percent) / 1e3
-
-
-def raw_audio(sizes: StreamSizes, repeats: int) -> list[Row]:
-    """The same samples in chunks and one by one, through one :class:`StreamingDRNN` each."""
-    model = DilatedRNN(1, sizes.hidden, sizes.layers)
-    x = torch.randn(sizes.samples, 1, 1)
-    chunks, frames = x.split(sizes.chunk), list(x.unbind())
-    pushed, stepped = StreamingDRNN(model), StreamingDRNN(model)
-    check_same(
-        "push", "output", torch.cat([pushed.push(chunk) for chunk in chunks]), torch.stack([*map(stepped.step, frames)])
-    )
-
-    def push() -> None:
-        for chunk in chunks:
-            pushed.push(chunk)
-
-    def step() -> None:
-        for x_t in frames:
-            stepped.step(x_t)
-
-    times = interleaved({f"push, {sizes.chunk} at once": push, "step by step": step}, repeats)
-    return [
-        {
-            "how": how,
-            "seconds": taken.ms / 1e3,
-            "quartiles_seconds": (taken.quartiles_ms[0] / 1e3, taken.quartiles_ms[1] / 1e3),
-            "us_per_sample": taken.ms * 1e3 / sizes.samples,
-        }
-        for how, taken in times.items()
-    ]
-
-
-def many_streams(sizes: StreamSizes, batch_size: int) -> Row:
-    """One step of so many streams."""
-    model = DilatedRNN(sizes.hidden, sizes.hidden, sizes.layers)
-    run = next_step(StreamingDRNN(model, batch_size).step, torch.randn(16, batch_size, sizes.hidden))
-    us = interleaved({"ours": run}, sizes.blocks, block=sizes.block)["ours"].percentile(50) / 1e3
-    return {"streams": batch_size, "us_per_step": us, "us_per_step_of_a_stream": us / batch_size}
+def floors_row(session: Session, comparison: Comparison) -> Row:
+    """What bounds a step of ours, and how far above the highest of these it is."""
+    floors = step_floors(comparison.case, comparison.precision, session.ceilings)
+    ours = comparison.ms(OURS)
+    assert ours is not None
+    (row,) = rows([comparison], "cell streams precision", OURS)
+    return row | {
+        "ours_p50_us": ours * 1e3,
+        "bytes_us": floors.bytes * 1e6,
+        "operations_us": floors.operations * 1e6,
+        "launch_us": session.ceilings.launch_s * 1e6,
+        "times_highest_floor": ours / (1e3 * max(floors.highest, session.ceilings.launch_s)),
+    }

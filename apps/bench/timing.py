@@ -1,6 +1,7 @@
 """Fair times: the runs take turns, so that what else the machine does falls on all of them alike."""
 
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,36 +36,45 @@ class Times(NamedTuple):
         return self.percentile(25) / 1e6, self.percentile(75) / 1e6
 
 
+class Turns(NamedTuple):
+    """How often each run is timed.
+
+    Attributes:
+        most: turns.
+        block: calls per turn, each timed by itself.
+        seconds: after which a run takes no further turn,
+        fewest: unless it has had fewer than so many.
+    """
+
+    most: int
+    block: int = 1
+    seconds: float = math.inf
+    fewest: int = 1
+
+
 def interleaved(
-    runs: Mapping[str, Run],
-    rounds: int,
-    block: int = 1,
-    at_most: Mapping[str, int] | None = None,
-    clock: Callable[[], int] = time.perf_counter_ns,
+    runs: Mapping[str, Run], turns: Turns, clock: Callable[[], int] = time.perf_counter_ns
 ) -> dict[str, Times]:
     """Time several runs in turns, A B C A B C ...; each turn begins with a call that is not timed.
 
     Args:
         runs: by name, in the order of their turns.
-        rounds: turns that each takes.
-        block: calls per turn, each timed by itself.
-        at_most: fewer turns, for runs that are slow.
         clock: the time in nanoseconds.
     """
     taken: dict[str, list[int]] = {name: [] for name in runs}
-    for run in runs.values():
-        for _ in range(block):
-            run()
+    spent = dict.fromkeys(runs, 0)
     with no_garbage_collection():
-        for turn in range(rounds):
+        for turn in range(turns.most):
             for name, run in runs.items():
-                if turn >= (at_most or {}).get(name, rounds):
+                if turn >= turns.fewest and spent[name] >= 1e9 * turns.seconds:
                     continue
+                begin = clock()
                 run()  # the run before has left its data in the caches, and its threads still spin
-                for _ in range(block):
+                for _ in range(turns.block):
                     start = clock()
                     run()
                     taken[name].append(clock() - start)
+                spent[name] += clock() - begin
     return {name: Times(tuple(nanoseconds)) for name, nanoseconds in taken.items()}
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from streamdrnn import ModelState, SpeakerEmbedder, StreamingDRNN
 from streamdrnn.apps.bench.agreement import check_same
 from streamdrnn.apps.bench.tables import Row, Table
-from streamdrnn.apps.bench.timing import interleaved
+from streamdrnn.apps.bench.timing import Turns, interleaved
 from streamdrnn.apps.speaker_id.identifier import FORGET_TICKS
 from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS
 
@@ -51,7 +51,7 @@ def embeddings(model: SpeakerEmbedder, sound: Tensor, windows: int) -> Table:
         *_, ours = (carried_on.hear(part) for part in window.split(tick))
         check_same("window afresh", "embedding of the first window", afresh(), ours)
         runs = {"carried on (ours)": lambda: carried_on.hear(window[:tick]), "window afresh": afresh}
-        times = interleaved(runs, windows)
+        times = interleaved(runs, Turns(windows))
     rows: list[Row] = [
         {
             "how": how,

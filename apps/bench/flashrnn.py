@@ -2,7 +2,6 @@
 
 import importlib
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +12,8 @@ from streamdrnn.apps.bench.peers import CannotRunError
 
 DTYPES = {"tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """FlashRNN's names. Its products of float32 are tf32 products."""
+CELLS = ("lstm",)
+"""What its Triton kernel computes."""
 HIDDEN_SIZES = (16, 32, 64)
 """What its kernel takes: a power of two, from the smallest tile to what its registers hold."""
 
@@ -25,7 +26,7 @@ def flashrnn(model: DilatedRNN, precision: str) -> Callable[[Tensor], Tensor]:
     Raises:
         CannotRunError: it is not installed, or cannot compute this network or precision.
     """
-    if model.cell != "lstm":
+    if model.cell not in CELLS:
         raise CannotRunError("its Triton kernel is for LSTM cells")
     if not set(model.hidden_sizes) <= set(HIDDEN_SIZES):
         raise CannotRunError(f"its Triton kernel is for H of {', '.join(map(str, HIDDEN_SIZES))}")
@@ -52,7 +53,7 @@ def flashrnn(model: DilatedRNN, precision: str) -> Callable[[Tensor], Tensor]:
                 gates,
                 w_hh.view(4, 1, H, H).to(gates.dtype),
                 (b_ih + b_hh).view(4, 1, H).to(gates.dtype),
-                function="lstm",
+                function=model.cell,
                 backend="triton_fused",
                 dtype=DTYPES[precision],
             )
@@ -61,11 +62,3 @@ def flashrnn(model: DilatedRNN, precision: str) -> Callable[[Tensor], Tensor]:
         return x
 
     return forward
-
-
-def installed() -> str:
-    """Its version, for the facts about the machine."""
-    try:
-        return version("flashrnn")
-    except PackageNotFoundError:
-        return "not installed"

@@ -1,44 +1,19 @@
-"""The precisions of the products, and how far from the exact result each may lead."""
+"""The precisions of the matrix products."""
 
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal, NamedTuple
 
 import torch
 
-Precision = Literal["tf32", "ieee", "bf16", "fp16"]
+from streamdrnn.apps.bench.choices import Precision
 
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """The precisions that are those of autocast; the other two are torch's switches for float32."""
 
 
-class Limits(NamedTuple):
-    """The largest relative RMS errors that count as right, against float64.
-
-    Attributes:
-        outputs: of y.
-        gradients: of the gradient of x or of any weight.
-    """
-
-    outputs: float
-    gradients: float
-
-
-LIMITS: dict[str, Limits] = {
-    "ieee": Limits(1e-4, 2e-4),
-    "tf32": Limits(2e-3, 1e-2),
-    "fp16": Limits(2e-3, 1e-2),
-    "bf16": Limits(1.5e-2, 6e-2),
-}
-"""ieee: what the package promises for outputs, and twice that for gradients. The others: four to six times the most
-that rounding the operands gives by itself. Simulated in float64 for each cell, with nine layers of 20 and of 50 units
-and 784 steps, and with one layer of 64 and 1024 steps, operands of 11 significant bits (tf32, fp16) lead to errors of
-up to 4.3e-4 in outputs and 1.6e-3 in gradients; 8 bits (bf16), with the states rounded too, to 3.4e-3 and 1.6e-2."""
-
-
 @contextmanager
-def float32_products(precision: str) -> Iterator[None]:
+def float32_products(precision: Precision) -> Iterator[None]:
     """Let float32 products be those of a precision, in matrix products and in cuDNN's networks alike.
 
     By default cuDNN's switch is on and torch's own off: without this, peers would round where ours does not. What stays
@@ -74,7 +49,7 @@ def no_advice() -> Iterator[None]:
         yield
 
 
-def autocast(precision: str, kind: str) -> AbstractContextManager[object]:
+def autocast(precision: Precision, kind: str) -> AbstractContextManager[object]:
     """The context of a forward pass. Each pass enters its own, as a training step does: until its end autocast keeps
     the weights that it has rounded.
 

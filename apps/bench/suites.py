@@ -1,0 +1,74 @@
+"""The registry of suites: what each device has, in the order in which they run."""
+
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import NamedTuple
+
+from streamdrnn.apps.bench import growth, memory, sequences, stream
+from streamdrnn.apps.bench.choices import Device, SuiteName
+from streamdrnn.apps.bench.listening import suite as listening
+from streamdrnn.apps.bench.serving import suite as serving
+from streamdrnn.apps.bench.session import Allowance, Session
+from streamdrnn.apps.bench.tables import Table
+
+
+class Suite(NamedTuple):
+    """One subject.
+
+    Attributes:
+        measure: gives its tables.
+        share: of the device's time, beside the others' shares.
+        by_default: whether it runs unless others are asked for.
+    """
+
+    measure: Callable[[Session], list[Table]]
+    share: float = 1.0
+    by_default: bool = True
+
+
+def serve(session: Session) -> list[Table]:
+    """Servers under load."""
+    return serving.measure(serving.QUICK_SERVE if session.quick else serving.SERVE, session.say)
+
+
+def listen(session: Session) -> list[Table]:
+    """Live speaker identification."""
+    return listening.measure(listening.QUICK_LISTEN if session.quick else listening.LISTEN, session.say)
+
+
+SUITES: dict[Device, dict[SuiteName, Suite]] = {
+    "cpu": {
+        "forward": Suite(partial(sequences.on_cpu, train=False)),
+        "train": Suite(partial(sequences.on_cpu, train=True)),
+        "stream": Suite(stream.on_cpu),
+        "memory": Suite(memory.measure),
+        "growth": Suite(growth.on_cpu),
+        "serve": Suite(
+            lambda session: serving.measure(serving.QUICK_SERVE if session.quick else serving.SERVE, session.say),
+            by_default=False,
+        ),
+        "listen": Suite(
+            lambda session: listening.measure(
+                listening.QUICK_LISTEN if session.quick else listening.LISTEN, session.say
+            ),
+            by_default=False,
+        ),
+    },
+    "cuda": {
+        "forward": Suite(partial(sequences.on_gpu, train=False), share=2.0),
+        "train": Suite(partial(sequences.on_gpu, train=True), share=3.0),
+        "stream": Suite(stream.on_gpu, share=2.0),
+        "growth": Suite(growth.on_gpu, share=2.0),
+    },
+}
+
+
+def measure(session: Session, names: Collection[SuiteName]) -> list[Table]:
+    """Run some suites of the session's device, in the registry's order, which share its time."""
+    chosen = {name: suite for name, suite in SUITES[session.target.name].items() if name in names}
+    allowance = Allowance(session.target.total_seconds, {name: suite.share for name, suite in chosen.items()})
+    tables: list[Table] = []
+    for name, suite in chosen.items():
+        session.deadline = allowance.begin(name)
+        tables += suite.measure(session)
+    return tables
