@@ -1,7 +1,6 @@
 """The columns of all tables of comparisons, each once: from an entry to what stands in its row."""
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Optional
 
 from streamdrnn.apps.bench.comparison import Comparison, Entry, quotient
@@ -27,35 +26,31 @@ def of_times(read: Callable[[Times], Value], contender: Optional[str] = None) ->
     return column
 
 
-def microseconds(times: Times, percent: float) -> float:
-    """A percentile."""
-    return times.percentile(percent) / 1e3
-
-
-def ms(times: Times) -> float:
-    """The median."""
-    return times.ms
-
-
-def quartiles_ms(times: Times) -> tuple[float, float]:
-    """Both."""
-    return times.quartiles_ms
-
-
-def name(entry: Entry) -> str:
-    """The contender's."""
-    return entry.name
+def percentile_us(percent: int) -> Column:
+    """Of the row's contender, in microseconds."""
+    return of_times(lambda times: times.percentile(percent) / 1e3)
 
 
 def us_per_stream(entry: Entry) -> Optional[float]:
     """The median of a step, shared by its streams."""
-    times = entry.outcome.times
-    return None if times is None else microseconds(times, 50) / entry.comparison.case.workload.batch
+    ms = entry.comparison.ms(entry.name)
+    return None if ms is None else 1e3 * ms / entry.comparison.case.workload.batch
+
+
+def us_per_sample(entry: Entry) -> Optional[float]:
+    """The median of a whole sequence, shared by its steps."""
+    ms = entry.comparison.ms(entry.name)
+    return None if ms is None else 1e3 * ms / entry.comparison.case.workload.steps
 
 
 def timed_calls(entry: Entry) -> int:
     """How many."""
     return 0 if entry.outcome.times is None else len(entry.outcome.times.nanoseconds)
+
+
+def error(which: str) -> Column:
+    """Of ``outputs`` or ``gradients``, against float64."""
+    return lambda entry: None if entry.outcome.errors is None else getattr(entry.outcome.errors, which)
 
 
 COLUMNS: dict[str, Column] = {
@@ -65,27 +60,31 @@ COLUMNS: dict[str, Column] = {
     "hidden": of_case(lambda comparison: comparison.case.workload.hidden),
     "streams": of_case(lambda comparison: comparison.case.workload.batch),
     "precision": of_case(lambda comparison: comparison.precision),
-    "contender": name,
-    "peer": name,
-    "runner": name,
-    "ms": of_times(ms),
-    "quartiles_ms": of_times(quartiles_ms),
-    "ours_ms": of_times(ms, OURS),
-    "ours_quartiles_ms": of_times(quartiles_ms, OURS),
-    "reshape_ms": of_times(ms, RESHAPE),
-    "reshape_quartiles_ms": of_times(quartiles_ms, RESHAPE),
+    "contender": lambda entry: entry.name,
+    "peer": lambda entry: entry.name,
+    "runner": lambda entry: entry.name,
+    "how": lambda entry: entry.name,
+    "ms": of_times(lambda times: times.ms),
+    "quartiles_ms": of_times(lambda times: times.quartiles_ms),
+    "ours_ms": of_times(lambda times: times.ms, OURS),
+    "ours_quartiles_ms": of_times(lambda times: times.quartiles_ms, OURS),
+    "reshape_ms": of_times(lambda times: times.ms, RESHAPE),
+    "reshape_quartiles_ms": of_times(lambda times: times.quartiles_ms, RESHAPE),
     "ratio": of_case(lambda comparison: comparison.ratio),
-    "p50_us": of_times(partial(microseconds, percent=50)),
-    "p95_us": of_times(partial(microseconds, percent=95)),
-    "p99_us": of_times(partial(microseconds, percent=99)),
-    "us_per_step": of_times(partial(microseconds, percent=50)),
+    "p50_us": percentile_us(50),
+    "p95_us": percentile_us(95),
+    "p99_us": percentile_us(99),
+    "us_per_step": percentile_us(50),
     "us_per_step_of_a_stream": us_per_stream,
     "us_per_stream": us_per_stream,
+    "seconds": of_times(lambda times: times.ms / 1e3),
+    "quartiles_seconds": of_times(lambda times: (times.quartiles_ms[0] / 1e3, times.quartiles_ms[1] / 1e3)),
+    "us_per_sample": us_per_sample,
     "times_ours": lambda entry: quotient(entry.comparison.ms(entry.name), entry.comparison.ms(OURS)),
     "turns": timed_calls,
     "steps_timed": timed_calls,
-    "output_error": lambda entry: None if entry.outcome.errors is None else entry.outcome.errors.outputs,
-    "gradient_error": lambda entry: None if entry.outcome.errors is None else entry.outcome.errors.gradients,
+    "output_error": error("outputs"),
+    "gradient_error": error("gradients"),
     "first_call_s": lambda entry: entry.outcome.first_call_s,
     "why_not": lambda entry: entry.outcome.why_not,
 }

@@ -106,7 +106,7 @@ def compare(
         turns: the session's, unless they are given.
     """
     why_not = NO_TIME
-    if not session.deadline.over:
+    if not session.over:
         try:
             torch.manual_seed(0)
             ready = job(session.target, case)

@@ -7,11 +7,11 @@ from typing import Optional
 import torch
 
 from streamdrnn.apps.bench.agreement import LIMITS
+from streamdrnn.apps.bench.ceilings import dependent_steps, sequence_floors
 from streamdrnn.apps.bench.choices import Cell, Precision
 from streamdrnn.apps.bench.columns import pivot, rows
 from streamdrnn.apps.bench.comparison import Comparison, compare
 from streamdrnn.apps.bench.contenders import OURS, RESHAPE, SEQUENCES
-from streamdrnn.apps.bench.floors import dependent_steps, sequence_floors
 from streamdrnn.apps.bench.jobs import Passes, new_model, passes
 from streamdrnn.apps.bench.precision import float32_products
 from streamdrnn.apps.bench.session import FEWEST_TURNS, Session
@@ -205,7 +205,7 @@ def floors_table(session: Session, train: bool, comparisons: Sequence[Comparison
 
 def step_time(session: Session, cell: Cell, hidden: int, precision: Precision, train: bool) -> Optional[float]:
     """Seconds that one more step of one layer takes; None if there was no time for it, or it failed."""
-    if session.deadline.over:
+    if session.over:
         return None
     target = session.target
     short, long = session.sizes.latency_steps

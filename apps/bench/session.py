@@ -4,10 +4,9 @@ import math
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
 
 from streamdrnn.apps.bench.ceilings import Ceilings, Peak, ceiling_facts, measured_ceilings, measured_peak
 from streamdrnn.apps.bench.choices import CELLS, Cell, Precision
@@ -19,42 +18,6 @@ from streamdrnn.apps.bench.workloads import Sizes
 FEWEST_TURNS = 3
 
 
-class Deadline(NamedTuple):
-    """A time after which nothing new begins.
-
-    Attributes:
-        until: in seconds, on the clock ``now``.
-    """
-
-    until: float
-    now: Callable[[], float] = time.monotonic
-
-    @property
-    def over(self) -> bool:
-        return self.now() >= self.until
-
-
-class Allowance:
-    """A time that suites share by their weights; what one leaves goes to those after it.
-
-    Args:
-        seconds: for all.
-        weights: of the suites, in the order in which they will begin.
-        now: the time in seconds.
-    """
-
-    def __init__(self, seconds: float, weights: Mapping[str, float], now: Callable[[], float] = time.monotonic) -> None:
-        self._end = now() + seconds
-        self._weights = dict(weights)
-        self._now = now
-
-    def begin(self, suite: str) -> Deadline:
-        """The deadline of a suite that begins now."""
-        left = sum(self._weights.values())
-        now = self._now()
-        return Deadline(now + (self._end - now) * self._weights.pop(suite) / left, self._now)
-
-
 @dataclass
 class Session:
     """One run of the benchmark.
@@ -64,7 +27,7 @@ class Session:
         repeats: the most turns that anything is timed in.
         quick: whether to see that everything runs is enough.
         say: told what is being measured.
-        deadline: of the suite that runs.
+        until: after this time, on the monotonic clock, the suite that runs begins no further comparison.
         problems: what was wrong, or failed where it must not, in words.
     """
 
@@ -75,7 +38,7 @@ class Session:
     repeats: int
     quick: bool
     say: Say
-    deadline: Deadline = field(default_factory=lambda: Deadline(math.inf))
+    until: float = math.inf
     problems: list[str] = field(default_factory=list)
 
     def chosen_cells(self, default: Sequence[Cell] = CELLS) -> Sequence[Cell]:
@@ -85,6 +48,11 @@ class Session:
     def chosen_precisions(self, default: Sequence[Precision]) -> list[Precision]:
         """Those asked for, or a suite's own, as far as the device has them."""
         return [precision for precision in self.precisions or default if precision in self.target.precisions]
+
+    @property
+    def over(self) -> bool:
+        """Whether the suite's time is."""
+        return time.monotonic() >= self.until
 
     @property
     def turns(self) -> Turns:

@@ -1,12 +1,14 @@
 """Suite ``stream``: networks that advance one step at a time, called from Python."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Optional
 
+from streamdrnn.apps.bench.ceilings import step_floors
 from streamdrnn.apps.bench.choices import Cell, Precision
 from streamdrnn.apps.bench.columns import rows
 from streamdrnn.apps.bench.comparison import Comparison, compare
 from streamdrnn.apps.bench.contenders import GIVEN_MEMORY, OURS, PUSHED, STEPPED
-from streamdrnn.apps.bench.floors import step_floors
 from streamdrnn.apps.bench.jobs import Audio, Steps
 from streamdrnn.apps.bench.machine import one_thread
 from streamdrnn.apps.bench.precision import AUTOCAST
@@ -27,40 +29,15 @@ FRAMES = 16
 def on_cpu(session: Session) -> list[Table]:
     """Single steps beside their peers, a second of raw audio, and many streams; all on one thread."""
     sizes = session.sizes.stream
-    turns = Turns(sizes.blocks, sizes.block)
     with one_thread():
-        single = [
-            one
-            for inputs in sizes.inputs
-            for one in compare(
-                session,
-                f"stream: one step, I={inputs}",
-                Case(sizes.workload(inputs=inputs), "gru"),
-                Steps,
-                {"ieee": ON_CPU},
-                turns,
-            )
-        ]
-        (audio,) = compare(
-            session,
-            "stream: raw audio",
-            Case(sizes.workload(inputs=1, steps=sizes.samples), "gru"),
-            partial(Audio, chunk=sizes.chunk),
-            {"ieee": (PUSHED, STEPPED)},
-            Turns(session.repeats),
-        )
-        many = [
-            one
-            for streams in sizes.streams
-            for one in compare(
-                session,
-                f"stream: {streams} streams",
-                Case(sizes.workload(streams), "gru"),
-                partial(Steps, frames=FRAMES),
-                {"ieee": (OURS,)},
-                turns,
-            )
-        ]
+        single = [one for inputs in sizes.inputs for one in steps(session, "gru", {"ieee": ON_CPU}, inputs=inputs)]
+        case = Case(sizes.workload(inputs=1, steps=sizes.samples), "gru")
+        ways = partial(Audio, chunk=sizes.chunk)
+        (audio,) = compare(session, "stream: audio", case, ways, {"ieee": (PUSHED, STEPPED)}, Turns(session.repeats))
+        fields: dict[Precision, tuple[str, ...]] = {"ieee": (OURS,)}
+        many = [one for streams in sizes.streams for one in steps(session, "gru", fields, streams, frames=FRAMES)]
+    pushed_and_stepped = rows([audio], "how seconds quartiles_seconds us_per_sample")
+    pushed_and_stepped[0]["how"] = f"{PUSHED}, {sizes.chunk} at once"
     network = f"GRU, {sizes.layers} layers of {sizes.hidden}, dilations 1, 2, 4, ...; one thread"
     count = sizes.blocks * sizes.block
     return [
@@ -73,7 +50,7 @@ def on_cpu(session: Session) -> list[Table]:
         Table(
             "stream_audio",
             f"{sizes.samples} samples of raw audio (I=1), on one core",
-            audio_rows(audio, sizes.chunk),
+            pushed_and_stepped,
             (f"{network}. Medians of {session.repeats}. At 16 kHz this is {sizes.samples / 16000:g} s of sound.",),
         ),
         Table(
@@ -85,34 +62,31 @@ def on_cpu(session: Session) -> list[Table]:
     ]
 
 
-def audio_rows(audio: Comparison, chunk: int) -> list[Row]:
-    """Pushed and stepped."""
-    found: list[Row] = []
-    for name, outcome in audio.outcomes.items():
-        times = outcome.times
-        found.append(
-            {
-                "how": f"push, {chunk} at once" if name == PUSHED else name,
-                "seconds": None if times is None else times.ms / 1e3,
-                "quartiles_seconds": None if times is None else tuple(ms / 1e3 for ms in times.quartiles_ms),  # type: ignore[dict-item]
-                "us_per_sample": None if times is None else times.ms * 1e3 / audio.case.workload.steps,
-            }
-        )
-    return found
+def steps(
+    session: Session,
+    cell: Cell,
+    fields: Mapping[Precision, Sequence[str]],
+    streams: int = 1,
+    inputs: Optional[int] = None,
+    frames: Optional[int] = None,
+) -> list[Comparison]:
+    """Steps of so many streams, in blocks; I is H unless it is given."""
+    sizes = session.sizes.stream
+    case = Case(sizes.workload(streams, inputs), cell)
+    turns = Turns(sizes.blocks, sizes.block, session.target.seconds_each, FEWEST_TURNS)
+    what = f"stream: {cell}, {streams} streams, I={case.workload.inputs}"
+    return compare(session, what, case, partial(Steps, frames=frames), fields, turns)
 
 
 def on_gpu(session: Session) -> list[Table]:
     """Steps of ours and of its peers for each number of streams, and their floors."""
     sizes = session.sizes.stream
     precisions = [one for one in session.chosen_precisions(GPU_PRECISIONS) if one not in AUTOCAST] or GPU_PRECISIONS
-    turns = Turns(sizes.blocks, sizes.block, session.target.seconds_each, FEWEST_TURNS)
     found: list[Comparison] = []
     for cell in session.chosen_cells(GPU_CELLS):
         for streams in sizes.streams:
             names = [name for name in ON_GPU if name != COMPILED or streams in sizes.compiled]
-            case = Case(sizes.workload(streams), cell)
-            fields = dict.fromkeys(precisions, names)
-            found += compare(session, f"stream: {cell}, {streams} streams", case, Steps, fields, turns)
+            found += steps(session, cell, dict.fromkeys(precisions, names), streams)
     return [
         Table(
             "stream",

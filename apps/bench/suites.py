@@ -1,5 +1,6 @@
 """The registry of suites: what each device has, in the order in which they run."""
 
+import time
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import NamedTuple
@@ -8,7 +9,7 @@ from streamdrnn.apps.bench import growth, memory, sequences, stream
 from streamdrnn.apps.bench.choices import Device, SuiteName
 from streamdrnn.apps.bench.listening import suite as listening
 from streamdrnn.apps.bench.serving import suite as serving
-from streamdrnn.apps.bench.session import Allowance, Session
+from streamdrnn.apps.bench.session import Session
 from streamdrnn.apps.bench.tables import Table
 
 
@@ -66,9 +67,11 @@ SUITES: dict[Device, dict[SuiteName, Suite]] = {
 def measure(session: Session, names: Collection[SuiteName]) -> list[Table]:
     """Run some suites of the session's device, in the registry's order, which share its time."""
     chosen = {name: suite for name, suite in SUITES[session.target.name].items() if name in names}
-    allowance = Allowance(session.target.total_seconds, {name: suite.share for name, suite in chosen.items()})
+    left, end = sum(suite.share for suite in chosen.values()), time.monotonic() + session.target.total_seconds
     tables: list[Table] = []
-    for name, suite in chosen.items():
-        session.deadline = allowance.begin(name)
+    for suite in chosen.values():
+        now = time.monotonic()
+        session.until = now + (end - now) * suite.share / left  # what a suite leaves goes to those after it
+        left -= suite.share
         tables += suite.measure(session)
     return tables

@@ -160,7 +160,7 @@ def test_what_is_wrong_has_no_time_and_fails_the_command(
     last = err.splitlines()[-1]
     assert last.startswith("streamdrnn: 3 measurements failed: ")
     assert "train: H=5 T=21, gru, ieee, ours: wrong: outputs 1.0e-01, limit 1.0e-04" in last
-    assert "stream: gru, 5 streams, ieee, ours: wrong: outputs 1.0e-01" in last
+    assert "stream: gru, 5 streams, I=8, ieee, ours: wrong: outputs 1.0e-01" in last
     assert "ours" in printed
     assert "| wrong: outputs 1.0e-01, limit 1.0e-04 |" in (tmp_path / "results.md").read_text(encoding="utf-8")
     tables = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["tables"]

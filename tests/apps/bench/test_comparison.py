@@ -1,6 +1,7 @@
 """The engine of the benchmark: what is right is timed in turns, and nothing else is."""
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional
@@ -9,14 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from streamdrnn.apps.bench import contenders, growth, jobs, sequences, stream
+from streamdrnn.apps.bench import contenders, growth, jobs, sequences, stream, suites
 from streamdrnn.apps.bench.agreement import Errors, check_same, max_with_nan
-from streamdrnn.apps.bench.choices import Precision
+from streamdrnn.apps.bench.choices import Precision, SuiteName
 from streamdrnn.apps.bench.comparison import Comparison, compare
 from streamdrnn.apps.bench.contenders import Network, of_model
 from streamdrnn.apps.bench.jobs import MOST_INPUTS, Passes, Steps, input_sets
 from streamdrnn.apps.bench.plots import draw
-from streamdrnn.apps.bench.session import Allowance, Deadline, Session
+from streamdrnn.apps.bench.session import Session
+from streamdrnn.apps.bench.suites import Suite
 from streamdrnn.apps.bench.tables import Table
 from streamdrnn.apps.bench.timing import Times, Turns, interleaved
 from streamdrnn.apps.bench.workloads import Case
@@ -69,7 +71,7 @@ def test_when_the_time_is_over_nothing_begins(
     measure: Callable[[Session], list[Table]], make: Callable[[], Session], tmp_path: Path
 ) -> None:
     run = make()
-    run.deadline = Deadline(1.0, lambda: 1.0)
+    run.until = 0.0
     tables = measure(run)
     told = [row["why_not"] for table in tables for row in table.rows if "why_not" in row]
     assert set(told) <= {"not measured: the suite's time was over"}
@@ -77,19 +79,34 @@ def test_when_the_time_is_over_nothing_begins(
     assert draw(tables, tmp_path) == []
 
 
-def test_suites_share_the_time() -> None:
+def test_suites_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    allowance = Allowance(90, {"forward": 1, "train": 2, "growth": 2}, lambda: now)
-    first = allowance.begin("forward")
-    assert first.until == pytest.approx(118)
-    now = 110.0  # it left 8 seconds
-    over = [first.over]
-    assert allowance.begin("train").until == pytest.approx(150)
-    now = 180.0  # a comparison that had begun took long
-    over.append(first.over)
-    assert over == [False, True]
-    assert allowance.begin("growth").until == pytest.approx(190)
-    assert not Allowance(math.inf, {"forward": 1}).begin("forward").over
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    seen: list[tuple[float, bool]] = []
+
+    def takes(seconds: float) -> Callable[[Session], list[Table]]:
+        def measure(run: Session) -> list[Table]:
+            nonlocal now
+            now += seconds
+            seen.append((run.until, run.over))
+            return []
+
+        return measure
+
+    of_device: dict[SuiteName, Suite] = {
+        "forward": Suite(takes(10), share=1),  # leaves 8 seconds
+        "train": Suite(takes(70), share=2),  # a comparison that had begun took long
+        "growth": Suite(takes(1), share=2),
+        "stream": Suite(takes(1), share=100),
+    }
+    monkeypatch.setitem(suites.SUITES, "cuda", of_device)
+    suites.measure(session(STAND_IN._replace(total_seconds=90)), ("growth", "train", "forward"))
+    assert [round(until) for until, _ in seen] == [118, 150, 190]
+    assert [over for _, over in seen] == [False, True, False]
+    seen.clear()
+    asked: tuple[SuiteName, ...] = ("forward",)
+    suites.measure(session(), asked)
+    assert seen == [(math.inf, False)]
 
 
 def test_runs_take_turns_and_are_timed_one_by_one() -> None:

@@ -8,10 +8,16 @@ import torch
 
 from streamdrnn import kernels
 from streamdrnn.apps.bench import ceilings, columns, growth, machine, sequences, target
-from streamdrnn.apps.bench.ceilings import Ceilings
+from streamdrnn.apps.bench.ceilings import (
+    Ceilings,
+    Floors,
+    dependent_steps,
+    sequence_bytes,
+    sequence_floors,
+    step_bytes,
+)
 from streamdrnn.apps.bench.choices import CELLS, Cell, Precision
 from streamdrnn.apps.bench.comparison import Comparison, Outcome
-from streamdrnn.apps.bench.floors import Floors, dependent_steps, sequence_bytes, sequence_floors, step_bytes
 from streamdrnn.apps.bench.precision import float32_products, switches
 from streamdrnn.apps.bench.report import print_tables, to_json, to_markdown
 from streamdrnn.apps.bench.tables import Row, Table
