@@ -22,7 +22,7 @@ class Target(NamedTuple):
         backend: the backend under test.
         precisions: of matrix products that it can be asked for.
         facts: what it is, for the results; nothing that names the machine or its user.
-        synchronize: returns when the device has done all that it was given.
+        clock: nanoseconds, read when the device has done its work.
         cache_bytes: what the last cache of a device holds whose passes are to find their inputs in memory.
         repeats: turns of each contender, unless its turns take
         seconds_each: so long.
@@ -34,26 +34,31 @@ class Target(NamedTuple):
     backend: str
     precisions: tuple[Precision, ...]
     facts: Callable[[], dict[str, object]]
-    synchronize: Callable[[], None] = lambda: None
+    clock: Callable[[], int] = time.perf_counter_ns
     cache_bytes: int = 0
     repeats: int = 7
     seconds_each: float = 10.0
     total_seconds: float = math.inf
 
-    def clock(self) -> int:
-        """Nanoseconds, read when the device has done its work.
-
-        A run between two readings is what its caller waits for: launches, the work and the wait for its end (some
-        microseconds). Events on the device would leave out what the processor does before the first launch, which of
-        many small launches is most of the time.
-        """
-        self.synchronize()
-        return time.perf_counter_ns()
-
     @property
     def kind(self) -> str:
         """The kind of device, as autocast wants it."""
         return torch.device(self.device).type
+
+
+def clock_after(synchronize: Callable[[], None]) -> Callable[[], int]:
+    """Nanoseconds, read when a device that works beside the processor has done all that it was given.
+
+    A run between two readings is what its caller waits for: launches, the work and the wait for its end (some
+    microseconds). Events on the device would leave out what the processor does before the first launch, which of many
+    small launches is most of the time.
+    """
+
+    def clock() -> int:
+        synchronize()
+        return time.perf_counter_ns()
+
+    return clock
 
 
 def cpu() -> Target:
@@ -79,7 +84,7 @@ def gpu() -> Target:
         backend="triton",
         precisions=("tf32", "ieee", "bf16", "fp16"),
         facts=machine.gpu_facts,
-        synchronize=torch.cuda.synchronize,
+        clock=clock_after(torch.cuda.synchronize),
         cache_bytes=torch.cuda.get_device_properties("cuda").L2_cache_size,
         repeats=21,
         seconds_each=0.3,
