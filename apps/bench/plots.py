@@ -57,11 +57,11 @@ def ratios(found: Tables, name: str) -> Figure:
 
 def by_workload(title: str, rows: Sequence[Row], bars: Callable[[Axes, Sequence[Row]], None]) -> Figure:
     """A panel of bars per workload."""
-    works = groups(rows, "work")
-    figure = titled(title, 3.0 * len(works), 3.8)
-    for axes, (work, of_work) in zip(panels(figure, 1, len(works)), works.items(), strict=True):
-        bars(axes, of_work)
-        axes.set_title(work)
+    workloads = groups(rows, "work")
+    figure = titled(title, 3.0 * len(workloads), 3.8)
+    for axes, (name, of_one) in zip(panels(figure, 1, len(workloads)), workloads.items(), strict=True):
+        bars(axes, of_one)
+        axes.set_title(name)
         axes.set_xlabel("cell")
     legend_below(figure)
     return figure
