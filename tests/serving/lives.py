@@ -10,6 +10,7 @@ import numpy as np
 from streamdrnn.client import connect
 from streamdrnn.client.blocking import Stream
 from tests.serving.servers import assert_same, inputs, offline
+from tests.waiting import wait_for
 
 
 class Life:
@@ -79,8 +80,6 @@ def lose_connection(stream: Stream) -> None:
 
 
 def wait_until_each_has_turned(lives: list[Life]) -> None:
-    before, deadline = [life.turns for life in lives], time.monotonic() + 120
-    while not all(life.turns > n for life, n in zip(lives, before, strict=True)):
-        assert time.monotonic() < deadline
-        assert not any(life.failure for life in lives), [life.failure for life in lives]
-        time.sleep(0.005)
+    before = [life.turns for life in lives]
+    wait_for(lambda: all(life.failure or life.turns > n for life, n in zip(lives, before, strict=True)))
+    assert not any(life.failure for life in lives), [life.failure for life in lives]

@@ -7,6 +7,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import PATIENCE
+
 # A process that does nothing but import these, and that others are forked from: it has no threads yet.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["streamdrnn.apps.serving.server", "streamdrnn.apps.serving.sqlite_store", __name__])
@@ -51,5 +53,5 @@ class Restartable:
     def terminate(self) -> None:
         """Ask it to leave, and wait until it has."""
         self._process.terminate()
-        self._process.join(30)
+        self._process.join(PATIENCE)
         assert self._process.exitcode is not None

@@ -11,6 +11,7 @@ import numpy as np
 
 from streamdrnn.client.protocol import Input, pack_input
 from tests.serving.servers import inputs
+from tests.waiting import PATIENCE
 
 HANDSHAKE = (
     b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -40,7 +41,7 @@ def connected(port: int, *sent: bytes, receive_buffer: int | None = None) -> Ite
     with socket.socket() as peer:
         if receive_buffer is not None:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        peer.settimeout(20)
+        peer.settimeout(PATIENCE)
         peer.connect(("127.0.0.1", port))
         for part in sent:
             peer.sendall(part)

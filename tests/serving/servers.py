@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,6 +28,7 @@ from streamdrnn.client.protocol import PATH, Input, Result, pack_input, unpack_r
 from streamdrnn.heads import Head
 from streamdrnn.kernels import cpu
 from tests.strategies import Network
+from tests.waiting import PATIENCE, wait_for
 
 FEATURES = Network(3, (5, 4), (1, 3), "gru", dtype=torch.float32)
 
@@ -83,7 +83,7 @@ class Running:
     def stop(self) -> None:
         """What SIGTERM does."""
         self._server.should_exit = True
-        self._thread.join(20)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
 
     @property
@@ -114,10 +114,7 @@ def running(
     thread.start()
     server_running = Running(server, service, listener.getsockname()[1], thread)
     try:
-        deadline = time.monotonic() + 20
-        while not server.started:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: server.started)
         yield server_running
     finally:
         server_running.stop()
@@ -146,7 +143,7 @@ class ServerProcess:
         self._wait()
 
     def _wait(self) -> None:
-        self._process.wait(30)
+        self._process.wait(PATIENCE)
         assert self._process.stdout is not None
         self._process.stdout.close()
 
@@ -174,19 +171,23 @@ class Wire:
     def send(self, seq: int, x: np.ndarray, ack: int = 0) -> None:
         self.socket.send(pack_input(Input(seq, ack, x.tobytes())))
 
+    def message(self) -> str | bytes:
+        """The next message."""
+        return self.socket.recv(timeout=PATIENCE)
+
     def hear(self) -> dict[str, Any]:
         """The next text message."""
-        message = self.socket.recv(timeout=10)
+        message = self.message()
         assert isinstance(message, str)
         fields: dict[str, Any] = json.loads(message)
         return fields
 
     def result(self, outputs: int = 2) -> tuple[int, np.ndarray]:
         """The next result; notices of snapshots are passed over."""
-        message = self.socket.recv(timeout=10)
+        message = self.message()
         while isinstance(message, str):
             assert json.loads(message)["type"] == "snapshot", message
-            message = self.socket.recv(timeout=10)
+            message = self.message()
         result: Result = unpack_result(message)
         return result.seq, np.frombuffer(result.payload, "<f4").reshape(-1, outputs)
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from tests.serving.servers import (
     running,
     tagger_file,
 )
+from tests.waiting import PATIENCE, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -209,22 +210,15 @@ def test_processes_that_leave_and_that_are_killed(models: list[Path], tmp_path: 
         try:
             for thread in threads:
                 thread.start()
-            wait_until(lambda: min(done) > 300)
+            wait_for(lambda: min(done) > 300)
             processes[0].kill()
-            wait_until(lambda: min(done) > 800)
+            wait_for(lambda: min(done) > 800)
             processes[1].terminate()
             for thread in threads:
-                thread.join(60)
+                thread.join(PATIENCE)
         finally:
             for process in processes:
                 process.kill()
         assert last.count("streamdrnn_steps_total", model="tagger") > 0
     for k, x in enumerate(xs):
         assert_same(got[k], offline(models[0], x))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

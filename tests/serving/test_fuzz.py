@@ -33,6 +33,7 @@ from streamdrnn.apps.serving.limits import Limits
 from streamdrnn.client.protocol import Code, Input, pack_input, unpack_result
 from tests.serving.servers import Running, Wire, assert_same, audio_file, offline, running, tagger_file
 from tests.strategies import examples
+from tests.waiting import wait_for
 
 MODELS = {"features": "tagger", "float32": "audio", "pcm16": "audio"}
 LIMITS = Limits(streams=2, frame_steps=20, rate=1e6, window=4)
@@ -68,7 +69,7 @@ class Stream:
     def hear(self) -> dict[str, object]:
         """The next message: a result is kept; of a text, its fields."""
         assert self.wire is not None
-        message = self.wire.socket.recv(timeout=20)
+        message = self.wire.message()
         if isinstance(message, str):
             fields: dict[str, object] = json.loads(message)
             return fields
@@ -151,7 +152,7 @@ def refused(wire: Wire, code: int) -> None:
     errors = list[dict[str, object]]()
     with pytest.raises(ConnectionClosed) as closed:  # noqa: PT012
         while True:
-            message = wire.socket.recv(timeout=20)
+            message = wire.message()
             assert not errors
             if isinstance(message, str) and json.loads(message)["type"] == "error":
                 errors.append(json.loads(message))
@@ -164,13 +165,6 @@ def refused(wire: Wire, code: int) -> None:
     assert end is not None
     assert end.code == code
     wire.close()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def reset(peer: socket.socket) -> None:
@@ -406,7 +400,7 @@ class Streams(RuleBasedStateMachine):
         stream.wire.say(type="close")
         assert stream.expect("closed")["seq"] == len(stream.sent)
         with pytest.raises(ConnectionClosed) as end:
-            stream.wire.socket.recv(timeout=20)
+            stream.wire.message()
         assert end.value.rcvd is not None
         assert end.value.rcvd.code == 1000
         stream.wire.close()

@@ -12,6 +12,7 @@ import pytest
 from tests.serving.lives import Life, wait_until_each_has_turned
 from tests.serving.processes import Restartable
 from tests.serving.servers import tagger_file
+from tests.waiting import PATIENCE
 
 
 @pytest.mark.parametrize("kills", [pytest.param(5, id="a few"), pytest.param(300, marks=pytest.mark.full, id="many")])
@@ -40,7 +41,7 @@ def test_killed_at_any_moment(tmp_path: Path, kills: int) -> None:
             server.start()
         enough.set()
         for thread in threads:
-            thread.join(120)
+            thread.join(PATIENCE)
     finally:
         enough.set()
         for server in servers:

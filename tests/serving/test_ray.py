@@ -1,25 +1,25 @@
 """Replicas on a local Ray cluster: streams go on when theirs is killed, and when there are to be fewer."""
 
-import os
-import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import psutil
 import pytest
 
 from streamdrnn.client import connect
 from tests.serving.servers import assert_same, offline, tagger_file
+from tests.waiting import PATIENCE, wait_for
 
 ray = pytest.importorskip("ray", reason="a cluster needs the extra scale")
 serve = pytest.importorskip("ray.serve", reason="a cluster needs the extra scale")
 from streamdrnn.apps.serving import ray_app  # noqa: E402
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="replicas are found in /proc")
 STREAMS = 8
 
 
@@ -55,22 +55,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def replicas() -> set[int]:
-    """The processes of the replicas."""
+    """The processes of this cluster's replicas: other tests on the machine may have clusters too."""
     found = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes().startswith(b"ray::ServeReplica:"):
-                found.add(int(path.parent.name))
-        except OSError:
-            pass  # it has just ended
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if "".join(process.cmdline()).startswith("ray::ServeReplica:"):
+                found.add(process.pid)
     return found
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 class Talker(threading.Thread):
@@ -87,7 +78,7 @@ class Talker(threading.Thread):
         return len(self._heard)
 
     def run(self) -> None:
-        with connect(self._cluster.url, model="tagger", format="features", give_up_after=60) as stream:
+        with connect(self._cluster.url, model="tagger", format="features", give_up_after=PATIENCE) as stream:
             while not self._enough.is_set():
                 self._said.append(self._random.standard_normal((self._random.integers(0, 9), 3)).astype(np.float32))
                 self._heard.append(stream.push(self._said[-1]))
@@ -112,10 +103,10 @@ def test_streams_go_on_when_replicas_are_killed_and_when_there_are_to_be_fewer(c
     try:
         all_hear_more()
         first, second = sorted(replicas())
-        os.kill(first, signal.SIGKILL)
+        psutil.Process(first).kill()
         all_hear_more()
         wait_for(lambda: len(replicas() - {first}) == 2)  # another one in its place
-        os.kill(second, signal.SIGKILL)  # so every stream has lost its replica by now
+        psutil.Process(second).kill()  # so every stream has lost its replica by now
         all_hear_more()
         wait_for(lambda: len(replicas() - {first, second}) == 2)
         cluster.run(replicas=1)

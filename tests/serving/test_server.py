@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Union
 
@@ -18,6 +19,7 @@ from streamdrnn.apps.serving.limits import Limits
 from streamdrnn.apps.serving.store import Saving
 from streamdrnn.client.protocol import Code
 from tests.serving.servers import Running, Wire, assert_same, audio_file, inputs, offline, running, tagger_file
+from tests.waiting import PATIENCE, wait_for
 
 LIMITS = Limits(streams=4, frame_steps=20, rate=100.0, burst_seconds=10.0, window=4, idle_seconds=30.0)
 
@@ -42,15 +44,15 @@ def wire(server: Running) -> Iterator[Wire]:
 
 def refused(wire: Wire, code: int, what: str) -> None:
     """After results at most, one error says what, and the connection is closed with its code; nothing else comes."""
-    message = wire.socket.recv(timeout=10)
+    message = wire.message()
     while isinstance(message, bytes):
-        message = wire.socket.recv(timeout=10)
+        message = wire.message()
     error = json.loads(message)
     assert error["type"] == "error"
     assert error["code"] == code, error
     assert what in error["message"], error
     with pytest.raises(ConnectionClosed) as closed:
-        wire.socket.recv(timeout=5)
+        wire.message()
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == code
     assert closed.value.rcvd.reason == error["message"].encode(errors="replace")[:120].decode()
@@ -58,7 +60,7 @@ def refused(wire: Wire, code: int, what: str) -> None:
 
 def get(url: str, **headers: str) -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=PATIENCE) as response:
             return response.status, response.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -114,7 +116,7 @@ def test_a_closed_stream_is_forgotten(server: Running, wire: Wire) -> None:
     assert wire.result()[0] == 1
     assert wire.hear() == {"type": "closed", "seq": 1}
     with pytest.raises(ConnectionClosed) as closed:
-        wire.socket.recv(timeout=5)
+        wire.message()
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1000
     with Wire(server.url) as again:
@@ -263,7 +265,7 @@ def test_a_message_beyond_all_sizes_is_not_even_read(server: Running, wire: Wire
     wire.open()
     with pytest.raises(ConnectionClosed) as closed:  # noqa: PT012 (whichever notices)
         wire.socket.send(bytes(10_000_000))
-        wire.socket.recv(timeout=5)
+        wire.message()
     assert closed.value.rcvd is None or closed.value.rcvd.code == 1009
     assert get(f"{server.http}/readyz")[0] == 200
 
@@ -284,7 +286,7 @@ def test_an_ack_of_what_there_is_not_opens_no_window(wire: Wire) -> None:
     answers = list[int]()
     with pytest.raises(ConnectionClosed) as closed:  # noqa: PT012
         while True:
-            message = wire.socket.recv(timeout=5)
+            message = wire.message()
             answers.append(len(message))
     assert closed.value.rcvd is not None
     # Unless each was answered before the next one came.
@@ -300,9 +302,9 @@ def test_faster_than_the_rate_is_refused(wire: Wire) -> None:
     while not isinstance(message, str) or "error" not in message:
         seq += 1
         wire.send(seq, full, seq - 1)
-        message = wire.socket.recv(timeout=10)
+        message = wire.message()
         while isinstance(message, str) and "snapshot" in message:
-            message = wire.socket.recv(timeout=10)
+            message = wire.message()
     assert 1000 / 20 < seq <= (1000 + 100 * (time.monotonic() - started)) / 20 + 1
     assert json.loads(message)["code"] == Code.TOO_FAST
     assert "expected at most 100 steps per second, try again in 0." in json.loads(message)["message"]
@@ -326,27 +328,24 @@ def test_streams_are_as_many_as_allowed_and_places_come_back(server: Running) ->
     wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_silence_is_ended_and_can_be_continued(models: list[Path], tmp_path: Path) -> None:
-    limits = Limits(streams=2, idle_seconds=0.3, open_seconds=0.3)
     x = inputs(5)
-    with running(models, tmp_path / "s", limits) as server:
+    with running(models, tmp_path / "s") as server:
+        patient = server.service.limits
+        server.service.limits = replace(patient, idle_seconds=0.3, open_seconds=0.3)
         with Wire(server.url) as mute:
             refused(mute, Code.IDLE, "expected open or restore within 0.3 s")
+        server.service.limits = patient
         with Wire(server.url) as wire:
             stream = wire.open()["stream"]
             wire.send(1, x[:3])
             first = wire.result()[1]
+            server.service.limits = replace(patient, idle_seconds=0.3)
             error = wire.hear()
             while error["type"] == "snapshot":
                 error = wire.hear()
             assert (error["code"], error["message"]) == (Code.IDLE, "nothing came for 0.3 s")
+        server.service.limits = patient
         with Wire(server.url) as wire:
             assert wire.restore(stream, 1)["seq"] == 1
             wire.send(2, x[3:], 1)
@@ -406,11 +405,13 @@ def test_streams_at_once_share_passes_and_no_numbers(models: list[Path], tmp_pat
     count, length = 12, 120
     streams = [inputs(length, seed) for seed in range(count)]
     got: dict[int, np.ndarray] = {}
+    all_open = threading.Barrier(count)
 
     def live(url: str, k: int) -> None:
         rng = np.random.default_rng(k)
         with Wire(url) as wire:
             wire.open()
+            all_open.wait(PATIENCE)
             rows, at, seq = [], 0, 0
             while at < length:
                 n, seq = int(rng.integers(0, 9)), seq + 1
@@ -419,7 +420,7 @@ def test_streams_at_once_share_passes_and_no_numbers(models: list[Path], tmp_pat
                 at += n
             got[k] = np.concatenate(rows)
 
-    with running(models, tmp_path / "s", Limits(streams=count), max_wait=0.02) as server:
+    with running(models, tmp_path / "s", Limits(streams=count), max_wait=0.5) as server:
         threads = [threading.Thread(target=live, args=(server.url, k)) for k in range(count)]
         for thread in threads:
             thread.start()

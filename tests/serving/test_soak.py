@@ -6,7 +6,6 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing, suppress
 from itertools import cycle, islice
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.serving.lives import Life
 from tests.serving.processes import Restartable
 from tests.serving.raw import LEAVE, PLACES_TO_LEAVE, connected
 from tests.serving.servers import running, tagger_file
+from tests.waiting import PATIENCE, wait_for
 
 SOAK_SECONDS = float(os.environ.get("STREAMDRNN_SOAK_SECONDS", "600"))
 MOST_GROWTH = 8 * 2**20
@@ -35,13 +35,6 @@ def size_of(file: Path) -> int:
 
 FEW = pytest.param(200, id="200")
 MANY = pytest.param(10_000, id="10000", marks=pytest.mark.full)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("count", [FEW, MANY])
@@ -102,7 +95,7 @@ def test_ten_minutes_of_streams_that_push_and_reset_and_are_cut(tmp_path: Path) 
             stored.append(sum(map(size_of, tmp_path.glob("streams.sqlite3*"))))
         enough.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE)
         assert [life.failure for life in lives if life.failure] == []
         with closing(sqlite3.connect(store)) as db:
             assert db.execute("SELECT count(*) FROM streams").fetchone() == (0,)

@@ -58,11 +58,13 @@ def test_the_last_claim_saves_and_those_before_it_do_not(another: Open) -> None:
     assert store.save([Saving("s", again.claim, b"3")]) == [False]
 
 
-def test_streams_that_nobody_continues_are_forgotten(another: Open) -> None:
+def test_streams_that_nobody_continues_are_forgotten(another: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
     store = another(keep=1.5)
     old, kept = store.add("old", b""), store.add("kept", b"")
     for _ in range(4):
-        time.sleep(0.4)
+        now += 0.4
         assert store.save([Saving("kept", kept, b"")]) == [True]
     assert store.claim("old") is None
     assert store.claim("kept") is not None
