@@ -10,8 +10,12 @@ NATIVE := $(wildcard kernels/cpu/src/*.cpp kernels/cpu/src/*.h)
 demo: $(VENV)/core
 	$(BIN)/streamdrnn demo
 
+# By physical cores alone (`auto`), half of a small virtual machine may stay idle. With `worksteal` neighbouring tests stay in
+# one process and share what is made once, such as exported files.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal
+
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	$(PYTEST)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -24,7 +28,7 @@ types: $(VENV)/dev
 # Many more random cases, the tests that take minutes, and the model card's figures measured again (needs STREAMDRNN_DATA).
 # Ten minutes are a server's soak; STREAMDRNN_SOAK_SECONDS says how many seconds if not 600.
 check-full: lint types
-	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -n auto
+	HYPOTHESIS_PROFILE=full $(PYTEST)
 	$(BIN)/streamdrnn evaluate embedder
 
 # Which of the pinned versions have known vulnerabilities. It asks PyPI, so that no other target depends on it; and it has an
@@ -45,9 +49,10 @@ $(VENV)/core: $(SOURCES)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
+# Python compiles what is imported: to compile all that is installed takes a minute more.
 $(VENV)/dev: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $(VENV)/core $@
 
 clean:

@@ -31,7 +31,7 @@ SMALL = (
     "--folds",
     "2",
     "--epochs",
-    "40",
+    "16",
     "--hidden-size",
     "24",
     "--layers",

@@ -18,6 +18,7 @@ from tests.agreement import assert_close, assert_same_bits
 from tests.kernels.cases import NATIVE, needs_native
 from tests.properties.models import KINDS, build
 from tests.strategies import CELLS, Network
+from tests.waiting import PATIENCE
 
 pytestmark = needs_native
 NETWORK = Network(dilations=(2, 3), hidden_size=(5, 17), cell="lstm", dtype=torch.float32)
@@ -250,8 +251,8 @@ def test_a_forked_process_computes_with_threads(two_threads: None) -> None:
     child = context.Process(target=in_a_fork, args=(model, queue))
     child.start()
     try:
-        got = queue.get(timeout=30)
-        child.join(timeout=10)
+        got = queue.get(timeout=PATIENCE)
+        child.join(timeout=PATIENCE)
         assert child.exitcode == 0
     finally:
         child.kill()

@@ -1,7 +1,7 @@
 """Compile the Triton kernels for a GPU that need not be here, and print what the compiler says of each, as JSON lines.
 
 ``python -m tests.kernels.compile_kernels 90 forward step`` compiles for compute capability 9.0 what ``scan.forward``
-and a live stream's step launch; with ``thorough``, in all variants.
+and a live stream's step launch, with float32 operands; with ``thorough``, in all variants.
 
 Nothing is described twice: the package's own code launches, in place of a GPU's driver stands one that only says which
 GPU there is, and every launch ends once its kernel is compiled. What the kernels get to know of their arguments (types,
@@ -40,6 +40,8 @@ PRECISIONS = {
     "bfloat16": (torch.bfloat16, "highest"),
     "float16": (torch.float16, "highest"),
 }
+WIDEST = ("ieee", "tf32")
+"""Those of float32 operands, which take the most registers and shared memory."""
 
 
 class Variant(NamedTuple):
@@ -61,7 +63,7 @@ class Variant(NamedTuple):
 
 
 def variants(direction: str, thorough: bool) -> Iterator[Variant]:
-    for cell, precision in itertools.product(GATES, PRECISIONS):
+    for cell, precision in itertools.product(GATES, PRECISIONS if thorough else WIDEST):
         for plan, sizes in offered(cell, precision != "ieee").items():
             if plan.spread:  # of the same code
                 assert plan._replace(spread=False) in offered(cell, precision != "ieee")
@@ -189,7 +191,8 @@ def main(capability: int, *what: str) -> None:
     thorough = "thorough" in what
     if "step" in what:
         flags = itertools.product((False, True), (False, True), (20, 64)) if thorough else [(True, True, 20)]
-        for cell, precision, B, (fusion, bias, H) in itertools.product(GATES, PRECISIONS, (1, 4096), list(flags)):
+        precisions = PRECISIONS if thorough else WIDEST
+        for cell, precision, B, (fusion, bias, H) in itertools.product(GATES, precisions, (1, 4096), list(flags)):
             name = {"cell": cell, "precision": precision, "B": B, "fusion": fusion, "bias": bias, "H": H}
             compiler.compile({"what": "step", **name}, step, *name.values())
     if "sizes" in what:

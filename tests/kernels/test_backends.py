@@ -151,7 +151,7 @@ def test_no_steps_or_no_streams(backend: str, cell: str, T: int, B: int) -> None
         assert torch.equal(gradient, torch.full_like(argument, 2.0 if name == "h_ring" else 0.0)), name
 
 
-@examples(20)
+@examples(6)
 @given(case=cases())
 def test_arguments_are_not_written(case: Case) -> None:
     for backend in ("torch", "reference", "cpu", "triton"):
@@ -165,7 +165,7 @@ def test_arguments_are_not_written(case: Case) -> None:
         assert all(torch.equal(t, b) for t, b in zip(arguments.given(), before, strict=True))
 
 
-@examples(20)
+@examples(8)
 @given(case=cases())
 def test_steps_beyond_a_streams_length_write_nothing(case: Case) -> None:
     B = len(case.cursor)
@@ -230,7 +230,8 @@ def test_gradients_are_those_of_finite_differences(cell: str, T: int, d: int, le
 @backends_and_streams
 @every_cell
 def test_each_gradient_is_the_same_when_it_alone_is_asked_for(cell: str, B: int, backend: str) -> None:
-    case = Case(cell=cell, T=9, H=17, d=3, cursor=tuple(range(B)), dtype=dtype_of(backend))
+    # Triton's interpreter is slow.
+    case = Case(cell, T=5 if backend == "triton" else 9, H=17, d=3, cursor=tuple(range(B)), dtype=dtype_of(backend))
     whole = case.arguments().differentiable()
     y, h, _, _ = case.run(whole, backend)
     want = torch.autograd.grad(y.square().sum() + h.sum(), whole.given())

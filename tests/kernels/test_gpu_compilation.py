@@ -32,9 +32,10 @@ def compiled(capability: int, *what: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("what", [["forward"], ["backward", "step"]], ids=" ".join)
-@pytest.mark.parametrize("capability", SHARED_MEMORY)
+# The smaller machine is the one that a kernel may be too large for.
+@pytest.mark.parametrize("capability", [80, pytest.param(90, marks=pytest.mark.full)])
 def test_every_kernel_keeps_everything_in_registers_and_shared_memory(capability: int, what: list[str]) -> None:
-    """No register is spilled: every plan that can be chosen, cell and precision."""
+    """No register is spilled: every plan that can be chosen and every cell."""
     reports = compiled(capability, *what, *THOROUGH)
     for report in reports:
         assert report["spill_stores"] == report["spill_loads"] == 0, report
@@ -44,8 +45,9 @@ def test_every_kernel_keeps_everything_in_registers_and_shared_memory(capability
             seen = {str(r["plan"]) for r in reports if (r["what"], r["cell"]) == (direction, cell)}
             assert seen == {str(plan._asdict()) for plan in offered(cell) if not plan.spread}
     if "step" in what:
-        # As many as there are combinations of 3 cells, 4 precisions, and few or many streams.
-        assert len({(r["cell"], r["precision"], r["B"]) for r in reports if r["what"] == "step"}) == 3 * 4 * 2
+        steps = {(r["cell"], r["precision"], r["B"]) for r in reports if r["what"] == "step"}
+        precisions = 4 if THOROUGH else 2
+        assert len(steps) == 3 * precisions * 2, "cells, precisions, and few or many streams"
 
 
 def test_other_numbers_of_steps_streams_and_phases_compile_nothing_anew() -> None:

@@ -41,12 +41,12 @@ def agrees(case: Case, outputs: str = "yhc") -> None:
 
 
 AWKWARD = [
-    Case("gru", T=63, H=20, d=9, cursor=(0, 5, 2**55)),
+    Case("gru", T=31, H=20, d=9, cursor=(0, 5, 2**55)),
     Case("lstm", T=7, H=50, d=1, cursor=(3,)),
     Case("rnn", T=4, H=65, d=7, cursor=(1, 2)),  # some phases make no step
     Case("gru", T=2, H=65, d=5, cursor=(1,), lengths=(2,)),
     Case("lstm", T=2, H=130, d=3, cursor=(0, 7**20, 2), lengths=(2, 0, 1)),
-    Case("gru", T=5, H=200, d=2, cursor=(0, 1, 4), bias=False),
+    Case("gru", T=3, H=200, d=2, cursor=(0, 1, 4), bias=False),
     Case("rnn", T=3, I=1, H=1, d=1, cursor=(0,)),
     Case("lstm", T=1, H=16, d=40, cursor=(39,), bias=False),
     Case("gru", T=1, H=128, d=1, cursor=(2**62,)),
