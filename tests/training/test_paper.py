@@ -128,18 +128,17 @@ def test_curves_are_the_logs(tmp_path: Path) -> None:
 
 
 def test_rows_are_trained_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    reproduce.train_rows(TINY, tmp_path, None)
     (first, second) = ((tmp_path / row.run / "results.json") for row in TINY.rows)
+    pretend(tmp_path, TINY.rows[0])
     before = first.read_bytes()
-    assert json.loads((tmp_path / "tiny/a/run.json").read_text())["command"].startswith(
-        "streamdrnn train copy --blank 300"
+    for _ in ("from its beginning", "from where it was interrupted"):
+        reproduce.train_rows(TINY, tmp_path, None)
+        assert first.read_bytes() == before
+        assert "short blank" not in capfd.readouterr().err
+        second.unlink()
+    assert json.loads((tmp_path / "tiny/b/run.json").read_text())["command"].startswith(
+        "streamdrnn train copy --blank 600"
     )
-    second.unlink()
-    capfd.readouterr()
-    reproduce.train_rows(TINY, tmp_path, None)
-    assert first.read_bytes() == before
-    assert second.exists()
-    assert "short blank" not in capfd.readouterr().err
     changed = TINY._replace(rows=(TINY.rows[0]._replace(options=(*TINY.rows[0].options, "--seed", "1")),))
     with pytest.raises(ValueError, match="a run with seed 0, asked to go on with 1"):
         reproduce.train_rows(changed, tmp_path, None)
