@@ -43,6 +43,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "disabled")  # else a token is written into the home folder
+        # On a loaded machine Ray gives its proxy up before that has begun.
+        patch.setattr("ray.serve._private.api.HTTP_PROXY_TIMEOUT", PATIENCE)
+        for check in ("READY", "HEALTH"):
+            patch.setenv(f"RAY_SERVE_PROXY_{check}_CHECK_TIMEOUT_S", str(PATIENCE))
         ray.init(
             num_cpus=4, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False, logging_level=40
         )
