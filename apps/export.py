@@ -7,8 +7,6 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from streamdrnn.errors import InputError
-
 
 @dataclass
 class Export:
@@ -32,12 +30,9 @@ class Export:
     def run(self) -> None:
         from streamdrnn import load_model, model_notes
         from streamdrnn.apps.model_file import model_file
-        from streamdrnn.apps.training.network import is_baseline
         from streamdrnn.export import export_model, export_paths
 
         path = model_file(self.model)
-        if is_baseline(path):
-            raise InputError(f"{path}: a skip or cnn baseline; of the networks only dilated and stacked ones stream")
         files = export_paths(self.out, self.format)
         model, notes = load_model(path), model_notes(path)
         self.out.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ import math
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional, Union
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import tyro
 
@@ -14,8 +14,6 @@ from streamdrnn.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from streamdrnn import DilatedRNN
-    from streamdrnn.heads import Head
     from streamdrnn.memory import DependencyGraph
 
 
@@ -98,7 +96,7 @@ def describe_installation() -> dict[str, object]:
     }
 
 
-def describe_model(model: "Union[DilatedRNN, Head]", graph: "DependencyGraph", path: Path) -> dict[str, object]:
+def describe_model(model: Any, graph: "DependencyGraph", path: Path) -> dict[str, object]:
     """Kind, parameters, configuration, notes and memory of a model."""
     from streamdrnn import model_notes
 
@@ -111,7 +109,7 @@ def describe_model(model: "Union[DilatedRNN, Head]", graph: "DependencyGraph", p
     }
 
 
-def describe_memory(model: "Union[DilatedRNN, Head]", graph: "DependencyGraph") -> dict[str, object]:
+def describe_memory(model: Any, graph: "DependencyGraph") -> dict[str, object]:
     """How far back a model sees and how easily (Chang et al. 2017, section 3); None is without bound."""
     from streamdrnn.memory import DependencyGraph, mean_recurrent_length, one_hop_field, receptive_field
 
@@ -131,7 +129,7 @@ def describe_memory(model: "Union[DilatedRNN, Head]", graph: "DependencyGraph") 
     }
 
 
-def plot(model: "Union[DilatedRNN, Head]", graph: "DependencyGraph", folder: Path) -> list[str]:
+def plot(model: Any, graph: "DependencyGraph", folder: Path) -> list[str]:
     """Draw a model's memory into a folder; the files that were written."""
     try:
         from streamdrnn.apps import memory_plots
@@ -142,16 +140,18 @@ def plot(model: "Union[DilatedRNN, Head]", graph: "DependencyGraph", folder: Pat
     return [str(folder / name) for name in memory_plots.draw(graph, gradients, folder)]
 
 
-def gradients_for_noise(model: "Union[DilatedRNN, Head]", steps: int) -> "Tensor":
+def gradients_for_noise(model: Any, steps: int) -> "Tensor":
     """The gradient norms ``(steps,)`` of a model's network, at each lag, for white noise as its inputs."""
     import torch
 
     from streamdrnn.heads import Head
     from streamdrnn.memory import gradient_norms
+    from streamdrnn.network import parameter_of
 
     network = model.rnn if isinstance(model, Head) else model
     x = torch.randn(steps, 8, network.input_size, generator=torch.Generator().manual_seed(0))
-    return gradient_norms(lambda x: network.chunk(x, None, None), x)
+    x = x.to(parameter_of(network).dtype)
+    return gradient_norms(lambda x: network.chunk(x, network.zero_state(8), None), x)
 
 
 def said(fact: object) -> str:

@@ -1,35 +1,40 @@
-"""How one dilated recurrent layer is computed: tensors in, tensors out, one folder or file per way.
+"""How dilated recurrent layers are computed: tensors in, tensors out, one folder per way.
 
-``reference`` is the specification, ``pytorch`` folds the phases into the batch, ``cpu`` is native code, ``gpu`` Triton,
-``dispatch`` chooses.
+``backend`` is what every way offers, ``registry`` has them all and chooses. ``reference`` is the specification,
+``pytorch`` folds the phases into the batch, ``cpu`` is native code, ``gpu`` Triton.
 """
 
-from streamdrnn.kernels.dispatch import (
+from streamdrnn.kernels.autocast import without_autocast
+from streamdrnn.kernels.backend import Backend, Rings, StackResult, Stream
+from streamdrnn.kernels.cells import CELLS, Cell, cell_named
+from streamdrnn.kernels.registry import (
+    BACKEND_NAMES,
     BACKENDS,
-    GATES,
     Availability,
     available,
-    cell_step,
     check_backend,
     dilated_layer,
-    linear,
     resolve,
-    stack,
-    without_autocast,
 )
-from streamdrnn.kernels.weights import Weights
+from streamdrnn.kernels.weights import FusionWeights, Weights, weights_in
 
 __all__ = [
     "BACKENDS",
-    "GATES",
+    "BACKEND_NAMES",
+    "CELLS",
     "Availability",
+    "Backend",
+    "Cell",
+    "FusionWeights",
+    "Rings",
+    "StackResult",
+    "Stream",
     "Weights",
     "available",
-    "cell_step",
+    "cell_named",
     "check_backend",
     "dilated_layer",
-    "linear",
     "resolve",
-    "stack",
+    "weights_in",
     "without_autocast",
 ]

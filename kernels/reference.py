@@ -78,7 +78,7 @@ def layer(
         real = real[:, None]
         h_old = h_ring[slot, streams]
         c_old = None if c_ring is None else c_ring[slot, streams]
-        # What is not a step may hold anything, NaN too, so it is not computed on.
+        # Masked inputs may be NaN, so they are not computed on.
         h, c = step(cell, torch.where(real, x[t], 0.0), weights, h_old, c_old)
         h_ring = h_ring.index_put((slot, streams), torch.where(real, h, h_old))
         if c_ring is not None and c is not None and c_old is not None:

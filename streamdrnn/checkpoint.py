@@ -1,15 +1,19 @@
 """Models as files: safetensors, with the model's configuration and notes about it in the metadata."""
 
 import json
+import math
 import os
-from typing import Any, Optional, Union
+from collections.abc import Mapping
+from typing import Any, Optional, Union, cast
 
 import torch
+from torch import Tensor, nn
 
-from streamdrnn.audio.frontends import MFCC, FrontEnd, LogMel, RawWaveform
-from streamdrnn.dilated_rnn import DilatedRNN
+import streamdrnn.baselines  # noqa: F401 (its networks are known then)
+from streamdrnn.audio.frontends import FRONTENDS
 from streamdrnn.errors import InputError
-from streamdrnn.heads import Classifier, Head, SpeakerEmbedder, Tagger
+from streamdrnn.heads import HEADS
+from streamdrnn.network import NETWORKS
 from streamdrnn.storage import read_safetensors, shown, write_safetensors
 
 FORMAT = "streamdrnn-model"
@@ -20,39 +24,55 @@ _LARGEST_STATE = 2**26
 dilation of an upper layer."""
 
 _DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
-_HEADS: dict[str, type[Head]] = {head.__name__: head for head in (Classifier, Tagger, SpeakerEmbedder)}
-_FRONTENDS: dict[str, type[FrontEnd]] = {front.__name__: front for front in (RawWaveform, LogMel, MFCC)}
 
 PathLike = Union[str, os.PathLike[str]]
 
 
-def save_model(model: Union[DilatedRNN, Head], path: PathLike, notes: Optional[dict[str, str]] = None) -> None:
+def save_model(model: nn.Module, path: PathLike, notes: Optional[dict[str, str]] = None) -> None:
     """Write a model's weights and configuration as one file, whole or not at all.
 
+    Weights that are tied are written once for each of their names, and are apart in the model that is loaded.
+
     Args:
+        model: a network of a registered kind (:mod:`streamdrnn.network`), or a head over one.
         notes: what else belongs to the model, such as a threshold; :func:`model_notes` reads it.
+
+    Raises:
+        TypeError, ValueError: what would be written could not be read again: the model or a part of it is of no known
+            kind, or has other weights than its configuration asks for.
     """
-    metadata = {
-        "format": FORMAT,
-        "version": str(VERSION),
-        "config": json.dumps({"kind": type(model).__name__, **model.config()}),
-        "notes": json.dumps(notes or {}),
+    kind, described = type(model), cast(Any, model).config()
+    weights = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in model.state_dict().items()
     }
-    write_safetensors(path, {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, metadata)
+    config = json.dumps({"kind": kind.__name__, **described})
+    if type(_model(config, weights)) is not kind:
+        raise TypeError(f"model: another {kind.__name__} than {kind.__module__}.{kind.__name__} has this name in files")
+    metadata = {"format": FORMAT, "version": str(VERSION), "config": config, "notes": json.dumps(notes or {})}
+    write_safetensors(path, weights, metadata)
 
 
-def load_model(path: PathLike) -> Union[DilatedRNN, Head]:
-    """The model that :func:`save_model` wrote, on the CPU, in ``eval()`` mode.
+def load_model(path: PathLike) -> Any:
+    """The model that :func:`save_model` wrote, a network or a head, on the CPU, in ``eval()`` mode.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, is no model of ours, or its configuration and weights disagree.
+        ValueError: the file is damaged, is no model of a known kind, or its configuration and weights disagree.
     """
     metadata, tensors = read_safetensors(path, FORMAT, VERSION)
     try:
+        return _model(metadata["config"], tensors).eval()
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _model(config: str, tensors: dict[str, Tensor]) -> Any:
+    """The model of a configuration, as JSON, with these tensors as its weights."""
+    try:
         # Without memory at first: whether the sizes are those of the weights in the file is seen before any is taken.
         with torch.device("meta"):
-            model = _build(_json_object(metadata["config"]), len(tensors))
+            model = _build(_json_object(config), len(tensors))
         dtypes = {tensor.dtype for tensor in tensors.values()}
         if len(dtypes) != 1:
             raise ValueError("the weights are of different dtypes")
@@ -60,8 +80,8 @@ def load_model(path: PathLike) -> Union[DilatedRNN, Head]:
             raise ValueError(f"weights of {dtypes.pop()}, expected floating point of 16, 32 or 64 bits")
         model.load_state_dict(tensors, assign=True)
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: the model's configuration does not fit: {_one_line(error)}") from None
-    return model.eval()
+        raise InputError(f"the model's configuration does not fit: {_one_line(error)}") from None
+    return model
 
 
 def model_notes(path: PathLike) -> dict[str, str]:
@@ -78,30 +98,42 @@ def model_notes(path: PathLike) -> dict[str, str]:
     return {str(name): str(value) for name, value in notes.items()}
 
 
-def _build(config: dict[str, Any], num_tensors: int) -> Union[DilatedRNN, Head]:
-    kind = config.pop("kind")
-    if kind == "DilatedRNN":
-        return _build_network(config, num_tensors)
+def _build(config: dict[str, Any], num_tensors: int) -> Any:
+    if config["kind"] not in HEADS:
+        return _build_network(config, NETWORKS | HEADS, num_tensors)
+    # Without a kind the network is of a release that knew one only.
+    rnn = _build_network({"kind": "DilatedRNN"} | config.pop("rnn"), NETWORKS, num_tensors)
     frontend = config.pop("frontend")
-    if frontend is not None:
-        frontend = _FRONTENDS[frontend.pop("kind")](**frontend)
-    return _HEADS[kind](_build_network(config.pop("rnn"), num_tensors), frontend=frontend, **config)
+    return _made(config, HEADS, rnn=rnn, frontend=None if frontend is None else _made(frontend, FRONTENDS))
 
 
-def _build_network(config: dict[str, Any], num_tensors: int) -> DilatedRNN:
+def _build_network(config: dict[str, Any], kinds: Mapping[str, type[Any]], num_tensors: int) -> Any:
     # A layer without weights of its own takes time and memory too before it is found to have none.
-    if not isinstance(config["dilations"], list) or len(config["dilations"]) > num_tensors:
-        raise ValueError("dilations: expected a list of as many as there are layers with weights")
-    if "backend" in config:
-        raise ValueError("backend: how a network is computed is no part of its file")
-    for name in ("bias", "batch_first", "fuse"):
-        if not isinstance(config.get(name, True), bool):
-            raise TypeError(f"{name}: expected true or false, got {shown(config[name])}")
-    rnn = DilatedRNN(**config)
-    carried = sum(d * size for d, size in zip(rnn.dilations, rnn.hidden_sizes, strict=True))
-    if carried > _LARGEST_STATE:
-        raise ValueError(f"dilations, hidden_size: expected at most {_LARGEST_STATE} numbers in the state of a stream")
-    return rnn
+    layers = [len(value) for value in config.values() if isinstance(value, list)]
+    if max([*layers, config.get("num_layers") or 0]) > num_tensors:
+        raise ValueError("expected at most as many layers as there are weights")
+    network = _made(config, kinds)
+    carried = network.zero_state(1, torch.device("meta")).tensors().values()
+    if sum(math.prod(tensor.shape) for tensor in carried) > _LARGEST_STATE:
+        raise ValueError(f"expected at most {_LARGEST_STATE} numbers in the state of a stream")
+    return network
+
+
+def _made(config: dict[str, Any], kinds: Mapping[str, type[Any]], **parts: Any) -> Any:
+    """The object that a configuration describes, if its own configuration is the same."""
+    kind = config.pop("kind")
+    if kind not in kinds:
+        raise ValueError(f"kind: got {shown(kind)}, expected one of {', '.join(kinds)}")
+    if name := next((name for name in ("backend", "device", "dtype") if name in config), ""):
+        raise ValueError(f"{name}: how a model is computed is no part of its file")
+    made = kinds[kind](**parts, **config)
+    own = made.config()
+    for name, value in config.items():
+        if name not in own:
+            raise ValueError(f"{name}: no part of the file of a {kind}")
+        if json.dumps(own[name]) != json.dumps(value):
+            raise ValueError(f"{name}: got {shown(value)}, expected {shown(own[name])}")
+    return made
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from typing import Optional, Sequence
 import torch
 from torch import Tensor
 
-from streamdrnn.drnn_state import DRNNState
 from streamdrnn.errors import InputError
 
 
@@ -21,6 +20,26 @@ def check_positive(name: str, value: int) -> int:
     if value < 1:
         raise InputError(f"{name}: expected 1 or more, got {value}")
     return value
+
+
+def check_per_layer(name: str, values: object, num_layers: Optional[int]) -> list[int]:
+    """``values`` as a list, if it has one positive int per layer; None stands for 1, 2, 4, ...
+
+    Raises:
+        TypeError, ValueError: it does not, or there are no layers.
+    """
+    if values is None:
+        if num_layers is None:
+            raise InputError(f"{name}: give a list of them, or num_layers for 1, 2, 4, ...")
+        return [2**layer for layer in range(check_positive("num_layers", num_layers))]
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise TypeError(f"{name}: expected a list of ints, got {values!r}")
+    chosen = [check_positive(f"{name}[{layer}]", value) for layer, value in enumerate(values)]
+    if not chosen:
+        raise InputError(f"{name}: expected one or more, got none")
+    if num_layers is not None and num_layers != len(chosen):
+        raise InputError(f"num_layers: got {num_layers} with {len(chosen)} {name}; give one of them")
+    return chosen
 
 
 def check_tensor(name: str, value: Tensor, shape: Sequence[Optional[int]], what: str) -> None:
@@ -61,42 +80,3 @@ def check_active(active: Tensor, B: int) -> None:
     check_tensor("active", active, (B,), "(B,)")
     if active.dtype != torch.bool:
         raise TypeError(f"active: expected dtype torch.bool, got {active.dtype}")
-
-
-def check_state(
-    state: DRNNState,
-    cell: str,
-    dilations: list[int],
-    hidden_sizes: list[int],
-    fusion_slots: int,
-    batch_size: int,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> None:
-    """Raise unless ``state`` belongs to a model of these sizes and to ``batch_size`` streams."""
-    # Not only a DRNNState: what TorchScript returns is a named tuple of a type of its own.
-    if not hasattr(state, "cursor"):
-        raise TypeError(f"state: expected a DRNNState, got {type(state).__name__}")
-    if state.cell != cell:
-        raise ValueError(f"state: expected one of a {cell!r} model, got one of a {state.cell!r} model")
-    rings = [("h", state.h)] + ([("c", state.c)] if cell == "lstm" else [])
-    for field, tensors in rings:
-        if len(tensors) != len(dilations):
-            raise ValueError(f"state.{field}: expected {len(dilations)} rings, got {len(tensors)}")
-        for layer, (ring, d, size) in enumerate(zip(tensors, dilations, hidden_sizes, strict=True)):
-            _check_ring(f"state.{field}[{layer}]", ring, (d, batch_size, size), dtype, device)
-    _check_ring("state.fusion", state.fusion, (fusion_slots, batch_size, hidden_sizes[-1]), dtype, device)
-    check_tensor("state.cursor", state.cursor, (batch_size,), "(B,)")
-    _check_kind("state.cursor", state.cursor, torch.int64, device)
-
-
-def _check_ring(name: str, ring: Tensor, shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> None:
-    check_tensor(name, ring, shape, "(slots, B, H)")
-    _check_kind(name, ring, dtype, device)
-
-
-def _check_kind(name: str, ring: Tensor, dtype: torch.dtype, device: torch.device) -> None:
-    if ring.dtype != dtype:
-        raise TypeError(f"{name}: expected dtype {dtype}, got {ring.dtype}")
-    if ring.device != device:
-        raise ValueError(f"{name}: expected device {device}, got {ring.device}")

@@ -1,11 +1,11 @@
-"""What a network's outputs are used for: one label per sequence, one per step, or a voice's embedding.
+"""Heads turn a network's outputs into results: one label per sequence, one per step, or a voice's embedding.
 
 Every head maps a sequence to a sequence, so that it streams as the network below it does. Those that judge a
 whole sequence give their judgement so far at every step: the last output is that of the sequence, also where
 ``lengths`` end some streams early. With a front-end a head takes audio.
 """
 
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -14,18 +14,29 @@ from torch.nn import functional
 from streamdrnn import kernels
 from streamdrnn.audio.frontends import FrontEnd
 from streamdrnn.audio.state import AudioState
-from streamdrnn.checks import check_like, check_positive, check_tensor
-from streamdrnn.dilated_rnn import DilatedRNN
+from streamdrnn.checks import check_positive, check_tensor
 from streamdrnn.kernels.rings import steps_made
 from streamdrnn.model_state import ModelState
+from streamdrnn.network import Network, check_chunk, check_network, check_state, check_step, is_plain, parameter_of
 from streamdrnn.pooling import running_last, running_mean
+from streamdrnn.state import carried_dtype, traceable
+
+
+def like(network: Any) -> dict[str, Any]:
+    """The device and dtype of a network's parameters, as constructors take them."""
+    parameter = parameter_of(network)
+    return {"device": parameter.device, "dtype": parameter.dtype}
+
+
+HEADS: dict[str, type["Head"]] = {}
+"""The kinds of heads by name, as model files have it."""
 
 
 class Head(nn.Module):
-    """A front-end (or none), a :class:`DilatedRNN`, and what is read out of its top layer.
+    """A front-end (or none), a network, and what is read out of its top layer, all of one dtype on one device.
 
     Args:
-        rnn: the network, time first.
+        rnn: the network: a :class:`DilatedRNN`, time first, or one of another kind, see :mod:`streamdrnn.network`.
         frontend: what turns samples into the network's inputs; without one the inputs are given.
         pool_slots: 1 if the head carries a summary of the sequence, else 0.
 
@@ -39,28 +50,30 @@ class Head(nn.Module):
     feature_mean: Tensor
     feature_std: Tensor
 
-    def __init__(self, rnn: DilatedRNN, frontend: Optional[FrontEnd] = None, pool_slots: int = 1) -> None:
+    def __init_subclass__(cls) -> None:
+        HEADS.setdefault(cls.__name__, cls)
+
+    def __init__(self, rnn: Network, frontend: Optional[FrontEnd] = None, pool_slots: int = 1) -> None:
         super().__init__()
-        if not isinstance(rnn, DilatedRNN):
-            raise TypeError(f"rnn: expected a DilatedRNN, got {type(rnn).__name__}")
-        if rnn.batch_first:
+        check_network("rnn", rnn)
+        if getattr(rnn, "batch_first", False):
             raise ValueError("rnn: heads are time first, expected batch_first=False")
         if frontend is not None and frontend.num_features != rnn.input_size:
             raise ValueError(
                 f"rnn: input_size is {rnn.input_size}, expected the front-end's {frontend.num_features} features"
             )
-        self.rnn = rnn
+        self.rnn: Any = rnn
         self.frontend = frontend
         self.input_size = rnn.input_size
         self._pool_slots = pool_slots
-        self.register_buffer("feature_mean", torch.zeros(rnn.input_size))
-        self.register_buffer("feature_std", torch.ones(rnn.input_size))
+        self.register_buffer("feature_mean", torch.zeros(rnn.input_size, **like(rnn)))
+        self.register_buffer("feature_std", torch.ones(rnn.input_size, **like(rnn)))
 
     def config(self) -> dict[str, object]:
         """The constructor's arguments, the parts as their own configurations."""
         frontend = self.frontend
         described = None if frontend is None else {"kind": type(frontend).__name__, **frontend.config()}
-        return {"rnn": self.rnn.config(), "frontend": described}
+        return {"rnn": {"kind": type(self.rnn).__name__, **self.rnn.config()}, "frontend": described}
 
     @torch.jit.export
     def zero_state(
@@ -75,7 +88,8 @@ class Head(nn.Module):
             self._pool_slots, batch_size, self.rnn.hidden_size, dtype=torch.float64, device=rnn.cursor.device
         )
         if self.frontend is not None:
-            return ModelState(self.frontend.zero_state(batch_size, rnn.cursor.device, rnn.fusion.dtype), rnn, pooled)
+            kind = carried_dtype(self.feature_mean.dtype if dtype is None else dtype)
+            return ModelState(self.frontend.zero_state(batch_size, rnn.cursor.device, kind), rnn, pooled)
         return ModelState(None, rnn, pooled)
 
     def forward(
@@ -84,7 +98,7 @@ class Head(nn.Module):
         """A chunk of B sequences.
 
         Args:
-            x: ``(T, B, I)``; with a front-end ``(N, B)`` samples.
+            x: ``(T, B, I)``; with a front-end ``(N, B)`` samples of any floating point dtype.
             state: where the sequences stand; None is their beginning. It is not written.
             lengths: ``(B,)`` int64, the steps (with a front-end: samples) that are each stream's own, if not all.
 
@@ -96,23 +110,28 @@ class Head(nn.Module):
             ValueError, TypeError: a shape, dtype or device does not fit; the message says which is wanted.
         """
         if not torch.jit.is_scripting():
-            self._check_chunk(x, state, lengths)
+            x = self._checked(x, state, lengths)
         if state is None:
             state = self.zero_state(x.shape[1], x.device, self.feature_mean.dtype)
         x, lengths, audio = self.features(x, state.audio, lengths)
         y, rnn = self.rnn(x, state.rnn, lengths)
         out, pooled = self.read_out(y, state.pooled, state.rnn.cursor, rnn.cursor)
-        return out, ModelState(audio, rnn, pooled)
+        state = ModelState(audio, rnn, pooled)
+        if not torch.jit.is_scripting():
+            state = traceable(state)
+        return out, state
 
     def features(
         self, x: Tensor, audio: Optional[AudioState], lengths: Optional[Tensor]
     ) -> Tuple[Tensor, Optional[Tensor], Optional[AudioState]]:
-        """What the network is given, for the arguments of :meth:`forward`: x itself where there is no front-end.
+        """The network's inputs for the arguments of :meth:`forward`: x itself where there is no front-end.
 
         Returns:
             the network's x ``(T, B, I)``, its lengths, and the front-end's state after the chunk.
         """
         if self.frontend is not None:
+            if x.is_floating_point():
+                x = x.to(carried_dtype(self.feature_mean.dtype))
             x, lengths, audio = self.frontend(x, audio, lengths)
             x = self.standardised(x)
         return x, lengths, audio
@@ -136,12 +155,11 @@ class Head(nn.Module):
         """
         if self.frontend is None:
             if not torch.jit.is_scripting():
-                check_tensor("x_t", x_t, (None, self.input_size), "(B, I)")
-                self._check_state(state, x_t.shape[0])
-                self.rnn.check_step(x_t, state.rnn, active)
-            rnn = self.rnn.copy_of(state.rnn)
-            state = ModelState(None, rnn, state.pooled.clone())
-            return self.step_(x_t, state, active), state
+                check_state(self, state, x_t.shape[0])
+                x_t = check_step(self.rnn, x_t, state.rnn, active)
+            y, rnn = self.rnn.step(x_t, state.rnn, active)
+            out, pooled = self.read_out(y[None], state.pooled, state.rnn.cursor, rnn.cursor)
+            return out[0], ModelState(None, rnn, pooled)
         lengths: Optional[Tensor] = None
         if active is not None:
             lengths = active.long() * x_t.shape[1]
@@ -149,17 +167,6 @@ class Head(nn.Module):
         if y.shape[0] == 0:
             return self.output_so_far(state), state
         return y[-1], state
-
-    @torch.jit.export
-    def step_(self, x_t: Tensor, state: ModelState, active: Optional[Tensor] = None) -> Tensor:
-        """:meth:`step` of a head without a front-end, without checks and copies: ``state`` is written in place."""
-        y, h, c, top = self.rnn.next_states(x_t, state.rnn, active)
-        before = state.rnn.cursor
-        after = before + 1 if active is None else before + active.long()
-        out, pooled = self.read_out(y[None], state.pooled, before, after)
-        self.rnn.write_states(state.rnn, h, c, top, active)
-        state.pooled.copy_(pooled)
-        return out[0]
 
     @torch.jit.export
     def output_so_far(self, state: ModelState) -> Tensor:
@@ -172,33 +179,22 @@ class Head(nn.Module):
         """The outputs for the network's ``y`` ``(T, B, H)``, and the new summary, between two cursors."""
         raise NotImplementedError
 
-    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        if torch.jit.is_scripting():
-            return functional.linear(x, weight, bias)
-        else:
-            return kernels.linear(x, weight, bias, self.rnn.backend)
+    @torch.jit.unused
+    def _output(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """A layer above the network. One that is a linear map and no more is computed as the network's products are."""
+        if type(layer) is nn.Linear and is_plain(layer, nn.Linear, "forward"):
+            return kernels.resolve(self.rnn.backend, x).linear(x, layer.weight, layer.bias)
+        y: Tensor = layer(x)
+        return y
 
     @torch.jit.unused
-    def _check_chunk(self, x: Tensor, state: Optional[ModelState], lengths: Optional[Tensor]) -> None:
-        if self.frontend is None:
-            self.rnn.check_chunk(x, None, lengths)
-        else:
-            check_tensor("x", x, (None, None), "(N, B)")
+    def _checked(self, x: Tensor, state: Optional[ModelState], lengths: Optional[Tensor]) -> Tensor:
         if state is not None:
-            self._check_state(state, x.shape[1])
-
-    @torch.jit.unused
-    def _check_state(self, state: ModelState, batch_size: int) -> None:
-        # Not only a ModelState: what TorchScript returns is a named tuple of a type of its own.
-        if not hasattr(state, "pooled"):
-            raise TypeError(f"state: expected a ModelState, got {type(state).__name__}")
-        self.rnn.check_state(state.rnn, batch_size)
-        pooled = (self._pool_slots, batch_size, self.rnn.hidden_size)
-        check_tensor("state.pooled", state.pooled, pooled, "(slots, B, H)")
-        check_like("state.pooled", state.pooled, state.rnn.fusion, any_float=True)
-        if (state.audio is None) != (self.frontend is None):
-            expected = "None" if self.frontend is None else "the front-end's"
-            raise ValueError(f"state.audio: expected {expected}, got {type(state.audio).__name__}")
+            check_state(self, state, x.shape[1])
+        if self.frontend is None:
+            return check_chunk(self.rnn, x, None, lengths)
+        check_tensor("x", x, (None, None), "(N, B)")
+        return x
 
 
 class Tagger(Head):
@@ -209,18 +205,17 @@ class Tagger(Head):
         num_outputs: the size of each output, for instance the number of classes.
     """
 
-    def __init__(self, rnn: DilatedRNN, num_outputs: int, frontend: Optional[FrontEnd] = None) -> None:
+    def __init__(self, rnn: Network, num_outputs: int, frontend: Optional[FrontEnd] = None) -> None:
         super().__init__(rnn, frontend, pool_slots=0)
         self.num_outputs = check_positive("num_outputs", num_outputs)
-        self.output = nn.Linear(rnn.hidden_size, num_outputs)
+        self.output = nn.Linear(rnn.hidden_size, num_outputs, **like(rnn))
 
     def config(self) -> dict[str, object]:
         return {**super().config(), "num_outputs": self.num_outputs}
 
     def read_out(self, y: Tensor, pooled: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
-        return torch.where(
-            steps_made(y.shape[0], after - before), self._linear(y, self.output.weight, self.output.bias), 0.0
-        ), pooled
+        out = self.output(y) if torch.jit.is_scripting() else self._output(self.output, y)
+        return torch.where(steps_made(y.shape[0], after - before), out, 0.0), pooled
 
 
 class Classifier(Head):
@@ -235,15 +230,13 @@ class Classifier(Head):
         ValueError: ``pool`` is neither.
     """
 
-    def __init__(
-        self, rnn: DilatedRNN, num_classes: int, pool: str = "last", frontend: Optional[FrontEnd] = None
-    ) -> None:
+    def __init__(self, rnn: Network, num_classes: int, pool: str = "last", frontend: Optional[FrontEnd] = None) -> None:
         super().__init__(rnn, frontend)
         if pool not in ("last", "mean"):
             raise ValueError(f"pool: got {pool!r}, expected 'last' or 'mean'")
         self.num_classes = check_positive("num_classes", num_classes)
         self.pool = pool
-        self.output = nn.Linear(rnn.hidden_size, num_classes)
+        self.output = nn.Linear(rnn.hidden_size, num_classes, **like(rnn))
 
     def config(self) -> dict[str, object]:
         return {**super().config(), "num_classes": self.num_classes, "pool": self.pool}
@@ -253,7 +246,10 @@ class Classifier(Head):
             summary, pooled = running_mean(y, pooled, before, after)
         else:
             summary, pooled = running_last(y, pooled, before, after)
-        return self._linear(summary, self.output.weight, self.output.bias), pooled
+        if torch.jit.is_scripting():
+            return self.output(summary), pooled
+        else:
+            return self._output(self.output, summary), pooled
 
 
 class SpeakerEmbedder(Head):
@@ -266,10 +262,10 @@ class SpeakerEmbedder(Head):
         embedding_size: the dimensions of the sphere's space.
     """
 
-    def __init__(self, rnn: DilatedRNN, embedding_size: int, frontend: Optional[FrontEnd] = None) -> None:
+    def __init__(self, rnn: Network, embedding_size: int, frontend: Optional[FrontEnd] = None) -> None:
         super().__init__(rnn, frontend)
         self.embedding_size = check_positive("embedding_size", embedding_size)
-        self.projection = nn.Linear(rnn.hidden_size, embedding_size)
+        self.projection = nn.Linear(rnn.hidden_size, embedding_size, **like(rnn))
 
     def config(self) -> dict[str, object]:
         return {**super().config(), "embedding_size": self.embedding_size}
@@ -277,7 +273,10 @@ class SpeakerEmbedder(Head):
     @torch.jit.export
     def embed(self, mean: Tensor) -> Tensor:
         """The embedding ``(..., embedding_size)`` of a mean top output ``(..., H)``."""
-        return functional.normalize(self._linear(mean, self.projection.weight, self.projection.bias), dim=-1)
+        if torch.jit.is_scripting():
+            return functional.normalize(self.projection(mean), dim=-1)
+        else:
+            return functional.normalize(self._output(self.projection, mean), dim=-1)
 
     def read_out(self, y: Tensor, pooled: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
         mean, pooled = running_mean(y, pooled, before, after)

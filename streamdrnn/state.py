@@ -1,4 +1,4 @@
-"""What every state of a stream has in common.
+"""The common base of all states of streams.
 
 A state is what a stream carries from one step to the next: a named tuple of tensors, so that TorchScript passes it
 through unchanged. Every operation on it returns a new state. Every tensor has one entry per stream: vectors are
@@ -12,11 +12,17 @@ from typing import Any, Optional, Self, Union, get_type_hints
 import torch
 from torch import Tensor
 
+from streamdrnn.checks import check_tensor
 from streamdrnn.errors import InputError
+from streamdrnn.kernels.cells import CELLS
 from streamdrnn.storage import read_safetensors, shown, write_safetensors
 
 FORMAT = "streamdrnn-state"
-VERSION = 1
+VERSION = 2
+
+CELL_NAMES = tuple(CELLS)
+
+MOST_STEPS = 2**62  # far beyond any stream's life, and as far from overflowing
 
 Streams = Union[int, Sequence[int], Tensor]
 
@@ -31,13 +37,13 @@ def stream_indices(streams: Streams, batch_size: int) -> Tensor:
     Raises:
         ValueError: an index is outside ``0..B-1`` or the mask has another length.
     """
-    asked = torch.as_tensor(streams)
+    asked = streams if isinstance(streams, Tensor) else torch.as_tensor(streams, device="cpu")
     if asked.dtype == torch.bool:
         if asked.shape != (batch_size,):
             raise ValueError(f"streams: a mask of shape {tuple(asked.shape)}, expected ({batch_size},)")
         return asked.nonzero().flatten().cpu()
     if asked.numel() == 0:
-        return torch.zeros(0, dtype=torch.int64)
+        return torch.zeros(0, dtype=torch.int64, device="cpu")
     if asked.is_floating_point() or asked.is_complex():
         raise TypeError(f"streams: expected integers or a bool mask, got {asked.dtype}")
     asked = asked.reshape(-1).to(device="cpu", dtype=torch.int64)
@@ -46,9 +52,29 @@ def stream_indices(streams: Streams, batch_size: int) -> Tensor:
     return asked
 
 
+def carried_dtype(dtype: torch.dtype) -> torch.dtype:
+    """In which dtype a state is carried: float32 or wider, so that a chunk's end adds no rounding."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 def batch_dim(tensor: Tensor) -> int:
     """Where the streams are in a tensor of a state."""
     return 0 if tensor.dim() == 1 else 1
+
+
+def last_steps(past: Tensor, new: Tensor, lengths: Optional[Tensor]) -> Tensor:
+    """The last k of the steps that each stream has made, in order of time, after a chunk.
+
+    Args:
+        past: ``(k, B, ...)``, those before the chunk.
+        new: ``(T, B, ...)``, those of the chunk.
+        lengths: ``(B,)`` int64, how many of them each stream really made; None is T.
+    """
+    history = torch.cat([past, new])
+    if lengths is None:
+        return history[new.shape[0] :]
+    entries = torch.arange(past.shape[0], device=past.device)[:, None] + lengths
+    return history[entries, torch.arange(past.shape[1], device=past.device)]
 
 
 def _map(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
@@ -60,10 +86,86 @@ def _map(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
     return value.map(fn) if isinstance(value, StreamState) else value
 
 
+def tensors_of(state: Any) -> dict[str, Tensor]:
+    """All tensors of a state by dotted name. TorchScript returns states as named tuples of types of its own."""
+    found: dict[str, Tensor] = {}
+
+    def visit(name: str, value: Any) -> None:
+        if isinstance(value, Tensor):
+            found[name] = value
+        elif isinstance(value, list):
+            for i, item in enumerate(value):
+                visit(f"{name}.{i}", item)
+        elif hasattr(value, "_fields"):
+            for field, item in zip(value._fields, value, strict=True):
+                visit(f"{name}.{field}" if name else field, item)
+
+    visit("", state)
+    return found
+
+
+def check_fits(name: str, got: Any, wanted: "StreamState", device: torch.device, batch_size: int) -> None:
+    """Raise unless a state has the tensors of another one.
+
+    Args:
+        name: of the state, for the message.
+        got: a state, or what TorchScript made of one.
+        wanted: shapes and dtypes, on any device and for any number of streams.
+        device, batch_size: those expected.
+
+    Raises:
+        TypeError: it is no state of this kind, or a tensor has another dtype.
+        ValueError: it is of another model, on another device, or for another number of streams.
+    """
+    if getattr(got, "_fields", None) != wanted._fields:  # type: ignore[attr-defined]
+        raise TypeError(f"{name}: expected a {type(wanted).__name__}, got {type(got).__name__}")
+    for field, want, own in zip(wanted._fields, wanted, got, strict=True):  # type: ignore[attr-defined, call-overload]
+        _check_field(f"{name}.{field}", own, want, device, batch_size)
+
+
+def _check_field(name: str, got: Any, wanted: Any, device: torch.device, batch_size: int) -> None:
+    if isinstance(wanted, list):
+        if len(got) != len(wanted):
+            raise ValueError(f"{name}: expected {len(wanted)} tensors, got {len(got)}")
+        for i, (own, want) in enumerate(zip(got, wanted, strict=True)):
+            _check_field(f"{name}[{i}]", own, want, device, batch_size)
+    elif isinstance(wanted, Tensor):
+        shape = list(wanted.shape)
+        shape[batch_dim(wanted)] = batch_size
+        if shape[-1] == 0 and isinstance(got, Tensor) and got.shape[2:] == (0,) and got.shape[0] != shape[0]:
+            want_cell, got_cell = CELL_NAMES[shape[0]], CELL_NAMES[got.shape[0]]
+            raise ValueError(f"{name}: expected that of a {want_cell!r} model, got that of a {got_cell!r} model")
+        check_tensor(name, got, shape, "(B,)" if len(shape) == 1 else "(slots, B, H)")
+        if got.dtype != wanted.dtype:
+            raise TypeError(f"{name}: expected dtype {wanted.dtype}, got {got.dtype}")
+        if got.device != device:
+            raise ValueError(f"{name}: expected device {device}, got {got.device}")
+    elif wanted is None or got is None:
+        if wanted is not got:
+            raise ValueError(f"{name}: expected {type(wanted).__name__}, got {type(got).__name__}")
+    else:
+        check_fits(name, got, wanted, device, batch_size)
+
+
+def traceable(state: Any) -> Any:
+    """A state as ``torch.jit.trace`` can give it: it knows no None and no empty list, but empty tuples."""
+    if not torch.jit.is_tracing():
+        return state
+    fields = (() if value is None else tuple(value) if isinstance(value, list) else value for value in state)
+    return type(state)(*fields)
+
+
+STATES: dict[str, type["StreamState"]] = {}
+"""All kinds of states by name, as files have it."""
+
+
 class StreamState:
     """The operations that every state has; mixed into the named tuples that hold the tensors."""
 
     __slots__ = ()
+
+    def __init_subclass__(cls) -> None:
+        STATES[cls.__name__] = cls
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> Self:
         """The state with ``fn`` applied to every tensor."""
@@ -79,22 +181,14 @@ class StreamState:
         tensor = next(iter(self.tensors().values()))
         return tensor.shape[batch_dim(tensor)]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return next(iter(self.tensors().values())).device
+
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by dotted name, for instance ``h.0`` for the ring of the first layer."""
-        found: dict[str, Tensor] = {}
-
-        def visit(name: str, value: Any) -> None:
-            if isinstance(value, Tensor):
-                found[name] = value
-            elif isinstance(value, list):
-                for i, item in enumerate(value):
-                    visit(f"{name}.{i}", item)
-            elif isinstance(value, StreamState):
-                for field, item in value.fields().items():
-                    visit(f"{name}.{field}" if name else field, item)
-
-        visit("", self)
-        return found
+        return tensors_of(self)
 
     def select(self, streams: Streams) -> Self:
         """The state of some of the streams, in the order asked for.
@@ -118,40 +212,10 @@ class StreamState:
         for i, other in enumerate(states):
             if not isinstance(other, cls):
                 raise TypeError(f"states[{i}]: expected {cls.__name__}, got {type(other).__name__}")
-            problem = first.mismatch(other)
-            if problem:
-                raise ValueError(f"states[{i}] does not fit states[0]: {problem}")
+            check_fits(f"states[{i}]", other, first, first.device, other.batch_size)
         columns = [list(state.tensors().values()) for state in states]
         joined = iter([torch.cat(column, dim=batch_dim(column[0])) for column in zip(*columns, strict=True)])
         return first.map(lambda _: next(joined))
-
-    def mismatch(self, other: "StreamState") -> str:
-        """Why ``other`` is of another model than this state, batch size aside; empty when it is not."""
-        mine, others = self.tensors(), other.tensors()
-        if mine.keys() != others.keys():
-            return f"expected tensors {sorted(mine)}, got {sorted(others)}"
-        for name, want in mine.items():
-            got, dim = others[name], batch_dim(want)
-            kind = (want.dim(), want.shape[:dim] + want.shape[dim + 1 :], want.dtype, want.device)
-            if kind != (got.dim(), got.shape[:dim] + got.shape[dim + 1 :], got.dtype, got.device):
-                expected = [*want.shape]
-                expected[dim : dim + 1] = [other.batch_size]
-                return (
-                    f"{name} is {tuple(got.shape)} {got.dtype} on {got.device}, "
-                    f"expected {tuple(expected)} {want.dtype} on {want.device}"
-                )
-        for name, value in self.attributes().items():
-            if other.attributes().get(name) != value:
-                return f"{name} is {other.attributes().get(name)!r}, expected {value!r}"
-        return ""
-
-    def attributes(self) -> dict[str, str]:
-        """The fields that are no tensors, by dotted name."""
-        found = {name: value for name, value in self.fields().items() if isinstance(value, str)}
-        for name, value in self.fields().items():
-            if isinstance(value, StreamState):
-                found |= {f"{name}.{key}": item for key, item in value.attributes().items()}
-        return found
 
     def reset(self, streams: Optional[Streams] = None) -> Self:
         """This state with some streams (all of them by default) back at their beginning.
@@ -181,12 +245,12 @@ class StreamState:
         return self.map(lambda t: t.to(device=device, dtype=dtype if t.is_floating_point() else t.dtype))
 
     def describe(self) -> dict[str, str]:
-        """What the file's metadata says of the model that this state belongs to."""
-        return self.attributes()
+        """The model that this state belongs to, as the file's metadata has it."""
+        return {}
 
     def save(self, path: Union[str, os.PathLike[str]]) -> None:
         """Write the state as one safetensors file, whole or not at all."""
-        metadata = {"format": FORMAT, "version": str(VERSION), "type": type(self).__name__}
+        metadata = {"format": FORMAT, "version": str(VERSION), **self._types("")}
         tensors = {name: t.detach().cpu().contiguous().clone() for name, t in self.tensors().items()}
         write_safetensors(path, tensors, metadata | self.describe())
 
@@ -213,6 +277,14 @@ class StreamState:
             raise InputError(f"{path}: the metadata and the tensors disagree")
         return state
 
+    def _types(self, prefix: str) -> dict[str, str]:
+        """The names of the types of this state and of those in it, by dotted name."""
+        found = {prefix + "type": type(self).__name__}
+        for name, value in self.fields().items():
+            if isinstance(value, StreamState):
+                found |= value._types(f"{prefix}{name}.")
+        return found
+
     @classmethod
     def _build(cls, prefix: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Self:
         values: list[Any] = []
@@ -222,9 +294,8 @@ class StreamState:
             nested = next((t for t in (hint, *options) if isinstance(t, type) and issubclass(t, StreamState)), None)
             if hint is Tensor:
                 values.append(tensors[name])
-            elif hint is str:
-                values.append(metadata[name])
             elif nested is not None:
+                nested = STATES.get(metadata.get(f"{name}.type", ""), nested)
                 present = any(key.startswith(name + ".") for key in tensors)
                 values.append(nested._build(name + ".", tensors, metadata) if present else None)
             else:
@@ -237,3 +308,6 @@ class StreamState:
         sizes = {name: t.shape[batch_dim(t)] for name, t in self.tensors().items() if t.dim()}
         if len(sizes) != len(self.tensors()) or len(set(sizes.values())) != 1:
             raise ValueError(f"tensors for different numbers of streams: {sizes}")
+        cursor = self.fields().get("cursor")
+        if cursor is not None and (cursor.dtype != torch.int64 or ((cursor < 0) | (cursor > MOST_STEPS)).any()):
+            raise ValueError("cursor must hold int64 step counts from 0 to 2**62")

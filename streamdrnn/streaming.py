@@ -1,18 +1,24 @@
 """Live streams: one model, B streams, memory that does not grow with time."""
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import cycle
+from threading import RLock
 from typing import Any, Optional, Union
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from streamdrnn.checks import check_active, check_lengths, check_like, check_positive, check_tensor
 from streamdrnn.dilated_rnn import DilatedRNN
 from streamdrnn.drnn_state import DRNNState
 from streamdrnn.heads import Head
-from streamdrnn.kernels import cpu
+from streamdrnn.kernels import Stream
 from streamdrnn.kernels.rings import steps_made
 from streamdrnn.model_state import ModelState
-from streamdrnn.state import Streams, batch_dim, stream_indices
+from streamdrnn.network import Network, check_network, is_plain, like_parameters, parameter_of
+from streamdrnn.state import Streams, StreamState, batch_dim, check_fits, stream_indices
 
 State = Union[DRNNState, ModelState]
 
@@ -21,15 +27,22 @@ class StreamingDRNN:
     """Runs a model step by step with the results that it gives in batch.
 
     It owns the states of B streams, which may be masked, reset, taken out and put back one by one. Inference only:
-    no gradients, no dropout (the model is switched to ``eval()``).
+    no gradients, no dropout (the model is switched to ``eval()``, and if it is training later, for the duration of each
+    call).
 
-    A call that refuses its arguments leaves every stream as it was.
+    A call that refuses its arguments leaves every stream as it was. Several threads may share one object: their calls
+    are made one after the other. It can be copied and pickled, with its model and state.
 
-    On the native CPU kernels a step or a chunk is one foreign call for the whole network, on a copy of the weights
-    that is made here: after changing the model's weights, make a new one and :meth:`restore` a :meth:`snapshot`.
+    On the native kernels a step or a chunk is one call for the whole network, on a copy of the weights. If these change
+    (an optimizer's step, ``load_state_dict``), the next call takes them anew and goes on from the same state; a
+    :meth:`step` of a network without a head looks at one parameter in turn, so that a change of a single one may be
+    noticed later by as many steps as there are parameters. Changes through ``.data`` cannot be seen.
+
+    A model with hooks or with a ``forward`` of its own is called as it is, for every step or chunk.
 
     Args:
-        model: a :class:`DilatedRNN`, :class:`Classifier`, :class:`Tagger` or :class:`SpeakerEmbedder`.
+        model: a :class:`DilatedRNN` or another network (:mod:`streamdrnn.network`), or a head: :class:`Classifier`,
+            :class:`Tagger` or :class:`SpeakerEmbedder`.
         batch_size: B, the number of streams.
 
     Raises:
@@ -44,44 +57,97 @@ class StreamingDRNN:
         stream.reset(1)
     """
 
-    def __init__(self, model: Union[DilatedRNN, Head], batch_size: int = 1) -> None:
-        if not isinstance(model, DilatedRNN | Head):
-            raise TypeError(f"model: expected a DilatedRNN or one of the heads, got {type(model).__name__}")
-        self.model = model.eval()
+    def __init__(self, model: Union[Network, Head], batch_size: int = 1) -> None:
+        if not isinstance(model, Head):
+            check_network("model", model)
+        assert isinstance(model, nn.Module)
+        self.model: Any = model.eval()
         self.batch_size = check_positive("batch_size", batch_size)
-        self._rnn = model.rnn if isinstance(model, Head) else model
+        self._rnn: Any = model.rnn if isinstance(model, Head) else model
         self._frontend = model.frontend if isinstance(model, Head) else None
-        with torch.inference_mode():
-            self._state: Any = model.zero_state(batch_size)  # of the model's own kind
-            self._native = self._rnn.native_stream(self._rnn_state)
-            if isinstance(model, Head):
-                no_output_yet = model.output_so_far(model.zero_state(batch_size))
-            else:
-                no_output_yet = self._rnn_state.h[-1][0]
-        # What a step on the native kernels takes as it is; everything else is checked, and if need be refused.
-        self._step_shape = torch.Size([batch_size, self._rnn.input_size])
-        self._output_shape = no_output_yet.shape
-        self._plain = (
-            isinstance(self._native, cpu.Stream)
-            and model is self._rnn
-            and self._rnn.weight_ih_l0.dtype == torch.float32
+        self._batch_first = getattr(self._rnn, "batch_first", False)
+        self._lock = RLock()
+        with torch.no_grad():
+            self._state: Any = self.model.zero_state(batch_size)  # of the model's own kind
+            self._renew()
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            return {"model": self.model, "batch_size": self.batch_size, "state": self._state}
+
+    def __setstate__(self, content: dict[str, Any]) -> None:
+        self.__init__(content["model"], content["batch_size"])  # type: ignore[misc]
+        self.restore(content["state"])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "StreamingDRNN":
+        other = StreamingDRNN(copy.deepcopy(self.model, memo), self.batch_size)
+        other.restore(self.snapshot())
+        return other
+
+    def _renew(self) -> None:
+        """Take the network's weights as they are now."""
+        rnn = self._rnn
+        self._parts, self._modules = list(rnn.modules()), list(self.model.modules())
+        self._plain, self._ids = self._is_plain(), self._identities()
+        weights = [t for t in (*rnn.parameters(), *rnn.buffers()) if not t.is_inference()]
+        self._weights = [(weight, weight._version, weight.data_ptr()) for weight in weights]
+        self._stream: Stream = rnn.stream(self.batch_size) if self._plain else _CalledStream(rnn)
+        self._stream.bind(self._rnn_state)
+        # A network's step that needs no conversion is made without any further look at it.
+        weight = parameter_of(rnn)
+        self._at_once = self._plain and rnn is self.model and weight.dtype == torch.float32 and weight.is_cpu
+        with torch.inference_mode(False):
+            # It never changes: for where all weights are inference tensors.
+            still = torch.empty(0, device="cpu", dtype=torch.float32)
+        self._turns = cycle(self._weights or [(still, still._version, still.data_ptr())])
+        self._before, self._hooks = rnn._forward_pre_hooks, rnn._forward_hooks
+
+    def _changed(self) -> bool:
+        """Whether the network is another one than that of the copied weights."""
+        return (
+            any(weight._version != version or weight.data_ptr() != at for weight, version, at in self._weights)
+            or self._identities() != self._ids
+            or self._is_plain() != self._plain
         )
+
+    def _is_plain(self) -> bool:
+        """Whether the network may be computed without calling it."""
+        return is_plain(self._rnn, DilatedRNN, "forward", "chunk")
+
+    def _identities(self) -> list[int]:
+        """The identities of the parameters and buffers."""
+        return [id(t) for part in self._parts for some in (part._parameters, part._buffers) for t in some.values()]
+
+    @contextmanager
+    def _ready(self) -> Iterator[None]:
+        """This object for one thread alone, with the model's present weights, for inference."""
+        with self._lock, torch.no_grad():
+            if self._changed():
+                self._renew()
+            modules = self.model.modules() if self.model.training else self._modules
+            training = [module for module in modules if module.training]
+            for module in training:
+                module.training = False
+            try:
+                yield
+            finally:
+                for module in training:
+                    module.training = True
 
     @property
     def state(self) -> State:
         """The streams' state as it is now; later steps write into it, so keep a :meth:`snapshot` instead."""
-        state: State = self._state
-        return state
+        return self._state  # type: ignore[no-any-return]
 
     @property
     def cursor(self) -> Tensor:
         """``(B,)`` int64, the network's steps that each stream has made since its beginning."""
-        return self._rnn_state.cursor.clone()
+        with self._lock:
+            return self._rnn_state.cursor.clone()  # type: ignore[no-any-return]
 
     @property
-    def _rnn_state(self) -> DRNNState:
-        state = self.state
-        return state.rnn if isinstance(state, ModelState) else state
+    def _rnn_state(self) -> Any:
+        return self._state.rnn if isinstance(self._state, ModelState) else self._state
 
     def step(self, x_t: Tensor, active: Optional[Tensor] = None, out: Optional[Tensor] = None) -> Tensor:
         """One step.
@@ -99,41 +165,36 @@ class StreamingDRNN:
         Raises:
             ValueError, TypeError: a shape, dtype or device does not fit, or an active stream's input is not finite.
         """
-        if self._plain and active is None and _is_plain(x_t, self._step_shape):
-            assert isinstance(self._native, cpu.Stream)
-            if out is None:
-                y_t = torch.empty(*self._output_shape)
-                if self._native.step(x_t.data_ptr(), y_t.data_ptr()):
-                    return y_t
-            elif _is_plain(out, self._output_shape) and self._native.step(x_t.data_ptr(), out.data_ptr()):
-                return out
+        if self._at_once and active is None:
+            with self._lock:
+                weight, version, address = next(self._turns)
+                if weight._version == version and weight.data_ptr() == address and not self._hooks and not self._before:
+                    made = self._stream.step(x_t, out)
+                    if made is not None:
+                        return made
         if self._frontend is None:
             check_tensor("x_t", x_t, (self.batch_size, self._rnn.input_size), "(B, I)")
         else:
             check_tensor("x_t", x_t, (self.batch_size, self._frontend.hop_length), "(B, hop_length)")
-        self._check_input("x_t", x_t, active, stream_dim=0)
-        if out is not None:
-            check_tensor("out", out, tuple(self._output_shape), "(B, ...)")
-            check_like("out", out, self._rnn.weight_ih_l0)
-        with torch.inference_mode():
-            y_t = self._step(x_t, active)
+        x_t = self._checked("x_t", x_t, active, stream_dim=0)
+        with self._ready():
+            if out is not None:
+                self._check_out(out)
+            x = x_t[None] if self._frontend is None else x_t.t()
+            y, self._state = self._run(x, self._state, _lengths(active, x.shape[0]))
+            y_t = y[-1] if y.shape[0] else self.model.output_so_far(self._state)
             return y_t if out is None else out.copy_(y_t)
 
-    def _step(self, x_t: Tensor, active: Optional[Tensor]) -> Tensor:
-        y_t: Tensor
-        if self._native is not None:
-            steps = 1 if self._frontend is None else x_t.shape[1]
-            x = x_t[None] if self._frontend is None else x_t.t()
-            y, self._state = self._run(x, self._state, _lengths(active, steps))
-            if y.shape[0]:
-                return y[-1]
-            assert isinstance(self.model, Head)  # a step of a network is always one step
-            return self.model.output_so_far(self._state)
-        if self._frontend is None:
-            y_t = self.model.step_(x_t, self._state, active)
+    def _check_out(self, out: Tensor) -> None:
+        """Raise unless an output can be written to ``out``, before a step is made."""
+        if isinstance(self.model, Head):
+            shape = self.model.output_so_far(self.model.zero_state(self.batch_size)).shape
         else:
-            y_t, self._state = self.model.step(x_t, self._state, active)
-        return y_t
+            shape = torch.Size([self.batch_size, self._rnn.hidden_size])
+        check_tensor("out", out, tuple(shape), "(B, ...)")
+        check_like("out", out, parameter_of(self._rnn))
+        if out.requires_grad or any(stride == 0 and size > 1 for stride, size in zip(out.stride(), shape, strict=True)):
+            raise ValueError("out: expected memory of its own for every number, and no gradients")
 
     def push(
         self,
@@ -149,7 +210,7 @@ class StreamingDRNN:
                 front-end ``(N, B)`` samples, any N.
             active: as for :meth:`step`.
             lengths: ``(B,)`` int64, in place of ``active``: the steps (with a front-end: samples) from the chunk's
-                beginning that are each stream's own, 0 to T (or N). What is beyond them is not looked at.
+                beginning that are each stream's own, 0 to T (or N). The rest is not looked at.
             streams: whose the chunk is, in its order: an index or several, none of them twice. B is then their
                 number, here and in the result; the others stay as they are, and cost nothing. None is all.
 
@@ -161,7 +222,7 @@ class StreamingDRNN:
             ValueError, TypeError: as :meth:`step`; or both ``active`` and ``lengths`` are given; or an index is
                 outside the batch or given twice.
         """
-        batch_first = self._rnn.batch_first
+        batch_first = self._batch_first
         index = None if streams is None else self._distinct(streams)
         B = self.batch_size if index is None else len(index)
         if self._frontend is not None:
@@ -178,66 +239,52 @@ class StreamingDRNN:
             if bool((lengths == T).all()):
                 lengths = None  # what most live streams send needs no masks
         if lengths is None:
-            self._check_input("chunk", chunk, active, stream_dim=0 if batch_first else 1)
+            chunk = self._checked("chunk", chunk, active, stream_dim=0 if batch_first else 1)
             lengths = _lengths(active, T)
         else:
             own = steps_made(T, lengths)  # (T, B, 1)
             own = own[:, :, 0] if self._frontend is not None else own.transpose(0, 1) if batch_first else own
             chunk = chunk.masked_fill(~own, 0)
-            self._check_input("chunk", chunk, None, stream_dim=1)
-        with torch.inference_mode():
+            chunk = self._checked("chunk", chunk, None, stream_dim=1)
+        with self._ready():
+            x = chunk.transpose(0, 1) if batch_first else chunk
             if index is None:
-                y, self._state = self._chunk(chunk, self._state, lengths)
-                return y
-            y, after = self._chunk(chunk, self._state.select(index), lengths)
-            self._put(after, index)
-            return y
-
-    def _chunk(self, x: Tensor, state: Any, lengths: Optional[Tensor]) -> tuple[Tensor, Any]:
-        """A chunk, and the state after it; on the native kernels that is the given one, written in place."""
-        y: Tensor
-        if self._native is None:
-            y, state = self.model(x, state, lengths)
-            return y, state
-        batch_first = self._rnn.batch_first
-        y, state = self._run(x.transpose(0, 1) if batch_first else x, state, lengths)
-        return y.transpose(0, 1) if batch_first else y, state
+                y, self._state = self._run(x, self._state, lengths)
+            else:
+                y, after = self._run(x, self._state.select(index), lengths)
+                self._put(after, index)
+            return y.transpose(0, 1) if batch_first else y
 
     def _run(self, x: Tensor, state: Any, lengths: Optional[Tensor]) -> tuple[Tensor, Any]:
-        """:meth:`_chunk` on the native kernels, for x that has time first."""
+        """A chunk with time first, and the state after it; tensors of the given one are written."""
         if not isinstance(self.model, Head):
-            return self._advance(x, state, lengths).to(x.dtype), state
+            return self._advance(x, state, lengths), state
+        if not is_plain(self.model, Head, "forward"):
+            y, after = self.model(x, state, lengths)
+            _write(state.rnn, after.rnn)
+            return y, after._replace(rnn=state.rnn)
         x, lengths, audio = self.model.features(x, state.audio, lengths)
-        before = state.rnn.cursor.clone()
-        y = self._advance(x, state.rnn, lengths).to(x.dtype)
-        out, pooled = self.model.read_out(y, state.pooled, before, state.rnn.cursor)
+        before = state.rnn.clone() if self._has_own_output() else state.rnn
+        cursor = state.rnn.cursor.clone()
+        y = self._advance(x, state.rnn, lengths)
+        try:
+            out, pooled = self.model.read_out(y, state.pooled, cursor, state.rnn.cursor)
+        except BaseException:
+            _write(state.rnn, before)
+            raise
         return out, ModelState(audio, state.rnn, pooled)
 
-    def _advance(self, x: Tensor, state: DRNNState, lengths: Optional[Tensor]) -> Tensor:
+    def _has_own_output(self) -> bool:
+        """Whether code that is not of this package is between the network and the output: it may fail."""
+        parts = [part for part in self.model.children() if part is not self._rnn and part is not self._frontend]
+        known = all(type(part) is nn.Linear and is_plain(part, nn.Linear, "forward") for part in parts)
+        return not (known and is_plain(self.model, type(self.model), "read_out"))
+
+    def _advance(self, x: Tensor, state: Any, lengths: Optional[Tensor]) -> Tensor:
         """The network over a chunk ``(T, B, I)``, writing the state in place; y is ``(T, B, H)``."""
-        assert self._native is not None
-        bound = state is self._rnn_state
-        if isinstance(self._native, cpu.Stream):
-            if bound:
-                return self._native.run(x, lengths)
-            self._bind(state)
-            try:
-                return self._native.run(x, lengths)
-            finally:
-                self._bind(self._rnn_state)
-        if x.shape[0] == 1 and bound:
-            return self._native.step(x[0], None if lengths is None else lengths > 0)[None]
-        # A GPU computes the phases of a chunk side by side; its steps are for what comes step by step.
-        y, after = self._rnn.chunk(x, state, lengths)
-        for name, tensor in state.tensors().items():
-            tensor.copy_(after.tensors()[name])
-        return y
+        return self._stream.run(x, lengths, None if state is self._rnn_state else state).to(x.dtype)
 
-    def _bind(self, state: DRNNState) -> None:
-        if self._native is not None:
-            self._native.bind(state.h, state.c, state.fusion, state.cursor)
-
-    def _put(self, state: State, index: Tensor) -> None:
+    def _put(self, state: StreamState, index: Tensor) -> None:
         """Write some streams' state over theirs."""
         written = state.tensors()
         for name, tensor in self._state.tensors().items():
@@ -260,7 +307,7 @@ class StreamingDRNN:
             ValueError: an index is outside the batch.
         """
         index = stream_indices(range(self.batch_size) if streams is None else streams, self.batch_size)
-        with torch.inference_mode():
+        with self._lock, torch.no_grad():
             for tensor in self._state.tensors().values():
                 tensor.index_fill_(batch_dim(tensor), index.to(tensor.device), 0)
 
@@ -273,7 +320,8 @@ class StreamingDRNN:
         Raises:
             ValueError: an index is outside the batch.
         """
-        return self.state.clone() if streams is None else self.state.select(streams)
+        with self._lock, torch.no_grad():
+            return self.state.clone() if streams is None else self.state.select(streams)
 
     def restore(self, snapshot: State, streams: Optional[Streams] = None) -> None:
         """Continue from a snapshot, of this or another :class:`StreamingDRNN` of the same model.
@@ -291,43 +339,61 @@ class StreamingDRNN:
         if type(snapshot) is not type(self._state):
             expected, got = type(self._state).__name__, type(snapshot).__name__
             raise TypeError(f"snapshot: expected a {expected}, got {got}")
-        problem = self._state.mismatch(snapshot)
-        if problem:
-            raise ValueError(f"snapshot: of another model: {problem}")
+        check_fits("snapshot", snapshot, self._state, self._state.device, snapshot.batch_size)
         index = self._distinct(range(self.batch_size) if streams is None else streams)
         if snapshot.batch_size != len(index):
             raise ValueError(f"snapshot: holds {snapshot.batch_size} streams, expected {len(index)}")
         snapshot.check()
         if not all(bool(tensor.isfinite().all()) for tensor in snapshot.tensors().values()):
             raise ValueError("snapshot: expected finite values, got NaN or infinity")
-        with torch.inference_mode():
+        with self._lock, torch.no_grad():
             if streams is not None:
                 self._put(snapshot, index)
                 return
             self._state = snapshot.map(lambda t: t.resolve_neg().clone(memory_format=torch.contiguous_format))
-            self._bind(self._rnn_state)
+            self._stream.bind(self._rnn_state)
 
-    def _check_input(self, name: str, x: Tensor, active: Optional[Tensor], stream_dim: int) -> None:
-        check_like(name, x, self._rnn.weight_ih_l0, any_float=self._frontend is not None)
+    def _checked(self, name: str, x: Tensor, active: Optional[Tensor], stream_dim: int) -> Tensor:
+        """Raise unless the input fits; give it, under autocast in the parameters' dtype."""
+        if self._frontend is None:
+            x = like_parameters(name, x, self._rnn)
+        else:
+            check_like(name, x, parameter_of(self._rnn), any_float=True)
         if active is not None:
             check_active(active, x.shape[stream_dim])
         # A NaN would stay in the stream's rings for ever. Looking for one on a GPU would stall it at every step.
-        if x.device.type == "cpu" and not torch.isfinite(x).all():
+        if x.is_cpu and not torch.isfinite(x).all():
             heard = x if active is None else x.index_select(stream_dim, active.nonzero().flatten())
             if not torch.isfinite(heard).all():
                 raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+        return x
 
 
-def _is_plain(tensor: Tensor, shape: torch.Size) -> bool:
-    """Whether the native kernels can take a tensor as it is."""
-    return (
-        isinstance(tensor, Tensor)
-        and tensor.shape == shape
-        and tensor.dtype is torch.float32
-        and tensor.is_cpu
-        and tensor.is_contiguous()
-        and not tensor.is_neg()
-    )
+class _CalledStream:
+    """A :class:`streamdrnn.kernels.Stream` of a network that is called as it is."""
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+
+    def bind(self, state: Any) -> None:
+        self._state = state
+
+    def run(self, x: Tensor, lengths: Optional[Tensor], state: Any = None) -> Tensor:
+        state = self._state if state is None else state
+        dim = 1 if getattr(self._network, "batch_first", False) else 0
+        y, after = self._network(x.movedim(0, dim), state, lengths)
+        _write(state, after)
+        return y.movedim(dim, 0)  # type: ignore[no-any-return]
+
+    def step(self, x: Tensor, out: Optional[Tensor]) -> Optional[Tensor]:
+        return None
+
+
+def _write(state: StreamState, after: StreamState) -> None:
+    """Write a state's numbers over those of another one of the same shapes."""
+    written = after.tensors()
+    for name, tensor in state.tensors().items():
+        tensor.copy_(written[name])
 
 
 def _lengths(active: Optional[Tensor], steps: int) -> Optional[Tensor]:

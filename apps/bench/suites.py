@@ -45,13 +45,11 @@ SUITES: dict[Device, dict[SuiteName, Suite]] = {
         "memory": Suite(memory.measure),
         "growth": Suite(growth.on_cpu),
         "serve": Suite(
-            lambda session: serving.measure(serving.QUICK_SERVE if session.quick else serving.SERVE, session.say),
+            serve,
             by_default=False,
         ),
         "listen": Suite(
-            lambda session: listening.measure(
-                listening.QUICK_LISTEN if session.quick else listening.LISTEN, session.say
-            ),
+            listen,
             by_default=False,
         ),
     },

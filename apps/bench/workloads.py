@@ -7,7 +7,7 @@ from torch import Tensor
 
 from streamdrnn import DilatedRNN
 from streamdrnn.apps.bench.choices import Cell, Device
-from streamdrnn.kernels import GATES
+from streamdrnn.kernels import CELLS
 
 
 class Workload(NamedTuple):
@@ -45,12 +45,12 @@ class Workload(NamedTuple):
 
     def flops(self, cell: str, train: bool = False) -> int:
         """Floating point operations of the matrix products; training takes two more of each, for the gradients."""
-        per_row = sum(2 * GATES[cell] * self.hidden * (below + self.hidden) for below in self.sizes_below)
+        per_row = sum(2 * CELLS[cell].gates * self.hidden * (below + self.hidden) for below in self.sizes_below)
         return self.steps * self.batch * per_row * (3 if train else 1)
 
     def weights(self, cell: str) -> int:
         """The number of all weights and biases."""
-        return sum(GATES[cell] * self.hidden * (below + self.hidden + 2) for below in self.sizes_below)
+        return sum(CELLS[cell].gates * self.hidden * (below + self.hidden + 2) for below in self.sizes_below)
 
     @property
     def sizes_below(self) -> list[int]:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamdrnn.dilated_rnn import DilatedRNN
 from streamdrnn.errors import InputError
 from streamdrnn.heads import Head
+from streamdrnn.network import Network, parameter_of
 from streamdrnn.streaming import State, StreamingDRNN
 
 
@@ -58,7 +58,7 @@ class Engine:
     much waits for his own turns, and delays the others by no more than one message of the largest size.
 
     Args:
-        model: a :class:`DilatedRNN` or one of the heads.
+        model: a network (:mod:`streamdrnn.network`) or a head.
         slots: how many streams there may be at a time.
         max_wait: seconds that a message waits for others to go with it, at the longest.
 
@@ -68,13 +68,13 @@ class Engine:
         output_size: E, the numbers in an output.
     """
 
-    def __init__(self, model: Union[DilatedRNN, Head], slots: int, max_wait: float) -> None:
+    def __init__(self, model: Union[Network, Head], slots: int, max_wait: float) -> None:
         if max_wait < 0:
             raise InputError(f"max_wait: expected 0 seconds or more, got {max_wait}")
         self._streaming = StreamingDRNN(model, slots)
-        rnn = model if isinstance(model, DilatedRNN) else model.rnn
-        self._batch_first = rnn.batch_first
-        self._dtype = rnn.weight_ih_l0.dtype
+        rnn: Any = model.rnn if isinstance(model, Head) else model
+        self._batch_first = getattr(rnn, "batch_first", False)
+        self._dtype = parameter_of(rnn).dtype
         has_frontend = isinstance(model, Head) and model.frontend is not None
         self.input_shape = () if has_frontend else (rnn.input_size,)
         self.max_wait = max_wait

@@ -7,6 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from streamdrnn.client.protocol import FORMATS, MAX_SEQUENCE, unpack_result
+from streamdrnn.state import check_fits
 from streamdrnn.storage import shown
 from streamdrnn.streaming import State
 
@@ -124,7 +125,8 @@ def _read_state(data: bytes, beginning: State) -> State:
         raise ValueError(f"damaged snapshot: expected tensors {sorted(expected)}, got {shown(sorted(tensors))}")
     values = iter([tensors[name] for name in expected])
     state: State = beginning.map(lambda _: next(values))
-    problem = beginning.mismatch(state)
-    if problem:
-        raise ValueError(f"snapshot: of another model: {problem}")
+    try:
+        check_fits("state", state, beginning, beginning.device, beginning.batch_size)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"snapshot: of another model: {error}") from None
     return state

@@ -8,6 +8,7 @@ from streamdrnn.apps.speaker_id.model import SpeakerModel
 from streamdrnn.apps.speaker_id.profiles import ProfileStore, check_name
 from streamdrnn.apps.speaker_id.session import Event, Session, Summary
 from streamdrnn.apps.speaker_id.sources.source import Chunk
+from streamdrnn.errors import InputError
 
 ENOUGH_SECONDS = 10.0
 """Clear speech that an enrolment waits for."""
@@ -109,6 +110,6 @@ class Conversation:
             recording = enrolment.finish()
             self._store.add(name, self._model.id, [recording])
             voices = self._store.voices(self._model.id)
-        except (OSError, ValueError) as error:  # the disk is full, say; listening goes on
+        except (OSError, InputError) as error:  # the disk is full, say; listening goes on
             return [NotEnrolled(name, str(error))]
         return [*self._session.replace_voices(voices), Enrolled(name, recording.seconds)]

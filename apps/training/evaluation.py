@@ -8,10 +8,10 @@ from torch import Tensor
 
 from streamdrnn import StreamingDRNN
 from streamdrnn.apps.training.metrics import metrics_of
-from streamdrnn.apps.training.network import Baseline, Model, NetworkState
+from streamdrnn.apps.training.network import Model
 from streamdrnn.apps.training.prediction import predict
 from streamdrnn.apps.training.tasks.task import Batch, Split, Task
-from streamdrnn.errors import InputError
+from streamdrnn.state import StreamState
 
 
 class _InBatch:
@@ -20,7 +20,7 @@ class _InBatch:
     def __init__(self, model: Model, per_step: bool) -> None:
         self.model = model
         self.per_step = per_step
-        self.state: Optional[NetworkState] = None
+        self.state: Optional[StreamState] = None
 
     def predict(self, batch: Batch) -> Tensor:
         state = None if batch.begins else self.state
@@ -32,8 +32,6 @@ class _AsStream:
     """The same, one step after the other."""
 
     def __init__(self, model: Model, per_step: bool) -> None:
-        if isinstance(model, Baseline):
-            raise InputError("--stream: of the networks only dilated and stacked ones stream")
         self.model = model
         self.per_step = per_step
         self.stream: Optional[StreamingDRNN] = None
@@ -66,9 +64,6 @@ def evaluate(
     Args:
         as_stream: whether the model gets the steps one by one, as :class:`streamdrnn.StreamingDRNN` would live.
         process, processes: which share of the sequences this process measures; the result is that of all of them.
-
-    Raises:
-        ValueError: the model does not stream, but has to.
     """
     device = next(model.parameters()).device
     metrics = metrics_of(task).to(device)

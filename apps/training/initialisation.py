@@ -3,12 +3,12 @@
 import torch
 from torch import nn
 
-from streamdrnn.kernels import GATES
+from streamdrnn.kernels import CELLS
 
 CANDIDATE_GAIN = {"rnn": 1.0, "gru": 2.0, "lstm": 4.0}
 """What half-open gates let through of a new candidate, inverted: a GRU's update gate half, an LSTM's two a quarter."""
-LSTM_FORGET, CANDIDATE = 1, {"rnn": 0, "gru": 2, "lstm": 2}
-"""Gates by their places in torch's order."""
+CANDIDATE, FORGET = {"rnn": 0, "gru": 2, "lstm": 2}, {"lstm": 1}
+"""Gates by their places in torch's order, in the cells that have them."""
 
 
 def initialise(network: nn.Module, cell: str) -> None:
@@ -21,15 +21,15 @@ def initialise(network: nn.Module, cell: str) -> None:
 
     Args:
         network: with parameters named as those of ``torch.nn.GRU``.
-        cell: ``"rnn"``, ``"gru"`` or ``"lstm"``.
+        cell: the name of its cell.
     """
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            gates = parameter.chunk(GATES[cell])
+            gates = parameter.chunk(CELLS[cell].gates)
             for place, gate in enumerate(gates):
                 if name.startswith("weight_hh"):
                     nn.init.orthogonal_(gate)
                 elif name.startswith("weight_ih"):
                     nn.init.xavier_uniform_(gate, CANDIDATE_GAIN[cell] if place == CANDIDATE[cell] else 1.0)
-                elif name.startswith("bias") and cell == "lstm":
-                    gate.fill_(1.0 if place == LSTM_FORGET and name.startswith("bias_ih") else 0.0)
+                elif name.startswith("bias") and cell in FORGET:
+                    gate.fill_(1.0 if place == FORGET[cell] and name.startswith("bias_ih") else 0.0)

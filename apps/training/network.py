@@ -1,23 +1,68 @@
 """The networks that a task can be trained with: the dilated one, and what the paper compares it with."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Optional, TypeAlias, Union
 
 import torch
 from torch import Tensor, nn
 
-from streamdrnn import Classifier, DilatedRNN, Tagger, load_model, save_model
+from streamdrnn import Classifier, DilatedRNN, Tagger, load_model
 from streamdrnn.apps.training.initialisation import initialise
-from streamdrnn.audio import AudioState, FrontEnd
-from streamdrnn.baselines import CNNState, DilatedCNN, SkipRNN, SkipRNNState
-from streamdrnn.drnn_state import DRNNState
+from streamdrnn.audio import FrontEnd
+from streamdrnn.baselines import DilatedCNN, SkipRNN, stacked_rnn
 from streamdrnn.errors import InputError
-from streamdrnn.storage import read_safetensors, write_safetensors
+from streamdrnn.kernels import BACKEND_NAMES, CELLS
 
-BASELINE_FORMAT, BASELINE_VERSION = "streamdrnn-baseline", 1
 
-NetworkState = Union[DRNNState, SkipRNNState, CNNState]
+class Kind(NamedTuple):
+    """A kind of network that can be trained.
+
+    Attributes:
+        build: makes one, from its input size, hidden size, dilations, and the options.
+        options: those of :class:`NetworkRecipe` that it has beside its sizes and dilations.
+    """
+
+    build: Callable[..., nn.Module]
+    options: tuple[str, ...]
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether it has cells."""
+        return "cell" in self.options
+
+
+def _dilated(input_size: int, hidden_size: int, dilations: list[int], **options: Any) -> nn.Module:
+    return DilatedRNN(input_size, hidden_size, dilations=dilations, **options)
+
+
+def _stacked(input_size: int, hidden_size: int, dilations: list[int], **options: Any) -> nn.Module:
+    return stacked_rnn(input_size, hidden_size, len(dilations), **options)
+
+
+def _skip(input_size: int, hidden_size: int, dilations: list[int], **options: Any) -> nn.Module:
+    return SkipRNN(input_size, hidden_size, skips=dilations, **options)
+
+
+def _cnn(input_size: int, hidden_size: int, dilations: list[int], **options: Any) -> nn.Module:
+    return DilatedCNN(input_size, hidden_size, dilations=dilations, **options)
+
+
+KINDS = {
+    "dilated": Kind(_dilated, ("cell", "dropout", "backend")),
+    "stacked": Kind(_stacked, ("cell", "dropout", "backend")),
+    "skip": Kind(_skip, ("cell", "backend")),
+    "cnn": Kind(_cnn, ("backend",)),
+}
+"""By name, as recipes have it."""
+
+if TYPE_CHECKING:
+    KindName: TypeAlias = str
+    CellName: TypeAlias = str
+    BackendName: TypeAlias = str
+else:  # what the command line offers
+    KindName, CellName, BackendName = (Literal[tuple(names)] for names in (KINDS, CELLS, BACKEND_NAMES))
 
 
 @dataclass
@@ -31,29 +76,28 @@ class NetworkRecipe:
         hidden_size: units of each layer; channels of a cnn.
         dilations: one per layer, from the bottom.
         dropout: between two layers of a dilated or stacked network.
-        backend: what computes the recurrence; auto is the fastest.
+        backend: what computes the network; auto is the fastest.
     """
 
-    network: Literal["dilated", "stacked", "skip", "cnn"] = "dilated"
-    cell: Literal["rnn", "gru", "lstm"] = "gru"
+    network: KindName = "dilated"
+    cell: CellName = "gru"
     hidden_size: int = 20
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
     dropout: float = 0.0
-    backend: Literal["auto", "reference", "torch", "cpu", "triton"] = "auto"
+    backend: BackendName = "auto"
 
     def check(self) -> None:
         """Raise ``ValueError`` for options that the network would ignore; sizes are checked by the network itself."""
-        if self.dropout and self.network in ("skip", "cnn"):
-            raise InputError(f"dropout: a {self.network} network has none, expected 0")
-        if self.backend != "auto" and self.network == "cnn":
-            raise InputError("backend: a cnn network has no recurrence, expected auto")
+        for name, default in (("cell", "gru"), ("dropout", 0)):
+            if name not in KINDS[self.network].options and getattr(self, name) != default:
+                raise InputError(f"{name}: a {self.network} network has none, expected {default}")
 
 
-class Hearing(NamedTuple):
-    """How a network hears samples.
+class AudioInput(NamedTuple):
+    """What turns samples into a network's inputs.
 
     Attributes:
-        frontend: what turns them into features.
+        frontend: it makes features of them.
         mean, std: ``(I,)``, by which the features are standardised.
     """
 
@@ -62,43 +106,11 @@ class Hearing(NamedTuple):
     std: Tensor
 
 
-class Baseline(nn.Module):
-    """A baseline with the parts of a :class:`Classifier` or :class:`Tagger`.
-
-    Args:
-        rnn: the network; the name is that of the heads.
-        num_outputs: the size of each output.
-        hearing: what stands before the network, if its inputs are made of samples.
-    """
-
-    feature_mean: Tensor
-    feature_std: Tensor
-
-    def __init__(self, rnn: Union[SkipRNN, DilatedCNN], num_outputs: int, hearing: Optional[Hearing] = None) -> None:
-        super().__init__()
-        self.rnn = rnn
-        self.output = nn.Linear(rnn.hidden_size, num_outputs)
-        self.frontend = None
-        if hearing is not None:
-            self.frontend = hearing.frontend
-            self.register_buffer("feature_mean", hearing.mean)
-            self.register_buffer("feature_std", hearing.std)
-
-    def features(
-        self, x: Tensor, audio: Optional[AudioState], lengths: Optional[Tensor]
-    ) -> tuple[Tensor, Optional[Tensor], Optional[AudioState]]:
-        """What the network is given: as :meth:`streamdrnn.heads.Head.features`."""
-        if self.frontend is not None:
-            x, lengths, audio = self.frontend(x, audio, lengths)
-            x = (x - self.feature_mean) / self.feature_std
-        return x, lengths, audio
-
-
-Model = Union[Classifier, Tagger, Baseline]
+Model = Union[Classifier, Tagger]
 
 
 def build(
-    recipe: NetworkRecipe, input_size: int, num_outputs: int, per_step: bool, hearing: Optional[Hearing] = None
+    recipe: NetworkRecipe, input_size: int, num_outputs: int, per_step: bool, audio_input: Optional[AudioInput] = None
 ) -> Model:
     """A fresh model.
 
@@ -106,54 +118,23 @@ def build(
         input_size: I, the features per step.
         num_outputs: the classes.
         per_step: whether there is a prediction for every step, or one for the sequence.
-        hearing: what stands before the network, if the model takes samples.
+        audio_input: what stands before the network, if the model takes samples.
 
     Raises:
         ValueError, TypeError: an option is out of its range.
     """
     recipe.check()
-    size, dilations = recipe.hidden_size, list(recipe.dilations)
-    if recipe.network == "skip":
-        skip = SkipRNN(input_size, size, skips=dilations, cell=recipe.cell, backend=recipe.backend)
-        initialise(skip, recipe.cell)
-        return Baseline(skip, num_outputs, hearing)
-    if recipe.network == "cnn":
-        return Baseline(DilatedCNN(input_size, size, dilations=dilations), num_outputs, hearing)
-    if recipe.network == "stacked":
-        dilations = [1] * len(dilations)
-    rnn = DilatedRNN(
-        input_size, size, dilations=dilations, cell=recipe.cell, dropout=recipe.dropout, backend=recipe.backend
-    )
-    initialise(rnn, recipe.cell)
-    frontend = None if hearing is None else hearing.frontend
+    kind = KINDS[recipe.network]
+    options = {name: getattr(recipe, name) for name in kind.options}
+    rnn: Any = kind.build(input_size, recipe.hidden_size, list(recipe.dilations), **options)
+    if kind.is_recurrent:
+        initialise(rnn, recipe.cell)
+    frontend = None if audio_input is None else audio_input.frontend
     head = Tagger(rnn, num_outputs, frontend) if per_step else Classifier(rnn, num_outputs, frontend=frontend)
-    if hearing is not None:
-        head.feature_mean.copy_(hearing.mean)
-        head.feature_std.copy_(hearing.std)
+    if audio_input is not None:
+        head.feature_mean.copy_(audio_input.mean)
+        head.feature_std.copy_(audio_input.std)
     return head
-
-
-def save(model: Model, path: Path, notes: dict[str, str]) -> None:
-    """Write a model: as :func:`streamdrnn.save_model` does, or a baseline's weights alone."""
-    if isinstance(model, Baseline):
-        metadata = {"format": BASELINE_FORMAT, "version": str(BASELINE_VERSION)}
-        weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        write_safetensors(path, weights, metadata | notes)
-    else:
-        save_model(model, path, notes)
-
-
-def is_baseline(path: Path) -> bool:
-    """Whether a file holds a :class:`Baseline` that :func:`save` wrote.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-    """
-    try:
-        read_safetensors(path, BASELINE_FORMAT, BASELINE_VERSION)
-    except ValueError:
-        return False
-    return True
 
 
 def load(
@@ -162,22 +143,17 @@ def load(
     input_size: int,
     num_outputs: int,
     per_step: bool,
-    hearing: Optional[Hearing] = None,
+    audio_input: Optional[AudioInput] = None,
 ) -> Model:
-    """The model that :func:`save` wrote for the same recipe, on the CPU, in ``eval()`` mode.
+    """The model of the same recipe that :func:`streamdrnn.save_model` wrote, on the CPU, in ``eval()`` mode.
 
     Raises:
         FileNotFoundError, ValueError: there is none, or it is damaged or of another recipe.
     """
-    model = build(recipe, input_size, num_outputs, per_step, hearing)
-    if isinstance(model, Baseline):
-        weights = read_safetensors(path, BASELINE_FORMAT, BASELINE_VERSION)[1]
-    else:
-        weights = load_model(path).state_dict()
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError:
-        raise InputError(f"{path}: its weights are not those of the run's recipe") from None
+    model, saved = build(recipe, input_size, num_outputs, per_step, audio_input), load_model(path)
+    if type(saved) is not type(model) or saved.config() != model.config():
+        raise InputError(f"{path}: not a model of the run's recipe")
+    model.load_state_dict(saved.state_dict())
     return model.eval()
 
 
@@ -187,9 +163,9 @@ def seeded(
     input_size: int,
     num_outputs: int,
     per_step: bool,
-    hearing: Optional[Hearing] = None,
+    audio_input: Optional[AudioInput] = None,
 ) -> Model:
     """:func:`build` with weights that follow from the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(recipe, input_size, num_outputs, per_step, hearing)
+        return build(recipe, input_size, num_outputs, per_step, audio_input)

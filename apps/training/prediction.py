@@ -5,11 +5,12 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from streamdrnn.apps.training.network import Model, NetworkState
+from streamdrnn.apps.training.network import Model
 from streamdrnn.apps.training.tasks.task import Batch
+from streamdrnn.state import StreamState
 
 
-def predict(model: Model, batch: Batch, state: Optional[NetworkState], per_step: bool) -> tuple[Tensor, NetworkState]:
+def predict(model: Model, batch: Batch, state: Optional[StreamState], per_step: bool) -> tuple[Tensor, StreamState]:
     """What a model makes of a batch.
 
     Args:

@@ -46,7 +46,7 @@ def load_run(folder: RunFolder, data_dir: Optional[Path]) -> tuple[Model, Task]:
     """
     recipe = recipe_of(folder)
     task = recipe.load(data_dir)
-    sizes = (task.input_size, task.num_outputs, task.per_step, task.hearing)
+    sizes = (task.input_size, task.num_outputs, task.per_step, task.audio_input)
     return network.load(folder.model, recipe.network, *sizes), task
 
 

@@ -11,17 +11,18 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from streamdrnn import save_model
 from streamdrnn.apps.training import checkpoint, network
 from streamdrnn.apps.training.checkpoint import Checkpoint, Progress
 from streamdrnn.apps.training.csv_log import CSVLog
 from streamdrnn.apps.training.evaluation import evaluate
-from streamdrnn.apps.training.network import Model, NetworkRecipe, NetworkState
+from streamdrnn.apps.training.network import KINDS, Model, NetworkRecipe
 from streamdrnn.apps.training.prediction import predict
 from streamdrnn.apps.training.run_folder import RunFolder
 from streamdrnn.apps.training.tasks.task import IGNORED, Batch, Recipe, Split, Task
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
 from streamdrnn.errors import InputError
-from streamdrnn.state import batch_dim
+from streamdrnn.state import StreamState, batch_dim
 
 Report = Callable[[int, int, float], None]
 """Called after each step with the step, the number of steps, and the loss."""
@@ -35,7 +36,7 @@ class Learner(nn.Module):
         self.model = model
         self.per_step = per_step
 
-    def forward(self, batch: Batch, state: Optional[NetworkState]) -> tuple[Tensor, NetworkState]:
+    def forward(self, batch: Batch, state: Optional[StreamState]) -> tuple[Tensor, StreamState]:
         logits, state = predict(self.model, batch, state, self.per_step)
         return cross_entropy(logits.float().flatten(0, -2), batch.target.flatten(), ignore_index=IGNORED), state
 
@@ -60,7 +61,7 @@ class Trainer:
         self.network: NetworkRecipe = recipe.network
         self.accelerator = self._accelerator()
         self._check_fit()
-        self._sizes = (task.input_size, task.num_outputs, task.per_step, task.hearing)
+        self._sizes = (task.input_size, task.num_outputs, task.per_step, task.audio_input)
         self.model = network.seeded(self.network, self.recipe.seed, *self._sizes)
         self._start_or_find(recipe, resume)
         learner = Learner(self.model, task.per_step)
@@ -71,7 +72,7 @@ class Trainer:
         # After the weights, which are the same on all processes: dropout differs.
         set_seed(self.recipe.seed, device_specific=True)
         self.progress = Progress()
-        self.state: Optional[NetworkState] = None
+        self.state: Optional[StreamState] = None
         self.best: dict[str, Tensor] = {}
         if resume and folder.checkpoint.is_file():
             self._restore(checkpoint.read(folder.checkpoint))
@@ -151,7 +152,7 @@ class Trainer:
 
     def _save_model(self) -> None:
         if self.accelerator.is_main_process:
-            network.save(self.model, self.folder.model, self.task.notes())
+            save_model(self.model, self.folder.model, self.task.notes())
 
     def _measure(self, model: Model, split: Split) -> dict[str, float]:
         accelerator = self.accelerator
@@ -193,8 +194,8 @@ class Trainer:
         processes, batch_size = self.accelerator.num_processes, self.recipe.batch_size
         if batch_size % processes:
             raise InputError(f"batch_size: {batch_size} sequences, expected as many on each of {processes} processes")
-        if self.recipe.compile and self.accelerator.device.type == "cpu" and self.network.network != "cnn":
-            # torch would unroll every step of a sequence, for minutes, and leave the native kernels out.
+        if self.recipe.compile and self.accelerator.device.type != "cuda" and KINDS[self.network.network].is_recurrent:
+            # The native kernels are one operator, in which a compiler finds nothing; runs of a skip network it unrolls.
             raise InputError("compile: on a CPU only a cnn network is compiled; recurrent ones have native kernels")
 
     def _start_or_find(self, recipe: Recipe, resume: bool) -> None:

@@ -8,6 +8,6 @@ from streamdrnn.kernels.cpu.library import why_not
 from streamdrnn.kernels.cpu.linear import linear
 from streamdrnn.kernels.cpu.processor import fma_peak, level, levels, use_level
 from streamdrnn.kernels.cpu.stack import stack
-from streamdrnn.kernels.cpu.stream import Stream
+from streamdrnn.kernels.cpu.stream import CPUStream
 
-__all__ = ["Stream", "fma_peak", "level", "levels", "linear", "stack", "use_level", "why_not"]
+__all__ = ["CPUStream", "fma_peak", "level", "levels", "linear", "stack", "use_level", "why_not"]

@@ -1,11 +1,14 @@
 """The compiled library: where it is, and its functions as ctypes sees them (``src/streamdrnn_cpu.h``)."""
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_char_p, c_double, c_int, c_int64, c_void_p
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Optional
+
+import torch
 
 OK, NOT_FINITE, NO_MEMORY = range(3)
 CELLS = {"rnn": 0, "gru": 1, "lstm": 2}
@@ -46,6 +49,7 @@ class State(Structure):
 class Live(Structure):
     """``streamdrnn_live``: a stack and the streams that it runs on."""
 
+    state_tensors: Sequence[object]
     _fields_ = (("stack", c_void_p), ("state", State))
 
 
@@ -78,9 +82,20 @@ def find() -> Optional[Path]:
     return next((p for suffix in EXTENSION_SUFFIXES if (p := here / f"_native{suffix}").is_file()), None)
 
 
-@cache
+_found: Optional[str] = None
+
+
 def why_not() -> str:
     """Why the library cannot be used; empty if it can."""
+    global _found
+    if _found is None:
+        if torch.compiler.is_compiling():  # which cannot trace how it is found out
+            return ""
+        _found = _find_out()
+    return _found
+
+
+def _find_out() -> str:
     if find() is None:
         return "its library was not compiled (pip compiles it where there is a C++17 compiler)"
     try:

@@ -5,24 +5,28 @@ import weakref
 from collections.abc import Sequence
 from typing import Optional
 
+import torch
 from torch import Tensor
 
+from streamdrnn.kernels.cells import cell_named
 from streamdrnn.kernels.cpu.library import CELLS, Layer, load
-from streamdrnn.kernels.weights import Weights
+from streamdrnn.kernels.operators import plain
+from streamdrnn.kernels.weights import FusionWeights, Weights
 
 
 class PackedStack:
     """A copy of the weights of a stack, laid out for chunks of some size; it is freed with this object.
 
     Args:
-        cell: ``"rnn"``, ``"gru"`` or ``"lstm"``.
+        cell: the cell's name.
         weights, dilations: one per layer; float32 on the CPU.
-        fusion: the weight ``(H, H, d0)`` and bias ``(H,)`` of the fusion, or None.
+        fusion: those of the fusion, or None.
         steps, batch_size: the chunk that it will be used for.
         gradients: whether its backward pass will be asked for.
 
     Raises:
         MemoryError: there is not enough memory.
+        ValueError, TypeError: a weight has no memory of float32 on the CPU, or its shape does not fit the others.
     """
 
     def __init__(
@@ -30,25 +34,36 @@ class PackedStack:
         cell: str,
         weights: Sequence[Weights],
         dilations: Sequence[int],
-        fusion: Optional[tuple[Tensor, Optional[Tensor]]],
+        fusion: Optional[FusionWeights],
         steps: int,
         batch_size: int,
         gradients: bool,
     ) -> None:
+        gates = cell_named(cell).gates
+        below = weights[0].w_ih.shape[-1]
         layers = (Layer * len(weights))()
         held = []  # what is copied from must live until it is
-        for layer, w, d in zip(layers, weights, dilations, strict=True):
-            tensors = [None if t is None else plain(t.detach()) for t in w]
+        for number, (layer, w, d) in enumerate(zip(layers, weights, dilations, strict=True)):
+            H = w.w_hh.shape[-1]
+            shapes = ((gates * H, below), (gates * H, H), (gates * H,), (gates * H,))
+            tensors = [
+                None if t is None else checked(f"layer {number}: {name}", t.detach(), shape)
+                for name, t, shape in zip(Weights._fields, w, shapes, strict=True)
+            ]
             held.append(tensors)
-            layer.input_size, layer.hidden_size, layer.dilation = w.w_ih.shape[1], w.w_hh.shape[1], d
+            layer.input_size, layer.hidden_size, layer.dilation = below, H, d
             layer.w_ih, layer.w_hh, layer.b_ih, layer.b_hh = map(address_of, tensors)
-        tap_weight = None if fusion is None else plain(fusion[0].detach())
-        tap_bias = None if fusion is None or fusion[1] is None else plain(fusion[1].detach())
+            below = H
+        taps, tap_weight, tap_bias = 0, None, None
+        if fusion is not None:
+            taps = fusion.weight.shape[-1]
+            tap_weight = checked("fusion weight", fusion.weight.detach(), (below, below, taps))
+            tap_bias = None if fusion.bias is None else checked("fusion bias", fusion.bias.detach(), (below,))
         handle = load().streamdrnn_stack_new(
             CELLS[cell],
             len(weights),
             layers,
-            0 if tap_weight is None else tap_weight.shape[2],
+            taps,
             address_of(tap_weight),
             address_of(tap_bias),
             steps,
@@ -61,9 +76,23 @@ class PackedStack:
         weakref.finalize(self, load().streamdrnn_stack_free, self.handle)
 
 
-def plain(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy, whose memory holds its numbers one after the other."""
-    return tensor.resolve_neg().contiguous()
+def checked(name: str, tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """:func:`plain`, for a tensor whose address the library may be given.
+
+    Raises:
+        TypeError: its numbers are no float32.
+        ValueError: it has another shape, or no memory of its own on the CPU.
+    """
+    strided = tensor.layout is torch.strided
+    if strided and tensor.dtype is torch.float32 and tensor.is_cpu and tensor.shape == shape:
+        if tensor.data_ptr() or not tensor.numel():
+            return plain(tensor)
+        raise ValueError(f"{name}: expected a tensor with its numbers in memory, got a {type(tensor).__name__}")
+    if tensor.dtype != torch.float32:
+        raise TypeError(f"{name}: expected dtype torch.float32, got {tensor.dtype}")
+    if not (strided and tensor.is_cpu):
+        raise ValueError(f"{name}: expected a dense tensor on the CPU, got {tensor.layout} on {tensor.device}")
+    raise ValueError(f"{name}: expected shape {tuple(shape)}, got {tuple(tensor.shape)}")
 
 
 def addresses_of(tensors: Sequence[Tensor]) -> "ctypes.Array[ctypes.c_void_p]":

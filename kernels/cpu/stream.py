@@ -7,22 +7,28 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from streamdrnn.kernels.cpu.library import NOT_FINITE, OK, Live, State, check, load
-from streamdrnn.kernels.cpu.packed import PackedStack, address_of, addresses_of, plain
-from streamdrnn.kernels.weights import Weights
+from streamdrnn.kernels.backend import Rings
+from streamdrnn.kernels.cpu.library import NOT_FINITE, Live, State, check, load
+from streamdrnn.kernels.cpu.packed import PackedStack, address_of, addresses_of
+from streamdrnn.kernels.operators import plain
+from streamdrnn.kernels.weights import FusionWeights, Weights, weights_in
+
+# Looked up once: a step takes microseconds.
+_FLOAT32, _new = torch.float32, torch.empty_like
 
 
-class Stream:
-    """A stack with a copy of its weights, and the state of B streams that it advances in place.
+class CPUStream:
+    """A :class:`streamdrnn.kernels.backend.Stream` on the native kernels.
 
     Args:
-        cell: ``"rnn"``, ``"gru"`` or ``"lstm"``.
-        weights, dilations: one per layer.
-        fusion: the weight ``(H, H, d0)`` and bias ``(H,)`` of the fusion, or None.
+        cell: the cell's name.
+        weights, dilations: one per layer, on the CPU.
+        fusion: those of the fusion, or None.
         batch_size: B.
 
     Raises:
         MemoryError: there is not enough memory.
+        ValueError, TypeError: as :class:`PackedStack`.
     """
 
     def __init__(
@@ -30,42 +36,41 @@ class Stream:
         cell: str,
         weights: Sequence[Weights],
         dilations: Sequence[int],
-        fusion: Optional[tuple[Tensor, Optional[Tensor]]],
+        fusion: Optional[FusionWeights],
         batch_size: int,
     ) -> None:
+        weights = [weights_in(torch.float32, w) for w in weights]
+        if fusion is not None:
+            fusion = FusionWeights(*(None if t is None else t.to(torch.float32) for t in fusion))  # type: ignore[arg-type]
         self._packed = PackedStack(cell, weights, dilations, fusion, 1, batch_size, gradients=False)
         self._outputs = weights[-1].w_hh.shape[1]
+        self._x_shape = torch.Size([batch_size, weights[0].w_ih.shape[1]])
+        self._y = torch.empty(batch_size, self._outputs, dtype=torch.float32, device="cpu")
+        self._y_shape = self._y.shape
         self._run, self._step = load().streamdrnn_run, load().streamdrnn_step
 
-    def bind(self, h_rings: Sequence[Tensor], c_rings: Sequence[Tensor], fusion_ring: Tensor, cursor: Tensor) -> None:
-        """Take a state: from now on every call advances it, in its own memory.
+    def bind(self, state: Rings) -> None:
+        self._bound = self._live_on(state)
+        self._live = ctypes.c_void_p(ctypes.addressof(self._bound))
 
-        Args:
-            h_rings, c_rings: ``(d, B, H)`` per layer; c for an LSTM, else empty.
-            fusion_ring: ``(d0, B, H)``.
-            cursor: ``(B,)`` int64.
-        """
-        tensors = [*h_rings, *c_rings, fusion_ring, cursor]
-        assert all(t.is_contiguous() and t.is_cpu for t in tensors)
-        h, c = addresses_of(h_rings), addresses_of(c_rings)
-        state = State(cursor.shape[0], h, c, fusion_ring.data_ptr(), cursor.data_ptr())
-        self._held = tensors, Live(self._packed.handle, state)
-        self._live = ctypes.c_void_p(ctypes.addressof(self._held[1]))
+    def step(self, x: Tensor, out: Optional[Tensor]) -> Optional[Tensor]:
+        """On this thread, and with ``out`` without taking memory."""
+        try:
+            # The library can take x as it is: written out, as each call of Python's is a hundredth of a step.
+            if not (
+                x.shape == self._x_shape and x.dtype is _FLOAT32 and x.is_cpu and x.is_contiguous() and not x.is_neg()
+            ):
+                return None
+        except AttributeError:  # no tensor
+            return None
+        if out is None:
+            out = _new(self._y)
+        elif not _is_plain(out, self._y_shape) or out.requires_grad:
+            return None
+        return None if self._step(self._live, x.data_ptr(), out.data_ptr()) else out
 
-    def step(self, x_address: int, y_address: int) -> bool:
-        """One step of all streams, on this thread and without taking memory.
-
-        Args:
-            x_address, y_address: where x ``(B, I)`` and y ``(B, H)`` are, float32 and contiguous.
-
-        Returns:
-            whether it was made; it is not where x is not finite.
-        """
-        code: int = self._step(self._live, x_address, y_address)
-        return code == OK
-
-    def run(self, x: Tensor, lengths: Optional[Tensor]) -> Tensor:
-        """A chunk, from x ``(T, B, I)`` to y ``(T, B, H)``; lengths as for a layer. A single step uses one thread.
+    def run(self, x: Tensor, lengths: Optional[Tensor], state: Optional[Rings] = None) -> Tensor:
+        """A single step uses one thread.
 
         Raises:
             ValueError: x is not finite where a step is made.
@@ -73,12 +78,35 @@ class Stream:
             In either case nothing was written.
         """
         T, B, _ = x.shape
-        x = plain(x.to(torch.float32))
+        x = plain(x.detach().to(torch.float32))
         lengths = None if lengths is None else plain(lengths)
-        y = torch.empty(T, B, self._outputs)
+        y = x.new_empty(T, B, self._outputs)
+        live = self._bound if state is None else self._live_on(state)
         threads = 1 if T == 1 else torch.get_num_threads()
-        code = self._run(self._live, T, x.data_ptr(), address_of(lengths), y.data_ptr(), threads)
+        code = self._run(ctypes.byref(live), T, x.data_ptr(), address_of(lengths), y.data_ptr(), threads)
         check(code)
         if code == NOT_FINITE:
             raise ValueError("expected finite values, got NaN or infinity")
         return y
+
+    def _live_on(self, state: Rings) -> Live:
+        """The stack and a state as the library takes them."""
+        tensors = [*state.h, *state.c, state.fusion, state.cursor]
+        assert all(t.is_contiguous() and t.is_cpu for t in tensors)
+        h, c = addresses_of(state.h), addresses_of(state.c)
+        rings = State(state.cursor.shape[0], h, c, state.fusion.data_ptr(), state.cursor.data_ptr())
+        live = Live(self._packed.handle, rings)
+        live.state_tensors = tensors  # what the structure points to lives as long as it does
+        return live
+
+
+def _is_plain(tensor: Tensor, shape: torch.Size) -> bool:
+    """Whether the library can take a tensor as it is."""
+    return (
+        isinstance(tensor, Tensor)
+        and tensor.shape == shape
+        and tensor.dtype is _FLOAT32
+        and tensor.is_cpu
+        and tensor.is_contiguous()
+        and not tensor.is_neg()
+    )

@@ -1,10 +1,17 @@
-"""What the three cells compute on tiles of units, and the gradient of that: Triton functions without memory access.
+"""One step of each cell on tiles of units, and its gradient: Triton functions without memory access.
 
-Gates are in torch's order. All values are float32.
+Tuples have one value per gate, in torch's order. All values are float32.
 """
 
 import triton
 import triton.language as tl
+
+from streamdrnn.kernels.cells import CELLS
+
+
+@triton.constexpr_function
+def gates(CELL):
+    return CELLS[CELL].gates
 
 
 @triton.jit
@@ -23,53 +30,64 @@ def tanh(x):
 
 
 @triton.jit
-def rnn(a):
-    """``h' = tanh(a)``."""
-    return tanh(a)
+def step(i, a, b_n, h, c, CELL: tl.constexpr):
+    """From the input's and the state's shares of the gates, a GRU's bias of h_n, and the old states to the new ones.
+
+    Without a cell state, c is any tile and stays as it is. The third result is what the gradient needs beside them:
+    nothing for an rnn; r, z, n, h_n; or i, f, g, o.
+    """
+    if CELL == "rnn":
+        return tanh(i[0] + a[0]), c, ()
+    elif CELL == "gru":
+        r = sigmoid(i[0] + a[0])
+        z = sigmoid(i[1] + a[1])
+        h_n = a[2] + b_n
+        n = tanh(i[2] + r * h_n)
+        return n + z * (h - n), c, (r, z, n, h_n)
+    else:
+        s = sigmoid(i[0] + a[0])
+        f = sigmoid(i[1] + a[1])
+        g = tanh(i[2] + a[2])
+        o = sigmoid(i[3] + a[3])
+        c_new = f * c + s * g
+        return o * tanh(c_new), c_new, (s, f, g, o)
 
 
 @triton.jit
-def rnn_gradient(h, dh):
-    """The gradient of a, from ``h'`` and its gradient."""
-    return dh * (1 - h * h)
+def gradient(saved, old, c, dh, dc, CELL: tl.constexpr):
+    """From the gradients of h' and c' to those of the gates' sums, of h by the direct way alone, and of c.
+
+    Args:
+        saved: as from :func:`step`; for an rnn h'.
+        old: a GRU's h, an LSTM's c; else any tile.
+        c, dc: c' and its gradient for an LSTM, else any tiles.
+
+    The gates' gradients are in the order in which they are kept: a GRU's are those of h_n, r, z and i_n, so that the
+    first three belong to the state's product and the last three to the input's.
+    """
+    if CELL == "rnn":
+        return (dh * (1 - saved[0] * saved[0]),), tl.zeros_like(dh), dc
+    elif CELL == "gru":
+        r, z, n, h_n = saved
+        d_n = dh * (1 - z) * (1 - n * n)
+        d_r = d_n * h_n * r * (1 - r)
+        d_z = dh * (old - n) * z * (1 - z)
+        return (d_n * r, d_r, d_z, d_n), dh * z, dc
+    else:
+        i, f, g, o = saved
+        tanh_c = tanh(c)
+        d_o = dh * tanh_c * o * (1 - o)
+        dc_new = dc + dh * o * (1 - tanh_c * tanh_c)
+        d_i = dc_new * g * i * (1 - i)
+        d_f = dc_new * old * f * (1 - f)
+        d_g = dc_new * i * (1 - g * g)
+        return (d_i, d_f, d_g, d_o), tl.zeros_like(dh), dc_new * f
 
 
 @triton.jit
-def gru(i_r, i_z, i_n, h_r, h_z, h_n, h):
-    """``n + z (h - n)`` with ``n = tanh(i_n + r h_n)``: the new h, then r, z and n."""
-    r = sigmoid(i_r + h_r)
-    z = sigmoid(i_z + h_z)
-    n = tanh(i_n + r * h_n)
-    return n + z * (h - n), r, z, n
-
-
-@triton.jit
-def gru_gradient(r, z, n, h_n, h, dh):
-    """The gradients of r's, z's and n's sums, of ``h_n``, and of h by the direct way ``z h``."""
-    d_n = dh * (1 - z) * (1 - n * n)
-    d_r = d_n * h_n * r * (1 - r)
-    d_z = dh * (h - n) * z * (1 - z)
-    return d_r, d_z, d_n, d_n * r, dh * z
-
-
-@triton.jit
-def lstm(a_i, a_f, a_g, a_o, c):
-    """``c' = f c + i g``, ``h' = o tanh(c')``: h', c', then i, f, g and o."""
-    i = sigmoid(a_i)
-    f = sigmoid(a_f)
-    g = tanh(a_g)
-    o = sigmoid(a_o)
-    c = f * c + i * g
-    return o * tanh(c), c, i, f, g, o
-
-
-@triton.jit
-def lstm_gradient(i, f, g, o, c_old, c, dh, dc):
-    """The gradients of the four sums, and of the old c, from those of h' and c'."""
-    tanh_c = tanh(c)
-    d_o = dh * tanh_c * o * (1 - o)
-    dc = dc + dh * o * (1 - tanh_c * tanh_c)
-    d_i = dc * g * i * (1 - i)
-    d_f = dc * c_old * f * (1 - f)
-    d_g = dc * i * (1 - g * g)
-    return d_i, d_f, d_g, d_o, dc * f
+def weights_of(gate, CELL: tl.constexpr):
+    """Whose weights meet a kept gradient on its way to the state: a GRU's are in the order r, z, n."""
+    if CELL == "gru":
+        return (gate + 2) % 3
+    else:
+        return gate

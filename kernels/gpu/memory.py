@@ -21,6 +21,32 @@ def store_rows(p, start, width, k, unit, value, mask):
 
 
 @triton.jit
+def load_gates(p, start, H, k, unit, mask, G: tl.constexpr):
+    """The same tile of each of the G parts of H columns."""
+    values = ()
+    for gate in tl.static_range(G):
+        values += (load_rows(p + gate * H, start, G * H, k, unit, mask),)
+    return values
+
+
+@triton.jit
+def store_gates(p, start, H, k, unit, values, mask):
+    for gate in tl.static_range(len(values)):
+        store_rows(p + gate * H, start, len(values) * H, k, unit, values[gate], mask)
+
+
+@triton.jit
+def load_saved(p_h, p_gates, p_c, start, stride, H, k, unit, mask, CELL: tl.constexpr):
+    """The arguments of ``cells.gradient``: ``saved`` and ``old``."""
+    if CELL == "rnn":
+        h = load_rows(p_h, start + stride, H, k, unit, mask)
+        return (h,), h
+    else:
+        old = load_rows(p_h if CELL == "gru" else p_c, start, H, k, unit, mask)
+        return load_gates(p_gates, start, H, k, unit, mask, 4), old
+
+
+@triton.jit
 def load_ring(p, ring, H, unit):
     """The states in these rows of a ring, 0 for row -1."""
     mask = (ring >= 0)[:, None] & (unit < H)[None, :]
@@ -33,11 +59,10 @@ def store_ring(p, ring, H, unit, value):
 
 
 @triton.jit
-def load_weight(p_w, gate, H, inputs, units, TRANSPOSED: tl.constexpr):
-    """One gate's weights as [input, output] of the product: transposed for states, as they are for gradients."""
-    mask = (inputs < H)[:, None] & (units < H)[None, :]
-    at = units[None, :] * H + inputs[:, None] if TRANSPOSED else inputs[:, None] * H + units[None, :]
-    return tl.load(p_w + gate * H * H + at, mask=mask, other=0.0)
+def load_weights(p_w, by_input, by_unit, inputs, K, unit, H):
+    """Weights as [input, unit] of the product, of K inputs and H units, with the distances between their numbers."""
+    mask = (inputs < K)[:, None] & (unit < H)[None, :]
+    return tl.load(p_w + (inputs[:, None] * by_input + unit[None, :] * by_unit), mask=mask, other=0.0)
 
 
 @triton.jit

@@ -16,7 +16,7 @@ ON_CHIP = 128
 
 
 REGISTERS, MOST_REGISTERS = 65536, 255
-"""Of a program, and of a thread."""
+"""The registers of a program, and of a thread."""
 
 
 class Plan(NamedTuple):

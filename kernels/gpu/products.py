@@ -5,6 +5,8 @@ import os
 import triton
 import triton.language as tl
 
+from streamdrnn.kernels.gpu.memory import load_weights
+
 INTERPRETED: tl.constexpr = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
 
@@ -43,26 +45,25 @@ def add_four(a, b, c, d, e, f, g, h):
 
 
 @triton.jit
-def three_products(a_0, w_0, a_1, w_1, a_2, w_2, DOT: tl.constexpr, PRECISION: tl.constexpr):
-    """Three times :func:`product`. Sums that are made together wait for one another's threads once, not three times."""
-    if DOT or INTERPRETED:  # it would add element by element
-        q_0 = product(a_0, w_0, DOT, PRECISION)
-        q_1 = product(a_1, w_1, DOT, PRECISION)
-        q_2 = product(a_2, w_2, DOT, PRECISION)
+def products(a, w, DOT: tl.constexpr, PRECISION: tl.constexpr):
+    """Each :func:`product` of two tuples. Sums made together wait for one another's threads once, not each time."""
+    if DOT or INTERPRETED or len(w) == 1:  # the interpreter would add element by element
+        found = ()
+        for gate in tl.static_range(len(w)):
+            found += (product(a[gate], w[gate], DOT, PRECISION),)
+        return found
+    elif len(w) == 3:
+        return tl.reduce((terms(a[0], w[0]), terms(a[1], w[1]), terms(a[2], w[2])), 1, add_three)
     else:
-        q_0, q_1, q_2 = tl.reduce((terms(a_0, w_0), terms(a_1, w_1), terms(a_2, w_2)), 1, add_three)
-    return q_0, q_1, q_2
+        all_terms = terms(a[0], w[0]), terms(a[1], w[1]), terms(a[2], w[2]), terms(a[3], w[3])
+        return tl.reduce(all_terms, 1, add_four)
 
 
 @triton.jit
-def four_products(a_0, w_0, a_1, w_1, a_2, w_2, a_3, w_3, DOT: tl.constexpr, PRECISION: tl.constexpr):
-    """Four times :func:`product`, as :func:`three_products`."""
-    if DOT or INTERPRETED:
-        q_0 = product(a_0, w_0, DOT, PRECISION)
-        q_1 = product(a_1, w_1, DOT, PRECISION)
-        q_2 = product(a_2, w_2, DOT, PRECISION)
-        q_3 = product(a_3, w_3, DOT, PRECISION)
-    else:
-        all_terms = terms(a_0, w_0), terms(a_1, w_1), terms(a_2, w_2), terms(a_3, w_3)
-        q_0, q_1, q_2, q_3 = tl.reduce(all_terms, 1, add_four)
-    return q_0, q_1, q_2, q_3
+def add_products(totals, x, p_w, by_gate, by_input, by_unit, inputs, K, unit, H, PRECISION: tl.constexpr):
+    """Add a tile of inputs times its weights to each gate's total."""
+    sums = ()
+    for gate in tl.static_range(len(totals)):
+        w = load_weights(p_w + gate * by_gate, by_input, by_unit, inputs, K, unit, H)
+        sums += (dot(x, w, totals[gate], PRECISION),)
+    return sums

@@ -15,14 +15,24 @@ import triton
 import triton.language as tl
 
 from streamdrnn.kernels.gpu import cells
-from streamdrnn.kernels.gpu.memory import load_bias, load_ring, load_rows, load_weight, store_ring, store_rows
-from streamdrnn.kernels.gpu.products import four_products, product, three_products
+from streamdrnn.kernels.gpu.memory import (
+    load_bias,
+    load_gates,
+    load_ring,
+    load_rows,
+    load_saved,
+    load_weights,
+    store_gates,
+    store_ring,
+    store_rows,
+)
+from streamdrnn.kernels.gpu.products import products
 
 SIZES = ["T", "B", "d"]
 BEGINNINGS = ["p_h0", "p_c0", "p_cursor", "p_lengths"]
 GIVEN = ["p_cursor", "p_lengths", "p_dy", "p_dht", "p_dct"]
-"""What differs between calls and should not compile a kernel anew: sizes, and whether tensors from elsewhere, which may
-be parts of larger ones, begin at a multiple of 16 bytes."""
+"""Arguments that differ between calls and should not compile a kernel anew: sizes, and whether tensors from elsewhere,
+which may be parts of larger ones, begin at a multiple of 16 bytes."""
 
 
 @triton.jit
@@ -38,6 +48,25 @@ def rows_of(p_cursor, p_lengths, row, T, B, d):
         length = tl.load(p_lengths + stream, mask=inside, other=0).to(tl.int32)
     slot = ((cursor + phase) % d + d) % d  # the remainder has the sign of the clock
     return length, phase, tl.where(inside, slot * B + stream, -1)
+
+
+@triton.jit
+def load_all(p_w, H, unit, CELL: tl.constexpr, GRADIENT: tl.constexpr):
+    """All weights as [input, unit] of the product with the state, or with the gates' gradients in their order."""
+    weights = ()
+    for gate in tl.static_range(cells.gates(CELL)):
+        if GRADIENT:
+            weights += (load_weights(p_w + cells.weights_of(gate, CELL) * H * H, H, 1, unit, H, unit, H),)
+        else:
+            weights += (load_weights(p_w + gate * H * H, 1, H, unit, H, unit, H),)
+    return weights
+
+
+@triton.jit
+def add_up(total, values):
+    for i in tl.static_range(len(values)):
+        total += values[i]
+    return total
 
 
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=BEGINNINGS)
@@ -80,55 +109,28 @@ def forward(
     inside = (ring >= 0)[:, None] & units
     h = load_ring(p_h0, ring, H, unit)
     store_rows(p_h, start, H, k, unit, h, inside)
-    w_0 = load_weight(p_w, 0, H, unit, unit, True)
-    real = (t < length)[:, None] & units
-    G: tl.constexpr = 1 if CELL == "rnn" else (3 if CELL == "gru" else 4)
+    weights = load_all(p_w, H, unit, CELL, False)
+    b_n = load_bias(p_b, H, unit)
+    c = h
     if CELL == "lstm":
-        w_3 = load_weight(p_w, 3, H, unit, unit, True)
         c = load_ring(p_c0, ring, H, unit)
         if SAVE:
             store_rows(p_c, start, H, k, unit, c, inside)
-        i_3 = load_rows(p_gi + 3 * H, start, G * H, k, unit, real)
-    i_0 = load_rows(p_gi, start, G * H, k, unit, real)
-    if CELL != "rnn":
-        w_1 = load_weight(p_w, 1, H, unit, unit, True)
-        w_2 = load_weight(p_w, 2, H, unit, unit, True)
-        b_n = load_bias(p_b, H, unit)
-        i_1 = load_rows(p_gi + H, start, G * H, k, unit, real)
-        i_2 = load_rows(p_gi + 2 * H, start, G * H, k, unit, real)
+    i = load_gates(p_gi, start, H, k, unit, (t < length)[:, None] & units, cells.gates(CELL))
     for _ in range(tl.min(t, 0), T, d):
         real = (t < length)[:, None] & units
         # The next step's gates are on their way while this step is computed.
         next_real = (t + d < length)[:, None] & units
-        next_0 = load_rows(p_gi, start + stride, G * H, k, unit, next_real)
-        if CELL != "rnn":
-            next_1 = load_rows(p_gi + H, start + stride, G * H, k, unit, next_real)
-            next_2 = load_rows(p_gi + 2 * H, start + stride, G * H, k, unit, next_real)
+        next_i = load_gates(p_gi, start + stride, H, k, unit, next_real, cells.gates(CELL))
+        a = products((h, h, h, h), weights, DOT, PRECISION)
+        h_new, c_new, saved = cells.step(i, a, b_n, h, c, CELL)
         if CELL == "lstm":
-            next_3 = load_rows(p_gi + 3 * H, start + stride, G * H, k, unit, next_real)
-        if CELL == "rnn":
-            h_new = cells.rnn(i_0 + product(h, w_0, DOT, PRECISION))
-        else:
-            if CELL == "gru":
-                a_0, a_1, a_2 = three_products(h, w_0, h, w_1, h, w_2, DOT, PRECISION)
-                a_2 += b_n
-                h_new, s_0, s_1, s_2 = cells.gru(i_0, i_1, i_2, a_0, a_1, a_2, h)
-                s_3 = a_2
-            else:
-                a_0, a_1, a_2, a_3 = four_products(h, w_0, h, w_1, h, w_2, h, w_3, DOT, PRECISION)
-                h_new, c_new, s_0, s_1, s_2, s_3 = cells.lstm(i_0 + a_0, i_1 + a_1, i_2 + a_2, i_3 + a_3, c)
-                c = tl.where(real, c_new, c)
-                i_3 = next_3
-                if SAVE:
-                    store_rows(p_c, start + stride, H, k, unit, c_new, real)
-            i_1 = next_1
-            i_2 = next_2
+            c = tl.where(real, c_new, c)
             if SAVE:
-                store_rows(p_gates, start, 4 * H, k, unit, s_0, real)
-                store_rows(p_gates + H, start, 4 * H, k, unit, s_1, real)
-                store_rows(p_gates + 2 * H, start, 4 * H, k, unit, s_2, real)
-                store_rows(p_gates + 3 * H, start, 4 * H, k, unit, s_3, real)
-        i_0 = next_0
+                store_rows(p_c, start + stride, H, k, unit, c_new, real)
+        if SAVE:
+            store_gates(p_gates, start, H, k, unit, saved, real)
+        i = next_i
         h = tl.where(real, h_new, h)
         store_rows(p_h, start + stride, H, k, unit, h, real)
         start += stride
@@ -165,8 +167,7 @@ def backward(
 ):
     """The gradients of the gates' sums and of the rings.
 
-    dgates is ``(T, B, G H)``, for a GRU ``(T, B, 4 H)``: those of h_n, r, z and i_n. So its first 3 H are the gradient
-    of the state's product and its last 3 H that of the input's.
+    dgates is ``(T, B, G H)``, for a GRU ``(T, B, 4 H)``, in the order of ``cells.gradient``.
     """
     first = tl.program_id(0).to(tl.int64) * ROWS
     k = tl.arange(0, ROWS)
@@ -175,68 +176,36 @@ def backward(
     stride = B.to(tl.int64) * d
     units = (unit < H)[None, :]
     dh = load_ring(p_dht, ring, H, unit)
-    w_0 = load_weight(p_w, 0, H, unit, unit, False)
-    if CELL != "rnn":
-        w_1 = load_weight(p_w, 1, H, unit, unit, False)
-        w_2 = load_weight(p_w, 2, H, unit, unit, False)
+    weights = load_all(p_w, H, unit, CELL, True)
+    c = dh
+    dc = dh
     if CELL == "lstm":
-        w_3 = load_weight(p_w, 3, H, unit, unit, False)
         dc = load_ring(p_dct, ring, H, unit)
         c = load_ring(p_ct, ring, H, unit)
     steps = tl.maximum((T - tl.min(phase, 0) + d - 1) // d, 0)
     t = phase + (steps - 1) * d
     start = first + (steps - 1) * stride
     real = ((t >= 0) & (t < length))[:, None] & units  # rows that begin after the end have no step at all
-    s_0, s_1, s_2, s_3, s_4, s_5 = load_saved(p_dy, p_h, p_gates, p_c, start, stride, H, k, unit, real, CELL)
+    dy = load_rows(p_dy, start, H, k, unit, real)
+    saved, old = load_saved(p_h, p_gates, p_c, start, stride, H, k, unit, real, CELL)
     for _ in range(steps):
         real = (t < length)[:, None] & units
-        # What the step before needs is on its way while this one is computed.
+        # The inputs of the step before are on their way while this one is computed.
         next_real = ((t >= d) & (t - d < length))[:, None] & units
-        n_0, n_1, n_2, n_3, n_4, n_5 = load_saved(
-            p_dy, p_h, p_gates, p_c, start - stride, stride, H, k, unit, next_real, CELL
-        )
-        dh_new = dh + s_0
-        if CELL == "rnn":
-            d_a = cells.rnn_gradient(s_1, dh_new)
-            store_rows(p_dgates, start, H, k, unit, d_a, real)
-            dh_old = product(d_a, w_0, DOT, PRECISION)
-        else:
-            if CELL == "gru":
-                d_1, d_2, d_3, d_0, direct = cells.gru_gradient(s_1, s_2, s_3, s_4, s_5, dh_new)
-            else:
-                d_0, d_1, d_2, d_3, dc_old = cells.lstm_gradient(s_1, s_2, s_3, s_4, s_5, c, dh_new, dc)
-                dc = tl.where(real, dc_old, dc)
-                c = tl.where(real, s_5, c)
-            store_rows(p_dgates, start, 4 * H, k, unit, d_0, real)
-            store_rows(p_dgates + H, start, 4 * H, k, unit, d_1, real)
-            store_rows(p_dgates + 2 * H, start, 4 * H, k, unit, d_2, real)
-            store_rows(p_dgates + 3 * H, start, 4 * H, k, unit, d_3, real)
-            if CELL == "gru":
-                q_0, q_1, q_2 = three_products(d_1, w_0, d_2, w_1, d_0, w_2, DOT, PRECISION)
-                dh_old = direct + (q_0 + q_1 + q_2)
-            else:
-                q_0, q_1, q_2, q_3 = four_products(d_0, w_0, d_1, w_1, d_2, w_2, d_3, w_3, DOT, PRECISION)
-                dh_old = q_0 + q_1 + (q_2 + q_3)
+        next_dy = load_rows(p_dy, start - stride, H, k, unit, next_real)
+        next_saved, next_old = load_saved(p_h, p_gates, p_c, start - stride, stride, H, k, unit, next_real, CELL)
+        d_sums, dh_old, dc_old = cells.gradient(saved, old, c, dh + dy, dc, CELL)
+        store_gates(p_dgates, start, H, k, unit, d_sums, real)
+        dh_old = add_up(dh_old, products(d_sums, weights, DOT, PRECISION))
         dh = tl.where(real, dh_old, dh)
-        s_0, s_1, s_2, s_3, s_4, s_5 = n_0, n_1, n_2, n_3, n_4, n_5
+        if CELL == "lstm":
+            dc = tl.where(real, dc_old, dc)
+            c = tl.where(real, old, c)
+        dy = next_dy
+        saved = next_saved
+        old = next_old
         t -= d
         start -= stride
     store_ring(p_dh0, ring, H, unit, dh)
     if CELL == "lstm":
         store_ring(p_dc0, ring, H, unit, dc)
-
-
-@triton.jit
-def load_saved(p_dy, p_h, p_gates, p_c, start, stride, H, k, unit, mask, CELL: tl.constexpr):
-    """What the gradient of a step needs: dy, then r, z, n, h_n and the old h, or i, f, g, o and the old c, or h."""
-    dy = load_rows(p_dy, start, H, k, unit, mask)
-    if CELL == "rnn":
-        h = load_rows(p_h, start + stride, H, k, unit, mask)
-        return dy, h, h, h, h, h
-    else:
-        s_0 = load_rows(p_gates, start, 4 * H, k, unit, mask)
-        s_1 = load_rows(p_gates + H, start, 4 * H, k, unit, mask)
-        s_2 = load_rows(p_gates + 2 * H, start, 4 * H, k, unit, mask)
-        s_3 = load_rows(p_gates + 3 * H, start, 4 * H, k, unit, mask)
-        old = load_rows(p_h if CELL == "gru" else p_c, start, H, k, unit, mask)
-        return dy, s_0, s_1, s_2, s_3, old

@@ -14,7 +14,7 @@ TUNING_STEPS = 64  # of each row: enough to tell plans apart
 
 
 class History(NamedTuple):
-    """What a layer went through; row ``(t + d) B + b`` of the matrix of states is that of stream b at time t.
+    """The states of a layer over a chunk; row ``(t + d) B + b`` of the matrix of states is that of stream b at time t.
 
     Attributes:
         h: ``(d + T, B, H)`` float32, the past in order of time, then the new states, zero where no step was made.

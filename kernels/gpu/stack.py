@@ -1,64 +1,71 @@
-"""A stack of dilated layers over a chunk, on a GPU."""
+"""A stack of dilated layers over a chunk, on a GPU. Importing this file does not import Triton."""
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
 
-from streamdrnn.kernels.gpu.op import dilated_stack
-from streamdrnn.kernels.rings import steps_made
+from streamdrnn.kernels.autocast import operand_dtype
+from streamdrnn.kernels.gpu.weights import prepare
+from streamdrnn.kernels.stack import StackKernels, StackOperators, ring_shapes
 from streamdrnn.kernels.weights import Weights
 
 
-def stack(
+def forward(cell: str, dilations: Sequence[int], x: Tensor, *more: Any) -> list[Tensor]:
+    """As ``network.forward``."""
+    from streamdrnn.kernels.gpu import network
+
+    with torch.cuda.device_of(x), torch.autocast(x.device.type, enabled=False):
+        return network.forward(cell, dilations, x, *more)
+
+
+def _in_operand_dtype(weights: Weights, x: Tensor) -> Weights:
+    """Biases stay as they are: they are added in float32."""
+    operands = operand_dtype(x, weights)
+    return weights._replace(w_ih=weights.w_ih.to(operands), w_hh=weights.w_hh.to(operands))
+
+
+def _backward(cell: str, dilations: Sequence[int], x: Tensor, *more: Any) -> list[Tensor]:
+    from streamdrnn.kernels.gpu import network
+
+    with torch.cuda.device_of(x), torch.autocast(x.device.type, enabled=False):
+        return network.backward(cell, dilations, x, *more)
+
+
+def _shapes(
     cell: str,
-    x: Tensor,
-    weights: Sequence[Weights],
     dilations: Sequence[int],
-    h_rings: Optional[Sequence[Tensor]],
-    c_rings: Optional[Sequence[Tensor]],
+    x: Tensor,
+    weights: Sequence[Tensor],
+    rings: Sequence[Tensor],
     cursor: Optional[Tensor],
-    lengths: Optional[Tensor] = None,
-    operands: torch.dtype = torch.float32,
-) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
-    """Layers on top of one another; x and the rings are float32.
-
-    Args:
-        x: ``(T, B, I)``.
-        weights, dilations: one per layer.
-        h_rings: one per layer; None for streams before their first step, of which no cursor need be given either.
-        c_rings: the same for an LSTM, else empty or None.
-        cursor, lengths: as in :func:`streamdrnn.kernels.dilated_layer`.
-        operands: float32, bfloat16 or float16, to which the operands of the products are rounded, and the inputs'
-            products and saved gates. Products are summed, and states carried, in float32.
-
-    Returns:
-        the top layer's y ``(T, B, H)``, zero where no step was made; the rings and the cursor after the chunk.
-    """
+    lengths: Optional[Tensor],
+    save: bool,
+) -> list[Tensor]:
     T, B, _ = x.shape
-    if lengths is not None:
-        # What is not a step may hold anything, NaN too, and the weights' gradient reads it.
-        x = torch.where(steps_made(T, lengths), x, 0.0)
-    h_rings, c_rings = list(h_rings or ()), list(c_rings or ())
-    if cursor is None or not h_rings:
-        cursor = torch.zeros(B, dtype=torch.int64, device=x.device)
-        h_rings = _zero_rings(x, weights, dilations)
-        c_rings = _zero_rings(x, weights, dilations) if cell == "lstm" else []
-    new_cursor = cursor + (T if lengths is None else lengths)
-    if T * B == 0:
-        y = x.new_zeros(T, B, h_rings[-1].shape[2])
-        return y, [h.clone() for h in h_rings], [c.clone() for c in c_rings], new_cursor
-    flat = [t for w in weights for t in w if t is not None]
-    save = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *flat, *h_rings, *c_rings))
-    history, *after = dilated_stack(cell, x, flat, h_rings, c_rings, cursor, lengths, operands, save)
-    L = len(weights)
-    return history[dilations[-1] :], after[:L], after[L : L + len(c_rings)], new_cursor
+    L = len(dilations)
+    shapes = ring_shapes(cell, weights, dilations, B)
+    *below, top = [x.new_empty(d + T, B, H) for d, _, H in shapes[:L]]
+    results = [top, x.new_empty(B, dtype=torch.int64), *(x.new_empty(shape) for shape in shapes)]
+    if not save:
+        return results
+    cs = [torch.empty_like(h) if shapes[L:] else h.new_empty(0) for h in (*below, top)]
+    gates = [weights[1].new_empty((T, B, 4 * h.shape[2]) if cell != "rnn" else 0) for h in (*below, top)]
+    return [*results, *below, *cs, *gates]
 
 
-def _zero_rings(x: Tensor, weights: Sequence[Weights], dilations: Sequence[int]) -> list[Tensor]:
-    """As one tensor: filling many small ones takes longer."""
-    shapes = [(d, x.shape[1], w.w_hh.shape[1]) for w, d in zip(weights, dilations, strict=True)]
-    sizes = [d * B * H for d, B, H in shapes]
-    parts = x.new_zeros(sum(sizes)).split(sizes)
-    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+stack = StackOperators(
+    StackKernels(
+        "triton_stack",
+        ["cpu", "cuda"],  # the interpreter's tensors are on the CPU
+        _in_operand_dtype,
+        prepare,
+        forward,
+        _shapes,
+        lambda results, L: [results[0], *results[2 + L :]],
+        _backward,
+    )
+)
+"""x and the rings are float32; the weights' dtype (float32, bfloat16 or float16) is that to which operands of products
+are rounded, and the inputs' products and saved gates. Products are summed, and states carried, in float32."""

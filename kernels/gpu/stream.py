@@ -5,20 +5,25 @@ from typing import Optional
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
-from streamdrnn.kernels.weights import Weights
+from streamdrnn.kernels.backend import Rings
+from streamdrnn.kernels.fusion import fused
+from streamdrnn.kernels.gpu.stack import forward
+from streamdrnn.kernels.gpu.weights import LayerWeights, prepare
+from streamdrnn.kernels.weights import FusionWeights, Weights
 
 MANY_STREAMS = 2048
 """From here on there are enough streams for all of a GPU's processors also if 64 of them share the weights' reading."""
 
 
-class Stream:
-    """A stack with a copy of its weights, and the state of B streams that it advances in place.
+class TritonStream:
+    """A :class:`streamdrnn.kernels.backend.Stream` on a GPU.
 
     Args:
-        cell: ``"rnn"``, ``"gru"`` or ``"lstm"``.
+        cell: the cell's name.
         weights, dilations: one per layer; float32, bfloat16 or float16, to which the operands of products are rounded.
-        fusion: the weight ``(H, H, d0)`` and bias ``(H,)`` of the fusion, or None.
+        fusion: those of the fusion, or None.
         batch_size: B.
     """
 
@@ -27,50 +32,67 @@ class Stream:
         cell: str,
         weights: Sequence[Weights],
         dilations: Sequence[int],
-        fusion: Optional[tuple[Tensor, Optional[Tensor]]],
+        fusion: Optional[FusionWeights],
         batch_size: int,
     ) -> None:
         self._cell, self._dilations = cell, list(dilations)
-        self._inputs = weights[0].w_ih.shape[1]
-        self._sizes = [w.w_hh.shape[1] for w in weights]
-        self._layers = [_copies(cell, w) for w in weights]
-        self._fusion = None if fusion is None else fusion[0].detach().permute(2, 1, 0).contiguous()
-        self._fusion_bias = None if fusion is None or fusion[1] is None else fusion[1].detach().float().clone()
-        self._bias = weights[0].b_ih is not None
-        like = weights[0].w_ih.detach()
-        self._operands = like.dtype
-        self._x = like.new_zeros(batch_size, self._inputs, dtype=torch.float32)
-        self._y = like.new_zeros(batch_size, self._sizes[-1], dtype=torch.float32)
-        self._between = like.new_zeros(2, batch_size, max(self._sizes), dtype=torch.float32)
-        self._active = like.new_zeros(batch_size, dtype=torch.int8)
+        self._layers = [
+            LayerWeights(*(None if t is None else _transposed_copy(t) for t in w))  # type: ignore[arg-type]
+            for w in prepare(cell, weights)
+        ]
+        self._fusion = None
+        if fusion is not None:
+            taps = _transposed_copy(fusion.weight.movedim(2, 0))  # (d0, H, H): tap, output, input
+            bias = None if fusion.bias is None else _transposed_copy(fusion.bias.float())
+            self._fusion = FusionWeights(taps.movedim(0, 2), bias)
+        w_ih = self._layers[0].w_ih
+        self._x = w_ih.new_zeros(batch_size, w_ih.shape[1], dtype=torch.float32)
+        sizes = [w.w_hh.shape[1] for w in weights]
+        self._y = w_ih.new_zeros(batch_size, sizes[-1], dtype=torch.float32)
+        self._between = w_ih.new_zeros(2, batch_size, max(sizes), dtype=torch.float32)
+        self._active = w_ih.new_zeros(batch_size, dtype=torch.int8)
         self._all_active = False
+        self._table = w_ih.new_zeros(len(sizes) + 1, 9, dtype=torch.int64)
+        self._graph: Optional[torch.cuda.CUDAGraph] = None
 
-    def bind(self, h_rings: Sequence[Tensor], c_rings: Sequence[Tensor], fusion_ring: Tensor, cursor: Tensor) -> None:
-        """Take a state: from now on every step advances it, in its own memory.
-
-        Args:
-            h_rings, c_rings: ``(d, B, H)`` float32 per layer; c for an LSTM, else empty.
-            fusion_ring: ``(d0, B, H)``.
-            cursor: ``(B,)`` int64.
-        """
-        tensors = [*h_rings, *c_rings, fusion_ring, cursor]
+    def bind(self, state: Rings) -> None:
+        """It costs one copy: the kernel finds all memory of a state in its table."""
+        tensors = [*state.h, *state.c, state.fusion, state.cursor]
         assert all(t.is_contiguous() and t.device == self._x.device for t in tensors)
-        self._state = tensors
-        self._fusion_ring, self._cursor = fusion_ring, cursor
-        rows = []
-        for layer, (copies, d) in enumerate(zip(self._layers, self._dilations, strict=True)):
-            c = c_rings[layer] if c_rings else None
-            addresses = [0 if t is None else t.data_ptr() for t in (*copies, h_rings[layer], c)]
-            rows.append([*addresses, self._sizes[layer - 1] if layer else self._inputs, self._sizes[layer], d])
-        self._table = torch.tensor(rows, dtype=torch.int64, device=self._x.device)
-        self._graph = self._captured() if self._x.is_cuda else None
+        self._state = state
+        rows = [[state.cursor.data_ptr(), state.fusion.data_ptr(), *[0] * 7]]
+        for layer, (w, d) in enumerate(zip(self._layers, self._dilations, strict=True)):
+            c = state.c[layer] if state.c else None
+            addresses = [0 if t is None else t.data_ptr() for t in (*w, state.h[layer], c)]
+            rows.append([*addresses, w.w_ih.shape[1], w.w_hh.shape[1], d])
+        self._table.copy_(torch.tensor(rows, dtype=torch.int64, device="cpu"))
 
-    def step(self, x_t: Tensor, active: Optional[Tensor]) -> Tensor:
-        """One step, from x ``(B, I)`` to a new y ``(B, H)`` float32, zero for streams that are not active.
+    def step(self, x: Tensor, out: Optional[Tensor]) -> Optional[Tensor]:
+        return None
 
-        Args:
-            active: ``(B,)`` bool, the streams that make it; None is all.
-        """
+    def run(self, x: Tensor, lengths: Optional[Tensor], state: Optional[Rings] = None) -> Tensor:
+        """A step of the bound state is one launch; a chunk computes its phases side by side."""
+        x = x.detach().float()
+        if x.shape[0] == 1 and state is None:
+            return self._step(x[0], None if lengths is None else lengths > 0)[None]
+        state = self._state if state is None else state
+        with torch.no_grad():
+            rings = [*state.h, *state.c]
+            history, clocks, *after = forward(
+                self._cell, self._dilations, x, [], rings, state.cursor, lengths, False, self._layers
+            )
+            y = history[self._dilations[-1] :]
+            if self._fusion is not None:
+                y, ring = fused(y, state.fusion, state.cursor, clocks, lengths, self._fusion, linear)
+                state.fusion.copy_(ring)
+            for ring, new in zip([*rings, state.cursor], [*after, clocks], strict=True):
+                ring.copy_(new)
+        return y
+
+    def _step(self, x_t: Tensor, active: Optional[Tensor]) -> Tensor:
+        """One step, from x ``(B, I)`` to a new y ``(B, H)`` float32, zero for streams that are not active."""
+        if self._graph is None and self._x.is_cuda:
+            self._graph = self._captured()
         self._x.copy_(x_t)
         if active is not None:
             self._active.copy_(active)
@@ -84,7 +106,7 @@ class Stream:
         return self._y.clone()
 
     def _captured(self) -> torch.cuda.CUDAGraph:
-        """The launch as a graph."""
+        """The launch as a graph, once for all states that are bound."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(self._x.device):
             # Triton compiles at the first launch, which a capture forbids; with no stream active it changes nothing.
@@ -92,7 +114,8 @@ class Stream:
             self._all_active = False
             self._launch()
             torch.cuda.synchronize()
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            # torch's own stream for captures is that of the device of the first capture.
+            with torch.cuda.graph(graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local"):
                 self._launch()
         return graph
 
@@ -100,24 +123,17 @@ class Stream:
         from streamdrnn.kernels.gpu import step
         from streamdrnn.kernels.gpu.scan import precision_of
 
-        B = self._x.shape[0]
+        B, dtype = self._x.shape[0], self._layers[0].w_ih.dtype
         tile = step.LARGE if B >= MANY_STREAMS else step.SMALL
+        weight, bias = (None, None) if self._fusion is None else self._fusion
         step.step[(-(-B // tile["ROWS"]),)](
-            self._table, self._x, self._active, self._cursor, self._between, self._fusion_ring, self._fusion,
-            self._fusion_bias, self._y, B, len(self._layers), self._between.shape[2], self._dilations[0],
-            CELL=self._cell, OPERANDS=step.DTYPES[self._operands], BIAS=self._bias,
-            PRECISION=precision_of(self._operands), **tile,
+            self._table, self._x, self._active, self._between, weight, bias, self._y, B, len(self._layers),
+            self._between.shape[2], self._dilations[0], CELL=self._cell, OPERANDS=step.DTYPES[dtype],
+            BIAS=self._layers[0].bias is not None, PRECISION=precision_of(dtype), **tile,
         )  # fmt: skip
 
 
-def _copies(cell: str, weights: Weights) -> list[Optional[Tensor]]:
-    """The weights as the kernel wants them: transposed, and the biases in float32."""
-    from streamdrnn.kernels.gpu.network import biases
-
-    bias, b_n = biases(cell, weights)
-    return [
-        weights.w_ih.detach().t().clone(memory_format=torch.contiguous_format),
-        weights.w_hh.detach().t().clone(memory_format=torch.contiguous_format),
-        None if bias is None else bias.detach().float().clone(),
-        None if b_n is None else b_n.detach().float().clone(),
-    ]
+def _transposed_copy(t: Tensor) -> Tensor:
+    """A copy of a matrix (or several) that lies transposed in memory, as the step reads it, or of a vector."""
+    t = t.detach().resolve_neg()
+    return t.clone() if t.dim() < 2 else t.mT.clone(memory_format=torch.contiguous_format).mT

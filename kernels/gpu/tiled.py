@@ -1,6 +1,6 @@
 """The recurrence for states too large for one program's registers: weights come through the cache, tile by tile.
 
-Rows are as in ``resident.py``. Of the rings these kernels know nothing: the past is the beginning of the histories. A
+Rows are as in ``resident.py``. These kernels know nothing of rings: the past is the beginning of the histories. A
 step is computed tile of units by tile, from the states that the step before left in memory. Either one program takes
 its rows through all steps, with a barrier between two (``first`` to ``last``), or the tiles are spread over programs
 (the grid's second axis) and every step is a launch, so that few rows, too, use the whole chip.
@@ -10,14 +10,22 @@ import triton
 import triton.language as tl
 
 from streamdrnn.kernels.gpu import cells
-from streamdrnn.kernels.gpu.memory import load_bias, load_rows, load_weight, store_rows
-from streamdrnn.kernels.gpu.products import dot
+from streamdrnn.kernels.gpu.memory import (
+    load_bias,
+    load_gates,
+    load_rows,
+    load_saved,
+    load_weights,
+    store_gates,
+    store_rows,
+)
+from streamdrnn.kernels.gpu.products import add_products, dot
 
 SIZES = ["T", "B", "d", "first", "last"]
 BEGINNINGS = ["p_lengths"]
 GIVEN = ["p_lengths", "p_dy"]
-"""What differs between calls and should not compile a kernel anew: sizes, and whether tensors from elsewhere, which may
-be parts of larger ones, begin at a multiple of 16 bytes."""
+"""Arguments that differ between calls and should not compile a kernel anew: sizes, and whether tensors from elsewhere,
+which may be parts of larger ones, begin at a multiple of 16 bytes."""
 
 
 @triton.jit
@@ -58,7 +66,6 @@ def forward(
     length = length_of(p_lengths, first_row + k, T, B, d)
     phase = ((first_row + k) // B).to(tl.int32)
     stride = B.to(tl.int64) * d
-    G: tl.constexpr = 1 if CELL == "rnn" else (3 if CELL == "gru" else 4)
     for step in range(first, last):
         start = first_row + step * stride
         t = phase + step * d
@@ -66,42 +73,19 @@ def forward(
             unit = tile + tl.arange(0, UNITS)
             units = (unit < H)[None, :]
             real = (t < length)[:, None] & units
-            a_0 = tl.zeros([ROWS, UNITS], tl.float32)
-            if CELL != "rnn":
-                a_1 = tl.zeros([ROWS, UNITS], tl.float32)
-                a_2 = tl.zeros([ROWS, UNITS], tl.float32)
-            if CELL == "lstm":
-                a_3 = tl.zeros([ROWS, UNITS], tl.float32)
+            a = (tl.zeros([ROWS, UNITS], tl.float32),) * cells.gates(CELL)
             for j in range(0, H, INPUTS):
                 below = j + tl.arange(0, INPUTS)
                 h_j = load_rows(p_h, start, H, k, below, (t < length)[:, None] & (below < H)[None, :])
-                a_0 = dot(h_j, load_weight(p_w, 0, H, below, unit, True), a_0, PRECISION)
-                if CELL != "rnn":
-                    a_1 = dot(h_j, load_weight(p_w, 1, H, below, unit, True), a_1, PRECISION)
-                    a_2 = dot(h_j, load_weight(p_w, 2, H, below, unit, True), a_2, PRECISION)
-                if CELL == "lstm":
-                    a_3 = dot(h_j, load_weight(p_w, 3, H, below, unit, True), a_3, PRECISION)
-            i_0 = load_rows(p_gi, start, G * H, k, unit, real)
-            if CELL == "rnn":
-                h_new = cells.rnn(i_0 + a_0)
-            else:
-                i_1 = load_rows(p_gi + H, start, G * H, k, unit, real)
-                i_2 = load_rows(p_gi + 2 * H, start, G * H, k, unit, real)
-                if CELL == "gru":
-                    a_2 += load_bias(p_b, H, unit)
-                    h = load_rows(p_h, start, H, k, unit, real)
-                    h_new, s_0, s_1, s_2 = cells.gru(i_0, i_1, i_2, a_0, a_1, a_2, h)
-                    s_3 = a_2
-                else:
-                    i_3 = load_rows(p_gi + 3 * H, start, G * H, k, unit, real)
-                    c = load_rows(p_c, start, H, k, unit, real)
-                    h_new, c_new, s_0, s_1, s_2, s_3 = cells.lstm(i_0 + a_0, i_1 + a_1, i_2 + a_2, i_3 + a_3, c)
-                    store_rows(p_c, start + stride, H, k, unit, c_new, real)
-                if SAVE:
-                    store_rows(p_gates, start, 4 * H, k, unit, s_0, real)
-                    store_rows(p_gates + H, start, 4 * H, k, unit, s_1, real)
-                    store_rows(p_gates + 2 * H, start, 4 * H, k, unit, s_2, real)
-                    store_rows(p_gates + 3 * H, start, 4 * H, k, unit, s_3, real)
+                a = add_products(a, h_j, p_w, H * H, 1, H, below, H, unit, H, PRECISION)
+            i = load_gates(p_gi, start, H, k, unit, real, cells.gates(CELL))
+            h = load_rows(p_h, start, H, k, unit, real)
+            c = load_rows(p_c, start, H, k, unit, real) if CELL == "lstm" else h
+            h_new, c_new, saved = cells.step(i, a, load_bias(p_b, H, unit), h, c, CELL)
+            if CELL == "lstm":
+                store_rows(p_c, start + stride, H, k, unit, c_new, real)
+            if SAVE:
+                store_gates(p_gates, start, H, k, unit, saved, real)
             store_rows(p_h, start + stride, H, k, unit, h_new, real)
         tl.debug_barrier()  # the next step reads what all threads wrote
 
@@ -153,36 +137,23 @@ def backward(
             real = now[:, None] & units
             dh = load_rows(p_dh0, first_row, H, k, unit, rows[:, None] & units)
             # One product for all gates, which a GRU's weights have as r, z, n, and dgates as n, r, z.
-            for gate in range(3 if CELL == "gru" else S):
+            for gate in range(cells.gates(CELL)):
                 for j in range(0, H, INPUTS):
                     above = j + tl.arange(0, INPUTS)
                     mask = later[:, None] & (above < H)[None, :]
                     d_j = load_rows(p_dgates + gate * H, start + stride, S * H, k, above, mask)
-                    w = load_weight(p_w, (gate + 2) % 3 if CELL == "gru" else gate, H, above, unit, False)
+                    w = load_weights(p_w + cells.weights_of(gate, CELL) * H * H, H, 1, above, H, unit, H)
                     dh = dot(d_j, w, dh, PRECISION)
             dh += load_rows(p_dy, start, H, k, unit, real)
-            if CELL == "rnn":
-                d_a = cells.rnn_gradient(load_rows(p_h, start + stride, H, k, unit, real), dh)
-                store_rows(p_dgates, start, H, k, unit, d_a, real)
-                direct = tl.zeros_like(dh)
-            else:
-                s_0 = load_rows(p_gates, start, 4 * H, k, unit, real)
-                s_1 = load_rows(p_gates + H, start, 4 * H, k, unit, real)
-                s_2 = load_rows(p_gates + 2 * H, start, 4 * H, k, unit, real)
-                s_3 = load_rows(p_gates + 3 * H, start, 4 * H, k, unit, real)
-                if CELL == "gru":
-                    h = load_rows(p_h, start, H, k, unit, real)
-                    d_1, d_2, d_3, d_0, direct = cells.gru_gradient(s_0, s_1, s_2, s_3, h, dh)
-                else:
-                    c = load_rows(p_c, start + stride, H, k, unit, real)
-                    c_old = load_rows(p_c, start, H, k, unit, real)
-                    dc = load_rows(p_dc0, first_row, H, k, unit, real)
-                    d_0, d_1, d_2, d_3, dc = cells.lstm_gradient(s_0, s_1, s_2, s_3, c_old, c, dh, dc)
-                    store_rows(p_dc0, first_row, H, k, unit, dc, real)
-                    direct = tl.zeros_like(dh)
-                store_rows(p_dgates, start, 4 * H, k, unit, d_0, real)
-                store_rows(p_dgates + H, start, 4 * H, k, unit, d_1, real)
-                store_rows(p_dgates + 2 * H, start, 4 * H, k, unit, d_2, real)
-                store_rows(p_dgates + 3 * H, start, 4 * H, k, unit, d_3, real)
+            saved, old = load_saved(p_h, p_gates, p_c, start, stride, H, k, unit, real, CELL)
+            c = dh
+            dc = dh
+            if CELL == "lstm":
+                c = load_rows(p_c, start + stride, H, k, unit, real)
+                dc = load_rows(p_dc0, first_row, H, k, unit, real)
+            d_sums, direct, dc_old = cells.gradient(saved, old, c, dh, dc, CELL)
+            if CELL == "lstm":
+                store_rows(p_dc0, first_row, H, k, unit, dc_old, real)
+            store_gates(p_dgates, start, H, k, unit, d_sums, real)
             store_rows(p_dh0, first_row, H, k, unit, tl.where(real, direct, dh), rows[:, None] & units)
         tl.debug_barrier()  # the step before reads what all threads wrote

@@ -6,25 +6,27 @@ factors that no longer depend on the incoming gradient, and is then left with a 
 one multiplication and one matrix product a step; the weight gradients are one product each after it.
 """
 
+from functools import partial
 from typing import Any, Optional
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from streamdrnn.kernels.pytorch.scan import scan
+from streamdrnn.kernels.twice import by_torch, differentiable_gradients
 
 
 class DilatedScan(torch.autograd.Function):
     """``(x, weights, past) -> past and new states``, ``(d + T, B, H)`` for h and (LSTM) c.
 
-    It can be differentiated once. For second derivatives (a gradient penalty) take the reference backend.
+    Second derivatives (a gradient penalty, ``torch.func``) are those of the scan's own operations, computed again.
     """
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(
-        ctx: Any,
         cell: str,
         x: Tensor,
         w_ih: Tensor,
@@ -34,16 +36,21 @@ class DilatedScan(torch.autograd.Function):
         h0: Tensor,
         c0: Optional[Tensor],
     ) -> tuple[Tensor, Optional[Tensor]]:
-        h, c = scan(cell, linear(x, w_ih, b_ih), w_hh, b_hh, h0, c0)
-        ctx.cell = cell
-        ctx.save_for_backward(x, w_ih, w_hh, b_ih, b_hh, h, c)
-        ctx.set_materialize_grads(False)
-        return h, c
+        return _compute(cell, x, w_ih, w_hh, b_ih, b_hh, h0, c0)
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Optional[Tensor]]) -> None:
+        ctx.cell, *tensors = inputs
+        ctx.save_for_backward(*tensors, *output)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
     def backward(ctx: Any, *grads: Optional[Tensor]) -> tuple[Optional[Tensor], ...]:
-        x, w_ih, w_hh, b_ih, b_hh, h, c = ctx.saved_tensors
+        *inputs, h, c = ctx.saved_tensors
+        if by_torch(grads):
+            results = partial(_compute, ctx.cell)
+            return None, *differentiable_gradients(results, inputs, ctx.needs_input_grad[1:], grads)
+        x, w_ih, w_hh, b_ih, b_hh, _, _ = inputs
         T, d, H = x.shape[0], h.shape[0] - x.shape[0], h.shape[2]
         gi, gh = linear(x, w_ih, b_ih), linear(h[:T], w_hh, b_hh)
         # The gradients of all states; the loops below complete them in place, from the last to the first.
@@ -68,6 +75,19 @@ class DilatedScan(torch.autograd.Function):
             dh[:d],
             None if dc is None else dc[:d],
         )
+
+
+def _compute(
+    cell: str,
+    x: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Optional[Tensor],
+    b_hh: Optional[Tensor],
+    h0: Tensor,
+    c0: Optional[Tensor],
+) -> tuple[Tensor, Optional[Tensor]]:
+    return scan(cell, linear(x, w_ih, b_ih), w_hh, b_hh, h0, c0)
 
 
 def _copy_or_zeros(grad: Optional[Tensor], like: Tensor) -> Tensor:

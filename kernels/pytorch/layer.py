@@ -25,7 +25,7 @@ def layer(
     T, d = x.shape[0], h_ring.shape[0]
     w_ih, w_hh, b_ih, b_hh = weights
     if lengths is not None:
-        # What is not a step may hold anything, NaN too, so it is not computed on.
+        # Masked inputs may be NaN, so they are not computed on.
         x = torch.where(steps_made(T, lengths), x, 0.0)
     h0 = in_time_order(h_ring, cursor)
     c0: Optional[Tensor] = None

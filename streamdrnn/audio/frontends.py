@@ -22,6 +22,10 @@ _MAX_WINDOW = 65536
 _MAX_FILTERS = 2**24  # n_fft times n_mels: 64 MB of float64, as only half of the spectrum has a weight
 
 
+FRONTENDS: dict[str, type["FrontEnd"]] = {}
+"""The kinds of front-ends by name, as model files have it."""
+
+
 class FrontEnd(nn.Module):
     """Samples in, frames of features out.
 
@@ -35,6 +39,9 @@ class FrontEnd(nn.Module):
     Attributes:
         sample_rate, window, hop_length, num_features: as given.
     """
+
+    def __init_subclass__(cls) -> None:
+        FRONTENDS.setdefault(cls.__name__, cls)
 
     def __init__(self, sample_rate: int, window: int, hop_length: int, num_features: int, history: int = 0) -> None:
         super().__init__()

@@ -48,7 +48,7 @@ class StreamingResampler:
         Raises:
             ValueError: it was flushed before.
         """
-        return self._resample(torch.zeros(0), last=True)
+        return self._resample(torch.zeros(0, dtype=torch.float32, device="cpu"), last=True)
 
     def _resample(self, samples: Tensor, last: bool) -> Tensor:
         check_tensor("samples", samples, (None,), "(N,)")

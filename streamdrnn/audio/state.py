@@ -1,4 +1,4 @@
-"""What a front-end carries from one chunk of samples to the next."""
+"""The state of a front-end: what it carries from one chunk of samples to the next."""
 
 from typing import NamedTuple
 

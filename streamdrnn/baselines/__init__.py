@@ -1,4 +1,4 @@
-"""What dilated recurrent networks are compared with (Chang et al. 2017, section 4), with their interface.
+"""Networks to compare dilated recurrent ones with (Chang et al. 2017, section 4), with the same interface.
 
 All map ``(T, B, I) -> (T, B, H)``, causally, and return a state that continues the sequence exactly.
 """

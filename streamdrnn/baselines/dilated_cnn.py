@@ -1,19 +1,22 @@
 """The dilated causal convolutional network, whose dilations the dilated RNN borrowed."""
 
 from collections.abc import Sequence
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple, Union
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from streamdrnn.baselines.checks import carried_dtype, check_chunk, check_per_layer, state_or_zero
-from streamdrnn.checks import check_positive, check_tensor
-from streamdrnn.state import StreamState
+from streamdrnn import kernels
+from streamdrnn.checks import check_per_layer, check_positive
+from streamdrnn.errors import InputError, refusing_input
+from streamdrnn.kernels.rings import steps_made
+from streamdrnn.network import ChunkedNetwork, register_network
+from streamdrnn.state import StreamState, carried_dtype, last_steps
 
 
 class _CNNFields(NamedTuple):
     past: List[Tensor]
+    cursor: Tensor
 
 
 class CNNState(_CNNFields, StreamState):
@@ -21,12 +24,14 @@ class CNNState(_CNNFields, StreamState):
 
     Attributes:
         past: per layer its last (K - 1) d inputs in order of time, ``((K - 1) d, B, I)``; zero before the first.
+        cursor: ``(B,)`` int64, the steps that each stream has made.
     """
 
     __slots__ = ()
 
 
-class DilatedCNN(nn.Module):
+@register_network
+class DilatedCNN(ChunkedNetwork):
     r"""A stack of causal convolutions over time, each with a dilation, as the stack of WaveNet.
 
     With kernel size 2 layer l computes :math:`y_t = \mathrm{relu}(V x_{t-d} + W x_t + b)`. These are the connections of
@@ -46,6 +51,7 @@ class DilatedCNN(nn.Module):
         gated: tanh times sigmoid instead of relu.
         residual: whether the layers' inputs are added to their outputs, except for the first, whose size differs.
         bias: whether the layers have biases.
+        backend: see :class:`DilatedRNN`; it computes the products.
 
     Attributes:
         weight_l{k}: ``(H, I, K)`` as in ``torch.nn.Conv1d``, with ``gated`` ``(2 H, I, K)``, first those of tanh;
@@ -66,22 +72,29 @@ class DilatedCNN(nn.Module):
         gated: bool = False,
         residual: bool = False,
         bias: bool = True,
+        backend: str = "auto",
+        device: Optional[Union[str, torch.device]] = None,
+        dtype: Optional[torch.dtype] = None,
     ) -> None:
         super().__init__()
+        with refusing_input():
+            kernels.check_backend(backend)
+        self.backend = backend
         self.input_size = check_positive("input_size", input_size)
         self.hidden_size = check_positive("channels", channels)
         self.dilations = check_per_layer("dilations", dilations, num_layers)
         self.num_layers = len(self.dilations)
         self.kernel_size = check_positive("kernel_size", kernel_size)
         if kernel_size < 2:
-            raise ValueError("kernel_size: expected 2 or more, got 1: the network would have no memory")
+            raise InputError("kernel_size: expected 2 or more, got 1: the network would have no memory")
         self.gated = bool(gated)
         self.residual = bool(residual)
         self.bias = bool(bias)
         rows = channels * (2 if self.gated else 1)
+        options: Any = {"device": device, "dtype": dtype}
         for layer, below in enumerate(self._input_sizes()):
-            self.register_parameter(f"weight_l{layer}", nn.Parameter(torch.empty(rows, below, kernel_size)))
-            self.register_parameter(f"bias_l{layer}", nn.Parameter(torch.empty(rows)) if self.bias else None)
+            self.register_parameter(f"weight_l{layer}", nn.Parameter(torch.empty(rows, below, kernel_size, **options)))
+            self.register_parameter(f"bias_l{layer}", nn.Parameter(torch.empty(rows, **options)) if self.bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -101,7 +114,7 @@ class DilatedCNN(nn.Module):
         )
 
     def config(self) -> dict[str, object]:
-        """The constructor's arguments that make this network again."""
+        """The constructor's arguments that make this network again; how it computes is not part of them."""
         return {
             "input_size": self.input_size,
             "channels": self.hidden_size,
@@ -120,47 +133,33 @@ class DilatedCNN(nn.Module):
         weight = self._layer(0)[0]
         where = weight.device if device is None else device
         kind = carried_dtype(weight.dtype if dtype is None else dtype)
-        return CNNState(
-            [
-                torch.zeros((self.kernel_size - 1) * d, batch_size, below, device=where, dtype=kind)
-                for d, below in zip(self.dilations, self._input_sizes(), strict=True)
-            ]
-        )
+        past = [
+            torch.zeros((self.kernel_size - 1) * d, batch_size, below, device=where, dtype=kind)
+            for d, below in zip(self.dilations, self._input_sizes(), strict=True)
+        ]
+        return CNNState(past, torch.zeros(batch_size, device=where, dtype=torch.int64))
 
-    def forward(self, x: Tensor, state: Optional[CNNState] = None) -> Tuple[Tensor, CNNState]:
-        """A chunk of B sequences.
-
-        Args:
-            x: ``(T, B, I)``, T >= 0.
-            state: where the sequences stand; None is their beginning. It is not written. Gradients flow into it.
-
-        Returns:
-            y ``(T, B, H)`` and the state after the chunk.
-
-        Raises:
-            ValueError, TypeError: a shape, dtype or device does not fit; the message says which is wanted.
-        """
-        y = check_chunk(x, self.input_size, self._layer(0)[0])
-        state = state_or_zero(state, self.zero_state(x.shape[1]))
+    def chunk(self, x: Tensor, state: CNNState, lengths: Optional[Tensor]) -> Tuple[Tensor, CNNState]:
+        # Masked inputs may be NaN, so they are not computed on.
+        made = None if lengths is None else steps_made(x.shape[0], lengths)
+        y = x if made is None else torch.where(made, x, 0.0)
+        backend = kernels.resolve(self.backend, y)
         past: List[Tensor] = []
         for layer, (d, before) in enumerate(zip(self.dilations, state.past, strict=True)):
+            past.append(last_steps(before, y.to(before.dtype), lengths))
             inputs = torch.cat([before.to(y.dtype), y])
-            past.append(inputs[y.shape[0] :].to(before.dtype))
-            z = self._activation(_convolution(inputs, *self._layer(layer), d))
+            z = self._activation(_convolution(inputs, *self._layer(layer), d, backend))
             y = y + z if self.residual and layer > 0 else z
-        return y, CNNState(past)
-
-    def step(self, x_t: Tensor, state: CNNState) -> Tuple[Tensor, CNNState]:
-        """One step of B sequences, ``(B, I) -> (B, H)``; arguments and errors as for :meth:`forward`."""
-        check_tensor("x_t", x_t, (None, self.input_size), "(B, I)")
-        y, state = self(x_t[None], state)
-        return y[0], state
+        cursor = state.cursor + (x.shape[0] if lengths is None else lengths)
+        return y if made is None else torch.where(made, y, 0.0), CNNState(past, cursor)
 
     def _activation(self, z: Tensor) -> Tensor:
         if not self.gated:
             return torch.relu(z)
         signal, gate = z.chunk(2, dim=2)
-        return torch.tanh(signal) * torch.sigmoid(gate)
+        # torch.sigmoid rounds the last elements of a thread's share otherwise than the rest. torch.tanh does not, so
+        # a step has the bits that it has in a chunk.
+        return torch.tanh(signal) * (torch.tanh(gate / 2) / 2 + 0.5)
 
     def _input_sizes(self) -> List[int]:
         return [self.input_size, *[self.hidden_size] * (self.num_layers - 1)]
@@ -169,14 +168,14 @@ class DilatedCNN(nn.Module):
         return getattr(self, f"weight_l{layer}"), getattr(self, f"bias_l{layer}")
 
 
-def _convolution(inputs: Tensor, weight: Tensor, bias: Optional[Tensor], dilation: int) -> Tensor:
+def _convolution(
+    inputs: Tensor, weight: Tensor, bias: Optional[Tensor], dilation: int, backend: kernels.Backend
+) -> Tensor:
     """The causal convolution of ``((K - 1) d + T, B, I)`` to ``(T, B, rows)``.
 
-    Time comes first, so every tap is one matrix product on a plain slice; ``torch.conv1d`` would copy to put it last.
+    One product with all taps side by side, so that a step's sum has the order that it has in a chunk.
     """
-    *before, present = (tap.contiguous() for tap in weight.unbind(dim=2))
-    T = inputs.shape[0] - len(before) * dilation
-    y = functional.linear(inputs[len(before) * dilation :], present, bias)
-    for number, tap in enumerate(before):
-        y = y + functional.linear(inputs[number * dilation : number * dilation + T], tap)
-    return y
+    taps = weight.shape[2]
+    T = inputs.shape[0] - (taps - 1) * dilation
+    joined = torch.cat([inputs[tap * dilation : tap * dilation + T] for tap in range(taps)], dim=2)
+    return backend.linear(joined, weight.transpose(1, 2).flatten(1), bias)

@@ -2,21 +2,24 @@
 
 import math
 from collections.abc import Sequence
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple, Union
 
 import torch
 from torch import Tensor, nn
 
 from streamdrnn import kernels
-from streamdrnn.baselines.checks import carried_dtype, check_chunk, check_per_layer, state_or_zero
-from streamdrnn.checks import check_positive, check_tensor
+from streamdrnn.checks import check_per_layer, check_positive
+from streamdrnn.errors import refusing_input
 from streamdrnn.kernels import Weights
-from streamdrnn.state import StreamState
+from streamdrnn.network import ChunkedNetwork, parameter_of, register_network
+from streamdrnn.state import CELL_NAMES, StreamState, carried_dtype, last_steps
 
 
 class _SkipRNNFields(NamedTuple):
     h: List[Tensor]
     c: List[Tensor]
+    cursor: Tensor
+    mark: Tensor
 
 
 class SkipRNNState(_SkipRNNFields, StreamState):
@@ -25,12 +28,15 @@ class SkipRNNState(_SkipRNNFields, StreamState):
     Attributes:
         h: per layer the last s hidden states in order of time, ``(s, B, H)``.
         c: per layer of an LSTM the last cell state, ``(1, B, H)``; else empty.
+        cursor: ``(B,)`` int64, the steps that each stream has made.
+        mark: which cell the state is of, as in :class:`streamdrnn.DRNNState`.
     """
 
     __slots__ = ()
 
 
-class SkipRNN(nn.Module):
+@register_network
+class SkipRNN(ChunkedNetwork):
     r"""A stack of recurrent layers with skip connections through time (Chang et al. 2017, equation 2).
 
     In layer l with skip s, :math:`c_t = f(x_t, c_{t-1}, c_{t-s})`. Here f is an ordinary cell, given :math:`x_t` and
@@ -51,7 +57,7 @@ class SkipRNN(nn.Module):
         skips: one positive int per layer. With 1 a layer reads the same state twice.
         cell: ``"rnn"`` (tanh), ``"gru"`` or ``"lstm"``.
         bias: whether the layers have biases.
-        backend: see :class:`DilatedRNN`.
+        backend, device, dtype: see :class:`DilatedRNN`.
 
     Attributes:
         weight_ih_l{k}: ``(G H, I + H)``, G = 1, 3 or 4 gates in torch's order; the last H columns meet
@@ -72,11 +78,13 @@ class SkipRNN(nn.Module):
         cell: str = "gru",
         bias: bool = True,
         backend: str = "auto",
+        device: Optional[Union[str, torch.device]] = None,
+        dtype: Optional[torch.dtype] = None,
     ) -> None:
         super().__init__()
-        if cell not in kernels.GATES:
-            raise ValueError(f"cell: got {cell!r}, expected one of {', '.join(kernels.GATES)}")
-        kernels.check_backend(backend)
+        with refusing_input():
+            gates, self._has_c = kernels.cell_named(cell)[1:]
+            kernels.check_backend(backend)
         self.input_size = check_positive("input_size", input_size)
         self.hidden_size = check_positive("hidden_size", hidden_size)
         self.skips = check_per_layer("skips", skips, num_layers)
@@ -84,13 +92,14 @@ class SkipRNN(nn.Module):
         self.cell = cell
         self.bias = bool(bias)
         self.backend = backend
-        H, rows = self.hidden_size, kernels.GATES[cell] * self.hidden_size
+        H, rows = self.hidden_size, gates * self.hidden_size
+        options: Any = {"device": device, "dtype": dtype}
         for layer in range(self.num_layers):
             below = H if layer else self.input_size
-            self.register_parameter(f"weight_ih_l{layer}", nn.Parameter(torch.empty(rows, below + H)))
-            self.register_parameter(f"weight_hh_l{layer}", nn.Parameter(torch.empty(rows, H)))
+            self.register_parameter(f"weight_ih_l{layer}", nn.Parameter(torch.empty(rows, below + H, **options)))
+            self.register_parameter(f"weight_hh_l{layer}", nn.Parameter(torch.empty(rows, H, **options)))
             for name in (f"bias_ih_l{layer}", f"bias_hh_l{layer}"):
-                self.register_parameter(name, nn.Parameter(torch.empty(rows)) if self.bias else None)
+                self.register_parameter(name, nn.Parameter(torch.empty(rows, **options)) if self.bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -116,67 +125,43 @@ class SkipRNN(nn.Module):
     ) -> SkipRNNState:
         """The state of ``batch_size`` streams before their first step; device and dtype (float32 at least) are the
         parameters' by default."""
-        weight = self._weight()
+        weight = parameter_of(self)
         where = weight.device if device is None else device
         kind = carried_dtype(weight.dtype if dtype is None else dtype)
-        shape = (batch_size, self.hidden_size)
-        h = [torch.zeros(skip, *shape, device=where, dtype=kind) for skip in self.skips]
-        c = [torch.zeros(1, *shape, device=where, dtype=kind) for _ in self.skips] if self.cell == "lstm" else []
-        return SkipRNNState(h, c)
 
-    def forward(self, x: Tensor, state: Optional[SkipRNNState] = None) -> Tuple[Tensor, SkipRNNState]:
-        """A chunk of B sequences.
+        def zeros(slots: int, size: int = self.hidden_size) -> Tensor:
+            return torch.zeros(slots, batch_size, size, device=where, dtype=kind)
 
-        Args:
-            x: ``(T, B, I)``, T >= 0.
-            state: where the sequences stand; None is their beginning. It is not written. Gradients flow into it.
+        c = [zeros(1) for _ in self.skips if self._has_c]
+        cursor = torch.zeros(batch_size, device=where, dtype=torch.int64)
+        return SkipRNNState([zeros(skip) for skip in self.skips], c, cursor, zeros(CELL_NAMES.index(self.cell), 0))
 
-        Returns:
-            y ``(T, B, H)`` and the state after the chunk.
-
-        Raises:
-            ValueError, TypeError: a shape, dtype or device does not fit; the message says which is wanted.
-        """
-        x = check_chunk(x, self.input_size, self._weight())
-        state = state_or_zero(state, self.zero_state(x.shape[1]))
+    def chunk(self, x: Tensor, state: SkipRNNState, lengths: Optional[Tensor]) -> Tuple[Tensor, SkipRNNState]:
         y = x.to(carried_dtype(x.dtype))
+        backend = kernels.resolve(self.backend, y)
         h: List[Tensor] = []
         c: List[Tensor] = []
-        for layer in range(self.num_layers):
-            c_before = state.c[layer] if self.cell == "lstm" else None
-            y, h_after, c_after = self._skip_layer(self._weights(layer, y.dtype), y, state.h[layer], c_before)
-            h.append(h_after)
-            if c_after is not None:
-                c.append(c_after)
-        return y.to(x.dtype), SkipRNNState(h, c)
-
-    def step(self, x_t: Tensor, state: SkipRNNState) -> Tuple[Tensor, SkipRNNState]:
-        """One step of B sequences, ``(B, I) -> (B, H)``; arguments and errors as for :meth:`forward`."""
-        check_tensor("x_t", x_t, (None, self.input_size), "(B, I)")
-        y, state = self(x_t[None], state)
-        return y[0], state
-
-    def _weight(self) -> Tensor:
-        return next(self.parameters())
-
-    def _weights(self, layer: int, dtype: torch.dtype) -> Weights:
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        w_ih, w_hh, b_ih, b_hh = (getattr(self, f"{name}_l{layer}") for name in names)
-        if self.bias:
-            b_ih, b_hh = b_ih.to(dtype), b_hh.to(dtype)
-        return Weights(w_ih.to(dtype), w_hh.to(dtype), b_ih, b_hh)
+        for layer, past in enumerate(state.h):
+            y, c_after = self._skip_layer(backend, layer, y, past, state.c[layer : layer + 1], lengths)
+            h.append(last_steps(past, y, lengths))
+            c += c_after
+        made = x.shape[0] if lengths is None else lengths
+        return y.to(x.dtype), SkipRNNState(h, c, state.cursor + made, state.mark)
 
     def _skip_layer(
-        self, weights: Weights, x: Tensor, h: Tensor, c: Optional[Tensor]
-    ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
-        """One layer over a chunk: y ``(T, B, H)``, the last s hidden states and, of an LSTM, the last cell state."""
-        skip = h.shape[0]
-        start = torch.zeros(x.shape[1], dtype=torch.int64, device=x.device)
-        outputs = [x.new_zeros(0, x.shape[1], h.shape[2])]
+        self, backend: kernels.Backend, layer: int, x: Tensor, past: Tensor, c: List[Tensor], lengths: Optional[Tensor]
+    ) -> Tuple[Tensor, List[Tensor]]:
+        """One layer over a chunk, after the hidden states ``past``: y ``(T, B, H)``, and an LSTM's last cell state."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        weights = [Weights(*(getattr(self, f"{name}_l{layer}") for name in names))]
+        skip, h = past.shape[0], [past[-1:]]
+        clock = torch.zeros(x.shape[1], dtype=torch.int64, device=x.device)
+        outputs = [x.new_zeros(0, *past.shape[1:])]
         for first in range(0, x.shape[0], skip):
             run = x[first : first + skip]
-            joined = torch.cat([run, h[: run.shape[0]]], dim=2)
-            y, _, c, _ = kernels.dilated_layer(self.cell, joined, weights, h[-1:], c, start, None, self.backend)
-            h = torch.cat([h[run.shape[0] :], y])
+            own = None if lengths is None else (lengths - first).clamp(0, len(run))
+            joined = torch.cat([run, past[: len(run)]], dim=2)
+            y, h, c, _ = backend.stack(self.cell, joined, weights, [1], h, c, clock, own)
+            past = torch.cat([past[len(run) :], y])
             outputs.append(y)
-        return torch.cat(outputs), h, c
+        return torch.cat(outputs), c

@@ -46,7 +46,7 @@ class AsyncStream:
 
     @property
     def model(self) -> dict[str, Any]:
-        """What the server says of the model: sizes, sample rate, and its limits."""
+        """The server's description of the model: sizes, sample rate, and its limits."""
         return dict(self._exchange.opened)
 
     async def open(self) -> None:

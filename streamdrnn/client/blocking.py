@@ -62,7 +62,7 @@ class Stream:
 
     @property
     def model(self) -> dict[str, Any]:
-        """What the server says of the model: sizes, sample rate, and its limits."""
+        """The server's description of the model: sizes, sample rate, and its limits."""
         return dict(self._exchange.opened)
 
     def push(self, inputs: np.ndarray) -> np.ndarray:

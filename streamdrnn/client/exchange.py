@@ -1,4 +1,4 @@
-"""What a client remembers so that nothing is lost: no sockets here, only which messages go and what came.
+"""The memory of a client, so that nothing is lost: no sockets here, only which messages go and what came.
 
 The blocking client and the asyncio client both drive this.
 """
@@ -107,7 +107,7 @@ class Exchange:
         self._request, self._requested_here = what, False
 
     def next_message(self) -> Union[bytes, str, float, None]:
-        """What is to be sent now; or the seconds to wait before asking again; None: something must come first."""
+        """The message to be sent now; or the seconds to wait before asking again; None: something must come first."""
         if self._sent_by >= self._last:
             if self._request is None or self._requested_here:
                 return None

@@ -41,7 +41,7 @@ class Code(IntEnum):
 
 
 class Input(NamedTuple):
-    """What a client sends: its number, the last result that the client has, and the numbers in the stream's format."""
+    """A client's message: its number, the last result that the client has, and the numbers in the stream's format."""
 
     seq: int
     ack: int
@@ -49,7 +49,7 @@ class Input(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a server answers: the input's number, and ``(steps, E)`` float32, flat."""
+    """A server's answer: the input's number, and ``(steps, E)`` float32, flat."""
 
     seq: int
     payload: bytes

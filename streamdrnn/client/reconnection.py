@@ -81,7 +81,7 @@ class Reconnection:
 
 
 FAILURES = (OSError, WebSocketException, EOFError)
-"""What connections fail with."""
+"""The errors of a connection that fails."""
 
 OPTIONS: dict[str, Any] = {"compression": None, "max_size": None, "close_timeout": 1.0}
 """How both clients connect. Results have no size that a client could know before; it chose the server."""

@@ -12,7 +12,6 @@ from typing import Any, Dict, Literal, NamedTuple, Optional, Tuple, Union
 
 import torch
 
-from streamdrnn.dilated_rnn import DilatedRNN
 from streamdrnn.errors import InputError
 from streamdrnn.export.description import describe
 from streamdrnn.export.onnx_graph import to_onnx
@@ -22,6 +21,7 @@ from streamdrnn.export.quiet import quiet
 from streamdrnn.export.torchscript import to_torchscript
 from streamdrnn.export.tracing import ENTRY_POINTS
 from streamdrnn.heads import Head
+from streamdrnn.network import Network, check_network, parameter_of
 from streamdrnn.storage import write_whole
 
 __all__ = ["Format", "export_model", "export_paths"]
@@ -51,7 +51,7 @@ _WRITERS: Dict[str, _Writer] = {
 
 
 def export_model(
-    model: Union[DilatedRNN, Head],
+    model: Union[Network, Head],
     path: Union[str, os.PathLike[str]],
     format: Format,
     notes: Optional[Dict[str, str]] = None,
@@ -72,8 +72,8 @@ def export_model(
 
     Raises:
         FileExistsError: a file is there.
-        TypeError, ValueError: the model, the format or the name's ending is none that is known, or ``onnx`` is not
-            installed.
+        TypeError, ValueError: the model, the format or the name's ending is none that is known, TorchScript cannot
+            compile the network, or ``onnx`` is not installed.
     """
     files = export_paths(path, format)
     if not overwrite:
@@ -105,13 +105,14 @@ def export_paths(path: Union[str, os.PathLike[str]], format: Format) -> Dict[str
     return {entry_point: path.with_suffix(f".{entry_point}{path.suffix}") for entry_point in writer.entry_points}
 
 
-def _program(model: Union[DilatedRNN, Head]) -> Program:
+def _program(model: Any) -> Program:
     """A copy of a model as what is exported: for inference, computed by torch's own operations."""
-    if not isinstance(model, DilatedRNN | Head):
-        raise TypeError(f"model: expected a DilatedRNN or one of the heads, got {type(model).__name__}")
+    if not isinstance(model, Head):
+        check_network("model", model)
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     rnn = model.rnn if isinstance(model, Head) else model
-    if rnn.weight_ih_l0.dtype not in (torch.float32, torch.float64):
-        raise InputError(f"model: expected float32 or float64 weights, got {rnn.weight_ih_l0.dtype}; see model.float()")
+    dtype = parameter_of(rnn).dtype
+    if dtype not in (torch.float32, torch.float64):
+        raise InputError(f"model: expected float32 or float64 weights, got {dtype}; see model.float()")
     rnn.backend = "torch"
     return HeadProgram(model).eval() if isinstance(model, Head) else NetworkProgram(model).eval()

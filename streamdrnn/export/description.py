@@ -1,4 +1,4 @@
-"""What an exported file says of itself: one JSON object, the same in every format."""
+"""The description in an exported file: one JSON object, the same in every format."""
 
 import json
 from typing import Any, Dict, Tuple
@@ -9,19 +9,20 @@ from torch import Tensor
 import streamdrnn
 from streamdrnn.export.program import Program
 from streamdrnn.heads import Head
+from streamdrnn.network import parameter_of
 from streamdrnn.state import batch_dim
 
 NAME = "streamdrnn.json"
-"""What the description is called within a file."""
+"""The name of the description within a file."""
 
 FORMAT, VERSION = "streamdrnn-export", 1
 
 NEXT = "next."
-"""What precedes the name of a state's tensor where it comes out, in formats whose outputs have names."""
+"""The prefix of a state's tensor among the outputs, in formats whose outputs have names."""
 
 
 def describe(program: Program, notes: Dict[str, str]) -> Dict[str, Any]:
-    """What goes into a model and comes out of it, and where a stream begins.
+    """A model's inputs and outputs, and where a stream begins.
 
     Sizes that may be any are words: ``"batch"`` and ``"steps"``.
 
@@ -61,9 +62,8 @@ def described_as(description: Dict[str, Any], entry_point: str) -> str:
 
 def step_example(program: Program, batch_size: int) -> Tuple[Tensor, Dict[str, Tensor]]:
     """Zeros that a step takes: x, and the state of streams before their first step."""
-    model = program.model
-    rnn = model.rnn if isinstance(model, Head) else model
-    x = torch.zeros(batch_size, program.step_size, dtype=rnn.weight_ih_l0.dtype)
+    parameter = parameter_of(program.model)
+    x = torch.zeros(batch_size, program.step_size, dtype=parameter.dtype, device=parameter.device)
     return x, program.initial_state(batch_size)
 
 

@@ -1,4 +1,4 @@
-"""What recurrent architectures remember (Chang et al. 2017, section 3): graphs, recurrent lengths, gradients."""
+"""The memory of recurrent architectures (Chang et al. 2017, section 3): graphs, recurrent lengths, gradients."""
 
 from streamdrnn.memory.architectures import graph_of
 from streamdrnn.memory.diagram import dependencies, diagram, layer_name

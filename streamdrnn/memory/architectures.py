@@ -1,5 +1,7 @@
 """The dependency graphs of this package's models."""
 
+from functools import singledispatch
+
 from torch import nn
 
 from streamdrnn.baselines import DilatedCNN, SkipRNN
@@ -8,31 +10,40 @@ from streamdrnn.heads import Head
 from streamdrnn.memory.graph import DependencyGraph
 
 
+@singledispatch
 def graph_of(model: nn.Module) -> DependencyGraph:
     """The dependency graph of a network; of a head, that of the network below it.
 
     Args:
-        model: a :class:`DilatedRNN`, :class:`SkipRNN`, :class:`DilatedCNN`, or a head over one.
+        model: a :class:`DilatedRNN`, :class:`SkipRNN`, :class:`DilatedCNN`, a head over one, or a network of a kind of
+            your own whose graph was registered with ``graph_of.register``.
 
     Raises:
         TypeError: it is none of these.
     """
-    if isinstance(model, Head):
-        return graph_of(model.rnn)
-    if isinstance(model, DilatedRNN):
-        return DependencyGraph.recurrent(
-            [[d] for d in model.dilations],
-            model.input_size,
-            model.hidden_sizes,
-            model.cell,
-            model.bias,
-            fused=model.dilations[0] if model.fuse else 0,
-        )
-    if isinstance(model, SkipRNN):
-        delays = [[1, skip] for skip in model.skips]
-        return DependencyGraph.recurrent(delays, model.input_size, model.hidden_size, model.cell, model.bias)
-    if isinstance(model, DilatedCNN):
-        return DependencyGraph.convolutional(
-            model.dilations, model.kernel_size, model.input_size, model.hidden_size, model.gated, model.bias
-        )
-    raise TypeError(f"model: expected a network of this package or a head, got {type(model).__name__}")
+    kinds = ", ".join(kind.__name__ for kind in graph_of.registry if kind is not object)
+    raise TypeError(f"model: expected one of {kinds}, got {type(model).__name__}")
+
+
+@graph_of.register
+def _of_head(model: Head) -> DependencyGraph:
+    return graph_of(model.rnn)
+
+
+@graph_of.register
+def _of_dilated_rnn(model: DilatedRNN) -> DependencyGraph:
+    delays, fused = [[d] for d in model.dilations], model.dilations[0] if model.fuse else 0
+    return DependencyGraph.recurrent(delays, model.input_size, model.hidden_sizes, model.cell, model.bias, fused)
+
+
+@graph_of.register
+def _of_skip_rnn(model: SkipRNN) -> DependencyGraph:
+    delays = [[1, skip] for skip in model.skips]
+    return DependencyGraph.recurrent(delays, model.input_size, model.hidden_size, model.cell, model.bias)
+
+
+@graph_of.register
+def _of_dilated_cnn(model: DilatedCNN) -> DependencyGraph:
+    return DependencyGraph.convolutional(
+        model.dilations, model.kernel_size, model.input_size, model.hidden_size, model.gated, model.bias
+    )

@@ -7,7 +7,7 @@ from streamdrnn.memory.graph import DependencyGraph
 
 
 def dependencies(graph: DependencyGraph, steps: int) -> List[List[bool]]:
-    """What the output at time t depends on.
+    """The nodes that the output at time t depends on.
 
     Returns:
         per node, for each lag below ``steps``, whether the output depends on the node at that time.
@@ -25,7 +25,7 @@ def dependencies(graph: DependencyGraph, steps: int) -> List[List[bool]]:
 
 
 def layer_name(graph: DependencyGraph, node: int) -> str:
-    """What a node is, and how far back it reads, such as ``gru d=4``."""
+    """The kind of a node and how far back it reads, such as ``gru d=4``."""
     delays = graph.recurrences(node) or [edge.delay for edge in graph.into(node) if edge.delay]
     shown = f"{delays[0]}..{delays[-1]}" if len(delays) > 3 else ",".join(map(str, delays))
     return graph.nodes[node].label + (f" d={shown}" if delays else "")

@@ -17,7 +17,7 @@ def gradient_norms(model: Callable[[Tensor], tuple[Tensor, Any]], x: Tensor, see
     the norm is exact.
 
     Args:
-        model: maps ``(T, B, I)`` to ``((T, B, ...), state)``: a network or a head. Of a head with a front-end
+        model: maps ``(T, B, I)`` to ``((T, B, ...), state)``: a network or a head. For a head with a front-end
             give the network, and its features as x.
         x: ``(T, B, I)``, T >= 1.
         seed: of the signs.
@@ -34,6 +34,6 @@ def gradient_norms(model: Callable[[Tensor], tuple[Tensor, Any]], x: Tensor, see
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         last = model(x)[0][-1]
-    coins = torch.randint(2, last.shape, generator=torch.Generator().manual_seed(seed))
+    coins = torch.randint(2, last.shape, generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
     (gradient,) = torch.autograd.grad(last, x, (2 * coins - 1).to(last))
     return gradient.double().square().sum(dim=2).mean(dim=1).sqrt().flip(0)

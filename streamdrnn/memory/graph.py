@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from streamdrnn.checks import check_positive
-from streamdrnn.kernels import GATES
+from streamdrnn.kernels import cell_named
 
 
 @dataclass(frozen=True)
 class Node:
-    """What one layer computes at each step.
+    """The computation of one layer at each step.
 
     Attributes:
         label: its kind, for drawings.
@@ -85,19 +85,18 @@ class DependencyGraph:
             delays: per layer how many steps ago the states are that it reads: ``[1]`` in a regular layer, ``[d]`` in a
                 dilated one (equation 1), ``[1, s]`` with a regular skip (equation 2).
             hidden_sizes: H, one int for all layers or one per layer.
-            cell: ``"rnn"``, ``"gru"`` or ``"lstm"``.
+            cell: the name of one of :data:`streamdrnn.kernels.CELLS`.
             fused: how many of the last top outputs a fusion joins (section 2.2); 0 is no fusion.
 
         Raises:
             ValueError, TypeError: a delay or size is no positive int, or the cell is unknown.
         """
-        if cell not in GATES:
-            raise ValueError(f"cell: got {cell!r}, expected one of {', '.join(GATES)}")
+        gates = cell_named(cell).gates
         sizes = [hidden_sizes] * len(delays) if isinstance(hidden_sizes, int) else list(hidden_sizes)
         if not delays or len(sizes) != len(delays):
             raise ValueError(f"delays: got {len(delays)} layers with {len(sizes)} hidden sizes, expected as many")
         nodes = [Node("input", check_positive("input_size", input_size))]
-        nodes += [Node(cell, check_positive("hidden_sizes", H), GATES[cell], 2 if bias else 0) for H in sizes]
+        nodes += [Node(cell, check_positive("hidden_sizes", H), gates, 2 if bias else 0) for H in sizes]
         edges = []
         for layer, own in enumerate(delays, 1):
             edges.append(Edge(layer - 1, layer, 0))

@@ -96,7 +96,7 @@ def _lengths_to_nodes(graph: DependencyGraph, span: int) -> List[Tensor]:
     """
     lengths: List[Tensor] = []
     for node in range(len(graph.nodes)):
-        shortest = torch.full((span + 1,), torch.inf, dtype=torch.float64)
+        shortest = torch.full((span + 1,), torch.inf, dtype=torch.float64, device="cpu")
         if node == graph.entry:
             shortest[0] = 0
         for edge in graph.into(node):
@@ -115,5 +115,5 @@ def _with_recurrence(lengths: Tensor, delay: int) -> Tensor:
     hops = -(-count // delay)
     # One row per hop: down a column lags grow by the delay, and but for the hops' cost the best is a running minimum.
     rows = torch.nn.functional.pad(lengths, (0, hops * delay - count)).view(hops, delay)
-    cost = torch.arange(hops, dtype=lengths.dtype)[:, None]
+    cost = torch.arange(hops, dtype=lengths.dtype, device=lengths.device)[:, None]
     return (torch.cummin(rows - cost, dim=0).values + cost).flatten()[:count]

@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 import streamdrnn
-from streamdrnn import model_notes
+from streamdrnn import model_notes, save_model
 from streamdrnn.apps.cli import COMMANDS, main
 from streamdrnn.apps.info import Info
 from streamdrnn.apps.speaker_id.demo import Score
@@ -20,7 +20,7 @@ from streamdrnn.apps.speaker_id.model import asset
 from streamdrnn.apps.speaker_id.profiles import ProfileStore
 from streamdrnn.apps.speaker_id.sources.source import SourceError
 from streamdrnn.apps.speaker_id.turns import Segment
-from streamdrnn.apps.training.network import NetworkRecipe, build, save
+from streamdrnn.apps.training.network import KINDS, NetworkRecipe, build
 from streamdrnn.audio import AudioFileError, load_audio
 from streamdrnn.errors import InputError
 from streamdrnn.kernels import cpu
@@ -371,16 +371,13 @@ def test_export_writes_what_it_says(run: Run, tmp_path: Path) -> None:
     assert json.loads(extra["streamdrnn.json"]) == described
 
 
-@pytest.mark.parametrize("network", ["dilated", "stacked", "skip", "cnn"])
-def test_of_the_networks_that_train_those_that_stream_are_exported(run: Run, tmp_path: Path, network: str) -> None:
-    recipe = NetworkRecipe(network=network, hidden_size=4, dilations=(1, 2))  # type: ignore[arg-type]
-    save(build(recipe, 1, 3, per_step=False), tmp_path / "model.safetensors", {})
-    outcome = run("export", tmp_path, "--format", "torchscript", "--out", tmp_path / "x.pt")
-    if network in ("dilated", "stacked"):
-        assert outcome.code == 0, outcome
-    else:
-        outcome.is_one_line_about("a skip or cnn baseline; of the networks only dilated and stacked ones stream")
-        assert not (tmp_path / "x.pt").exists()
+@pytest.mark.parametrize("network", KINDS)
+def test_every_network_that_trains_is_exported(run: Run, tmp_path: Path, network: str) -> None:
+    recipe = NetworkRecipe(network=network, hidden_size=4, dilations=(1, 2))
+    save_model(build(recipe, 1, 3, per_step=False), tmp_path / "model.safetensors")
+    outcome = run("export", tmp_path, "--format", "pt2", "--out", tmp_path / "x.pt2")
+    assert outcome.code == 0, outcome
+    assert (tmp_path / "x.step.pt2").exists()
 
 
 def test_what_cannot_be_exported_gets_one_line(run: Run, tmp_path: Path) -> None:

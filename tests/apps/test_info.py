@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from matplotlib.image import imread
+from torch import nn
 
 from streamdrnn import Classifier, DilatedRNN, Tagger, save_model
 from streamdrnn.apps import memory_plots
 from streamdrnn.apps.cli import main
 from streamdrnn.apps.info import gradients_for_noise
 from streamdrnn.audio import LogMel
+from streamdrnn.baselines import DilatedCNN, SkipRNN
 from streamdrnn.memory import DependencyGraph
 from tests.apps.test_cli import Outcome
 
@@ -86,10 +88,12 @@ def test_with_a_front_end_steps_have_a_length(info: Info, tmp_path: Path) -> Non
         DilatedRNN(2, 3, dilations=[4, 8], cell="lstm", batch_first=True),
         DilatedRNN(1, 3, dilations=[2, 4], fuse=False),
         DilatedRNN(1, 3, dilations=[64], fuse=False).double(),
+        SkipRNN(2, 3, skips=[4, 1]),
+        Tagger(DilatedCNN(2, 3, 3), 2),
     ],
-    ids=["dilated", "fused", "apart", "far"],
+    ids=["dilated", "fused", "apart", "far", "skip", "cnn"],
 )
-def test_plots_of_any_network(info: Info, tmp_path: Path, network: DilatedRNN) -> None:
+def test_plots_of_any_network(info: Info, tmp_path: Path, network: nn.Module) -> None:
     save_model(network, tmp_path / "model.safetensors")
     outcome = info(tmp_path / "model.safetensors", "--plot", tmp_path / "new" / "plots", "--json")
     assert outcome.code == 0, outcome

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamdrnn import DilatedRNN
-from streamdrnn.baselines import CNNState, DilatedCNN, SkipRNN, SkipRNNState, stacked_rnn
-from streamdrnn.kernels import Weights, reference
-from tests.agreement import assert_all_close, assert_close
-from tests.strategies import CELLS, cells, chunkings, examples, randn, seeds
-
-GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+from streamdrnn import DilatedRNN, StreamingDRNN
+from streamdrnn.baselines import DilatedCNN, SkipRNN, stacked_rnn
+from streamdrnn.kernels import Weights, cell_named, reference
+from streamdrnn.state import StreamState
+from tests.agreement import assert_all_close, assert_close, assert_same_bits
+from tests.kernels.cases import needs_native
+from tests.strategies import CELLS, cells, chunkings, examples, lengths, randn, seeds
 
 Baseline = Union[SkipRNN, DilatedCNN]
 
@@ -28,9 +28,9 @@ def skip_rnn(cell: str = "gru", skips: tuple[int, ...] = (3, 2), bias: bool = Tr
     return SkipRNN(3, 4, skips=skips, cell=cell, bias=bias).double()
 
 
-def dilated_cnn(dilations: tuple[int, ...] = (1, 3), seed: int = 0, **options: Any) -> DilatedCNN:
+def dilated_cnn(dilations: tuple[int, ...] = (1, 3), seed: int = 0, channels: int = 4, **options: Any) -> DilatedCNN:
     torch.manual_seed(seed)
-    model = DilatedCNN(3, 4, dilations=dilations, **options).double()
+    model = DilatedCNN(3, channels, dilations=dilations, **options).double()
     for name, parameter in model.named_parameters():
         if name.startswith("bias"):
             nn.init.normal_(parameter)
@@ -70,7 +70,7 @@ def naive_skip_rnn(model: SkipRNN, x: Tensor) -> Tensor:
         weights = Weights(own[f"weight_ih_l{k}"], own[f"weight_hh_l{k}"], *biases)
         nothing = x.new_zeros(x.shape[1], model.hidden_size)
         h: list[Tensor] = []
-        c: Optional[Tensor] = nothing if model.cell == "lstm" else None
+        c: Optional[Tensor] = nothing if cell_named(model.cell).has_c else None
         for t in range(x.shape[0]):
             one_ago = h[t - 1] if t >= 1 else nothing
             skipped = h[t - skip] if t >= skip else nothing
@@ -135,6 +135,73 @@ def test_steps_equal_the_whole(build: Callable[[], Baseline]) -> None:
     assert_close(torch.stack(steps), model(x)[0])
 
 
+@examples(40)
+@given(models(), st.data(), seeds)
+def test_streams_of_other_lengths_are_as_if_alone(model: Baseline, data: st.DataObject, seed: int) -> None:
+    """What is not a step is NaN here: it reaches neither outputs, state nor gradients."""
+    T, B = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 3))
+    own, before = data.draw(lengths(T, B)), model(randn(5, B, 3, seed=seed))[1].detach()
+    x = randn(T, B, 3, seed=seed + 1)
+    for b, n in enumerate(own.tolist()):
+        x[n:, b] = torch.nan
+    y, after = model(x.requires_grad_(), before, own)
+    for b, n in enumerate(own.tolist()):
+        alone, alone_after = model(x[:n, b : b + 1], before.select(b))
+        assert_close(y[:n, b], alone[:, 0])
+        assert not y[n:, b].any()
+        assert_all_close(list(after.select(b).tensors().values()), list(alone_after.tensors().values()))
+    assert after.cursor.tolist() == (own + 5).tolist()
+    y.square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
+
+
+@every_baseline
+def test_a_masked_stream_makes_no_step(build: Callable[[], Baseline]) -> None:
+    model, x = build(), randn(9, 2, 3, seed=1)
+    before: Any = model(x)[1]
+    x_t = torch.stack([torch.full((3,), torch.nan, dtype=torch.float64), x[0, 1]])
+    y, after = model.step(x_t, before, torch.tensor([False, True]))
+    assert not y[0].any()
+    assert_same_bits(after.select(0), before.select(0))
+    assert_close(y[1:], model.step(x_t[1:], before.select(1))[0])
+
+
+@needs_native
+@examples(30)
+@given(models(), st.integers(1, 20), st.integers(1, 3), st.data(), seeds)
+def test_on_the_native_kernels_every_way_has_the_same_bits(
+    model: Baseline, T: int, B: int, data: st.DataObject, seed: int
+) -> None:
+    assert_every_way_has_the_same_bits(model, T, B, data.draw(chunkings(T)), seed)
+
+
+@needs_native
+def test_a_gated_cnn_has_the_same_bits_every_way_where_threads_share_a_row() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert_every_way_has_the_same_bits(dilated_cnn(channels=37, gated=True), 901, 1, [901], 0)
+    finally:
+        torch.set_num_threads(before)
+
+
+def assert_every_way_has_the_same_bits(model: Baseline, T: int, B: int, chunks: list[int], seed: int) -> None:
+    model = model.float().eval()
+    model.backend = "cpu"
+    x = randn(T, B, 3, seed=seed, dtype=torch.float32)
+    with torch.no_grad():
+        whole, end = model(x)
+        alone = model(x[:, :1])[0]
+    live = StreamingDRNN(model, B)
+    pushed = torch.cat([live.push(chunk) for chunk in x.split(chunks)])
+    assert torch.equal(pushed, whole)
+    assert_same_bits(live.state, end)
+    live.reset()
+    assert torch.equal(torch.stack([live.step(x_t) for x_t in x]), whole)
+    assert_same_bits(live.state, end)
+    assert torch.equal(alone, whole[:, :1])
+
+
 @every_baseline
 def test_gradients_are_those_of_its_definition(build: Callable[[], Baseline]) -> None:
     model, x = build(), randn(8, 2, 3, seed=1).requires_grad_()
@@ -144,16 +211,21 @@ def test_gradients_are_those_of_its_definition(build: Callable[[], Baseline]) ->
     assert_all_close(got, want)
 
 
+def numbers(state: StreamState) -> list[Tensor]:
+    """What of a state has gradients."""
+    return [tensor for tensor in state.tensors().values() if tensor.is_floating_point() and tensor.numel()]
+
+
 @every_baseline
 def test_gradients_pass_gradcheck_also_into_the_state(build: Callable[[], Baseline]) -> None:
     model = build()
     zero = model.zero_state(1)
-    start = [randn(*tensor.shape, seed=seed).requires_grad_() for seed, tensor in enumerate(zero.tensors().values())]
+    start = [randn(*tensor.shape, seed=seed).requires_grad_() for seed, tensor in enumerate(numbers(zero))]
 
     def run(x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         given = iter(tensors)
-        y, state = model(x, zero.map(lambda _: next(given)))
-        results = y, *state.tensors().values()
+        y, state = model(x, zero.map(lambda t: next(given) if t.is_floating_point() and t.numel() else t))
+        results = y, *numbers(state)
         assert all(result.requires_grad for result in results)
         return results
 
@@ -199,7 +271,7 @@ def test_states_are_wide_and_chunks_round_nothing(build: Callable[[], Baseline],
     whole, _ = model(x)
     y, state = model(x[:4])
     assert whole.dtype == dtype
-    assert {t.dtype for t in state.tensors().values()} == {torch.float32}
+    assert {t.dtype for t in numbers(state)} == {torch.float32}
     tolerance = 1e-5 if dtype == torch.float32 else 1e-2
     assert torch.allclose(torch.cat([y, model(x[4:], state)[0]]).float(), whole.float(), atol=tolerance)
 
@@ -228,7 +300,7 @@ def test_autocast_takes_inputs_of_any_kind(build: Callable[[], Baseline]) -> Non
         y, state = model(x)
         y, state = model(x.bfloat16(), state)
     assert y.isfinite().all()
-    assert {t.dtype for t in state.tensors().values()} == {torch.float32}
+    assert {t.dtype for t in numbers(state)} == {torch.float32}
 
 
 @every_baseline
@@ -268,8 +340,8 @@ def test_skips_cost_one_recurrent_matrix_per_gate(cell: str, bias: bool) -> None
     model = SkipRNN(I, H, L, cell=cell, bias=bias)
     regular = stacked_rnn(I, H, L, cell, bias=bias)
     assert model.skips == [1, 2, 4, 8]
-    assert count(model) == GATES[cell] * H * (I + 2 * H + (L - 1) * 3 * H + 2 * bias * L)
-    assert count(model) - count(regular) == L * GATES[cell] * H * H
+    assert count(model) == cell_named(cell).gates * H * (I + 2 * H + (L - 1) * 3 * H + 2 * bias * L)
+    assert count(model) - count(regular) == L * cell_named(cell).gates * H * H
 
 
 @pytest.mark.parametrize("gated", [True, False])
@@ -307,7 +379,7 @@ def test_a_stacked_rnn_is_torchs(cell: str) -> None:
     [
         (lambda: SkipRNN(3, 4), ValueError, "skips: give a list"),
         (lambda: SkipRNN(3, 4, skips=[]), ValueError, "skips: expected one or more"),
-        (lambda: SkipRNN(3, 4, 3, skips=[1, 2]), ValueError, "skips: expected one for each of 3 layers, got 2"),
+        (lambda: SkipRNN(3, 4, 3, skips=[1, 2]), ValueError, "num_layers: got 3 with 2 skips; give one of them"),
         (lambda: SkipRNN(3, 4, skips=[0]), ValueError, r"skips\[0\]: expected 1 or more, got 0"),
         (lambda: SkipRNN(3, 4, skips=5), TypeError, "skips: expected a list of ints, got 5"),  # type: ignore[arg-type]
         (lambda: SkipRNN(3, 4, 2, cell="lru"), ValueError, "cell: got 'lru'"),
@@ -335,11 +407,15 @@ def test_bad_inputs_and_states_are_named(build: Callable[[], Baseline]) -> None:
         call(x.float())
     with pytest.raises(ValueError, match=r"x_t: expected shape \(B, I\)"):
         model.step(x, call(x)[1])
-    with pytest.raises(ValueError, match="state: got 3 streams, expected 2"):
+    with pytest.raises(ValueError, match=r"state\.\S+: expected shape .* = \(., 2, .\), got \(., 3, .\)"):
         call(x, model.zero_state(3))
+    with pytest.raises(TypeError, match=r"state: expected a \w+, got \w+"):
+        call(x, dilated_cnn((1,)).zero_state(2) if isinstance(model, SkipRNN) else skip_rnn().zero_state(2))
     with pytest.raises(TypeError, match="state: expected a "):
-        call(x, CNNState([]) if isinstance(model, SkipRNN) else SkipRNNState([], []))
-    with pytest.raises(ValueError, match=r"state: .* expected .*float64"):
+        call(x, 3)
+    with pytest.raises(ValueError, match="lengths: expected values from 0 to 4"):
+        call(x, None, torch.tensor([1, 5]))
+    with pytest.raises(TypeError, match=r"state\.\S+: expected dtype torch.float64, got torch.float32"):
         call(x, model.zero_state(2, dtype=torch.float32))
 
 

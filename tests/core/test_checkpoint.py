@@ -18,8 +18,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from streamdrnn import Classifier, DilatedRNN, SpeakerEmbedder, load_model, model_notes, save_model
+from streamdrnn import Classifier, DilatedRNN, SpeakerEmbedder, Tagger, load_model, model_notes, save_model
 from streamdrnn.audio import MFCC, FrontEnd, LogMel, RawWaveform
+from streamdrnn.baselines import DilatedCNN, SkipRNN
 from streamdrnn.heads import Head
 from tests.core.test_state_files import Trap
 from tests.properties.models import KINDS, build
@@ -41,6 +42,10 @@ def parts(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 def rewrite(path: Path, config: Any = None, **metadata: str) -> None:
     """Save a good classifier with another configuration, or other metadata."""
     save_model(build("classifier of the mean", NETWORK), path)
+    change_file(path, config, **metadata)
+
+
+def change_file(path: Path, config: Any = None, **metadata: str) -> None:
     good, tensors = parts(path)
     changed = {} if config is None else {"config": config if isinstance(config, str) else json.dumps(config)}
     save_file(tensors, path, metadata=good | changed | metadata)
@@ -99,6 +104,53 @@ def test_a_model_comes_back_with_its_front_end(front: FrontEnd, path: Path) -> N
     assert again.config() == model.config()
     audio = randn(2000, 2, seed=1, dtype=torch.float32)
     assert torch.equal(again(audio)[0], model.eval()(audio)[0])
+
+
+@pytest.mark.parametrize(
+    "rnn",
+    [SkipRNN(3, 4, skips=[3, 1], cell="lstm", bias=False), DilatedCNN(3, 4, 2, kernel_size=3, gated=True)],
+    ids=lambda rnn: type(rnn).__name__,
+)
+def test_other_networks_come_back_alone_and_behind_heads(rnn: Any, path: Path) -> None:
+    x = randn(9, 2, 3, seed=1, dtype=torch.float32)
+    for model in (rnn, Tagger(rnn, 2), Classifier(rnn, 2, "mean"), SpeakerEmbedder(rnn, 3)):
+        save_model(model, path)
+        again = load_model(path)
+        assert again.config() == model.config()
+        assert torch.equal(again(x)[0], model.eval()(x)[0])
+
+
+def test_a_file_that_says_no_kind_of_network_is_of_the_dilated_one(path: Path) -> None:
+    """As releases wrote it that knew no other."""
+    model, config = build("classifier of the mean", NETWORK), good_config(path)
+    assert config["rnn"].pop("kind") == "DilatedRNN"
+    rewrite(path, config)
+    again = load_model(path)
+    assert again.config() == model.config()
+    assert_same_weights(again, model)
+
+
+def test_tied_weights_are_saved(path: Path) -> None:
+    model = Tagger(DilatedRNN(4, 4, dilations=[1, 2], cell="rnn"), 4)
+    model.rnn.weight_hh_l1 = model.rnn.weight_hh_l0
+    model.output.weight = model.rnn.weight_ih_l0
+    save_model(model, path)
+    x = randn(5, 2, 4, seed=0, dtype=torch.float32)
+    assert torch.equal(load_model(path)(x)[0], model.eval()(x)[0])
+
+
+def test_what_could_not_be_read_again_is_not_written(path: Path) -> None:
+    class OwnRNN(DilatedRNN):
+        pass
+
+    odd = type("Tagger", (Tagger,), {})
+    with pytest.raises(ValueError, match=r"kind: got 'OwnRNN', expected one of .*DilatedRNN"):
+        save_model(Tagger(OwnRNN(3, 4, 1), 2), path)
+    with pytest.raises(TypeError, match=r"model: another Tagger than tests\.core\.test_checkpoint\.Tagger"):
+        save_model(odd(DilatedRNN(3, 4, 1), 2), path)
+    with pytest.raises(ValueError, match="kind: got 'ParametrizedDilatedRNN'"):
+        save_model(torch.nn.utils.parametrizations.weight_norm(DilatedRNN(3, 4, 1), "weight_hh_l0"), path)
+    assert not path.exists()
 
 
 def test_a_loaded_model_does_not_depend_on_its_file(path: Path) -> None:
@@ -349,6 +401,62 @@ def test_a_hostile_configuration_of_the_network_is_refused(change: dict[str, Any
     config = good_config(path)
     rewrite(path, config | {"rnn": config["rnn"] | change})
     assert_refused_at_once(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"skips": [MEGA, 1]},
+        {"skips": [2, MEGA]},
+        {"skips": [2, 2**63]},
+        {"skips": [1] * 20_000},
+        {"skips": None, "num_layers": MEGA},
+        {"skips": "21"},
+        {"hidden_size": MEGA},
+        {"hidden_size": [4, 4]},
+        {"cell": "rnn"},
+        {"bias": 1},
+        {"dilations": [2, 1]},
+        {"backend": "reference"},
+        {"device": "cuda"},
+        {"kind": "DilatedRNN"},
+        {"kind": "Tagger"},
+        {"kind": ["SkipRNN"]},
+    ],
+    ids=str,
+)
+def test_a_hostile_configuration_of_a_skip_network_is_refused(change: dict[str, Any], path: Path) -> None:
+    assert_changed_is_refused(SkipRNN(3, 4, skips=[2, 1]), change, path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dilations": [MEGA, 3]},
+        {"dilations": [1, 10**30]},
+        {"kernel_size": MEGA},
+        {"kernel_size": 10**30},
+        {"kernel_size": 3},
+        {"kernel_size": 2.0},
+        {"channels": MEGA},
+        {"gated": True},
+        {"gated": "no"},
+        {"residual": 0},
+        {"num_layers": MEGA, "dilations": None},
+    ],
+    ids=str,
+)
+def test_a_hostile_configuration_of_a_convolutional_network_is_refused(change: dict[str, Any], path: Path) -> None:
+    assert_changed_is_refused(DilatedCNN(3, 4, dilations=[1, 2]), change, path)
+
+
+def assert_changed_is_refused(rnn: Any, change: dict[str, Any], path: Path) -> None:
+    """Alone and behind a head."""
+    for model in (rnn, Tagger(rnn, 2)):
+        save_model(model, path)
+        config = json.loads(parts(path)[0]["config"])
+        change_file(path, config | change if model is rnn else config | {"rnn": config["rnn"] | change})
+        assert_refused_at_once(path)
 
 
 @pytest.mark.parametrize(

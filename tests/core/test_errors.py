@@ -8,6 +8,7 @@ import torch
 
 from streamdrnn import Classifier, DilatedRNN, DRNNState, SpeakerEmbedder, StreamingDRNN, Tagger
 from streamdrnn.audio import RawWaveform
+from streamdrnn.errors import InputError
 from tests.strategies import Network, randn
 
 Call = Callable[[], Any]
@@ -16,7 +17,7 @@ Call = Callable[[], Any]
 def refusal(call: Call, kind: type[Exception] | tuple[type[Exception], ...]) -> str:
     with pytest.raises(kind) as caught:
         call()
-    assert type(caught.value) in (ValueError, TypeError)
+    assert type(caught.value) in (InputError, ValueError, TypeError)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -75,7 +76,7 @@ STATES: list[tuple[Any, type[Exception], str]] = [
     ("zero", TypeError, "state"),
     (torch.zeros(2), TypeError, "state"),
     (STATE.select([0]), ValueError, "state.h[0]"),
-    (STATE._replace(cell="gru"), ValueError, "state"),
+    (STATE._replace(mark=STATE.mark[:1]), ValueError, "state"),
     (STATE._replace(h=STATE.h[:1]), ValueError, "state.h"),
     (STATE._replace(c=[]), ValueError, "state.c"),
     (with_ring("h", 1, torch.zeros(2, 2, 4)), ValueError, "state.h[1]"),
@@ -99,7 +100,7 @@ def test_a_networks_state(state: Any, kind: type[Exception], argument: str) -> N
 
 XS: list[tuple[Any, Any]] = [
     (torch.zeros(5, 2, 4), ValueError),
-    (torch.zeros(5, 3), ValueError),
+    (torch.zeros(5, 4), ValueError),
     (torch.zeros(3), ValueError),
     (torch.zeros(()), ValueError),
     (torch.zeros(5, 2, 3, dtype=torch.float64), TypeError),
@@ -183,7 +184,7 @@ def test_a_heads_state(head: Any) -> None:
     bad: list[tuple[Any, type[Exception], str]] = [
         ("zero", TypeError, "state"),
         (good.rnn, TypeError, "state"),
-        (good._replace(rnn=good.rnn._replace(cell="gru")), ValueError, "state"),
+        (good._replace(rnn=good.rnn._replace(mark=STATE.mark[:1])), ValueError, "state"),
         (good.select([1]), ValueError, "state"),
         (good._replace(pooled=torch.zeros(2, 2, 4)), ValueError, "state.pooled"),
         (good._replace(pooled=good.pooled[:, :1]), ValueError, "state.pooled"),

@@ -133,5 +133,5 @@ def test_a_mean_of_very_many_steps_still_moves() -> None:
 def test_config_builds_the_same_head(kind: str) -> None:
     head = build_head(kind, NETWORK)
     config = head.config()
-    assert config["rnn"] == NETWORK.build().config()
+    assert config["rnn"] == {"kind": "DilatedRNN", **NETWORK.build().config()}
     assert config["frontend"] is None

@@ -350,5 +350,5 @@ def test_bad_arguments_are_named() -> None:
         recurrent_lengths(dilated([1]), -1)
     with pytest.raises(ValueError, match="period: expected 1 or more, got 0"):
         mean_recurrent_length(dilated([1]), 0)
-    with pytest.raises(TypeError, match="model: expected a network of this package or a head, got Linear"):
+    with pytest.raises(TypeError, match="model: expected one of Head, DilatedRNN, SkipRNN, DilatedCNN, got Linear"):
         graph_of(nn.Linear(2, 2))

@@ -104,7 +104,7 @@ def test_a_step_takes_memory_for_its_output_only(cell: str, B: int) -> None:
         for given in (None, out):
             with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as seen:
                 outputs = [live.step(x_t, out=given) for x_t in x]
-            sizes = [e.cpu_memory_usage for e in seen.events() if e.cpu_memory_usage > 0]
+            sizes = [e.self_cpu_memory_usage for e in seen.events() if e.self_cpu_memory_usage > 0]
             taken.append(sizes)
             assert all(y.shape == (B, 33) for y in outputs)
     finally:
@@ -177,7 +177,7 @@ def test_no_memory_in_a_chunk_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
     live = heard()
     before, x = live.snapshot(), NETWORK.x(5, 2)
     with monkeypatch.context() as patch:
-        patch.setattr(live._native, "_run", lambda *_: 2)
+        patch.setattr(live._stream, "_run", lambda *_: 2)
         with pytest.raises(MemoryError, match="not enough memory"):
             live.push(x)
     assert_same_bits(live.state, before)
@@ -288,22 +288,36 @@ def test_models_and_states_can_be_copied_saved_and_loaded(kind: str, backend: st
         assert torch.equal(model(x)[0], want)
 
 
-def test_new_weights_take_a_new_stream() -> None:
-    """The stream copied them; forward reads them at every call."""
-    model = NETWORK.build("cpu")
-    x = NETWORK.x(5, 2)
+@pytest.mark.parametrize("by_step", [False, True])
+def test_a_stream_goes_on_with_new_weights(by_step: bool) -> None:
+    model, other = NETWORK.build("cpu"), NETWORK.build("cpu")
+    x = NETWORK.x(9, 2)
     live = StreamingDRNN(model, 2)
-    before, snapshot = live.push(x), live.snapshot()
+    live.push(x[:4])
+    _, state = model(x[:4])
     with torch.no_grad():
-        next(model.parameters()).mul_(-1)
-        want = model(x)[0]
-    assert not torch.equal(before, want)
-    live.reset()
-    assert torch.equal(live.push(x), before)
-    fresh = StreamingDRNN(model, 2)
-    assert torch.equal(fresh.push(x), want)
-    fresh.restore(snapshot)
-    assert fresh.cursor.tolist() == [5, 5]
+        for weight in other.parameters():
+            weight.mul_(-1)
+    model.load_state_dict(other.state_dict())
+    got = torch.stack([live.step(x_t) for x_t in x[4:]]) if by_step else live.push(x[4:])
+    want, end = model(x[4:], state)
+    assert torch.equal(got, want)
+    assert_same_bits(live.state, end.detach())
+    assert live.cursor.tolist() == [9, 9]
+
+
+def test_one_new_weight_is_noticed_by_a_chunk_at_once_and_by_steps_in_turn() -> None:
+    model = NETWORK.build("cpu")
+    x = NETWORK.x(1, 2)
+    chunks, steps = StreamingDRNN(model, 2), StreamingDRNN(model, 2)
+    with torch.no_grad():
+        dict(model.named_parameters())["bias_hh_l1"].add_(1)
+    want = model(x)[0]
+    assert torch.equal(chunks.push(x), want)
+    for _ in range(len(list(model.parameters()))):
+        steps.step(x[0])
+    steps.reset()
+    assert torch.equal(steps.step(x[0]), want[0])
 
 
 def test_the_library_frees_what_it_takes() -> None:
@@ -334,7 +348,7 @@ def resident() -> int:
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # from torch's tracing
 @pytest.mark.parametrize("by_step", [False, True])
 def test_a_network_compiles(by_step: bool) -> None:
-    """With ``torch.compile`` what is traced is torch's own; eager comes without a compiler."""
+    """Eager comes without a compiler."""
     network = Network(dilations=(2, 3), dtype=torch.float32)
     model, x = network.build("auto"), network.x(6, 2)
 

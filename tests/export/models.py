@@ -11,6 +11,7 @@ from torch import Tensor
 from streamdrnn import Classifier, DilatedRNN, SpeakerEmbedder, Tagger, load_model
 from streamdrnn.apps.speaker_id.model import asset
 from streamdrnn.audio import MFCC, LogMel, RawWaveform
+from streamdrnn.baselines import DilatedCNN, SkipRNN
 from streamdrnn.export import Format, export_model, export_paths
 from streamdrnn.heads import Head
 from tests.audio.signals import voice_like
@@ -40,15 +41,20 @@ MODELS: dict[str, Callable[[], Model]] = {
     ),
     "raw": lambda: Classifier(DilatedRNN(4, 4, dilations=[2, 1], cell="rnn"), 2, "mean", RawWaveform(4)),
     "float64": lambda: SpeakerEmbedder(DilatedRNN(6, 5, dilations=[2, 2]), 4, small_log_mel()).double(),
+    "skip": lambda: Tagger(SkipRNN(3, 4, skips=[2, 1], cell="lstm"), 2),
+    "cnn": lambda: Classifier(DilatedCNN(6, 4, dilations=[1, 3], gated=True), 3, "mean", small_log_mel()),
     "shipped": lambda: load_model(asset("speaker.safetensors")),
 }
-QUICK = ("language model", "speaker")
+TRACED = ("skip", "cnn")
+"""Those that TorchScript does not compile."""
+QUICK = ("language model", "speaker", "skip", "cnn")
 """Those that are exported to every format in seconds; ``make check-full`` exports all."""
 
 CASES = [
     pytest.param(format, name, marks=[] if format == "torchscript" or name in QUICK else pytest.mark.full)
     for format in FORMATS
     for name in MODELS
+    if format != "torchscript" or name not in TRACED
 ]
 every_case = pytest.mark.parametrize(("format", "name"), CASES)
 

@@ -14,7 +14,7 @@ from streamdrnn import Classifier, DilatedRNN, StreamingDRNN
 from streamdrnn.export import Format, export_model, export_paths
 from streamdrnn.heads import Head
 from tests.agreement import assert_close
-from tests.export.models import ENDINGS, FORMATS, MODELS, Export, build, initial_state, inputs
+from tests.export.models import ENDINGS, FORMATS, MODELS, TRACED, Export, build, initial_state, inputs
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:`torch.jit.\w+` is deprecated:DeprecationWarning")
 
@@ -96,7 +96,7 @@ def test_a_program_that_cannot_import_this_package_runs_what_was_exported(
     assert described == {**description, "entry_points": {name: description["entry_points"][name] for name in own}}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in TRACED])
 def test_the_description_says_what_goes_in_and_comes_out(exported: Export, name: str) -> None:
     model, _, files, description = exported("torchscript", name)
     module: Any = torch.jit.load(files[""])
@@ -191,10 +191,14 @@ def test_what_cannot_be_exported_is_refused_in_one_line(tmp_path: Path, monkeypa
     model = build("classifier")
     with pytest.raises(ValueError, match=r"format: got 'tflite', expected one of torchscript, onnx, pt2"):
         export_model(model, tmp_path / "x.pt", "tflite")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"model: expected a DilatedRNN or one of the heads, got Linear"):
+    with pytest.raises(TypeError, match=r"model: expected a network \(DilatedRNN, .*\), got Linear"):
         export_model(torch.nn.Linear(1, 1), tmp_path / "x.pt", "torchscript")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"expected float32 or float64 weights, got torch.bfloat16"):
         export_model(build("classifier").bfloat16(), tmp_path / "x.pt", "torchscript")
+    with pytest.raises(
+        ValueError, match=r"torchscript: compiles a DilatedRNN only, got a SkipRNN; onnx and pt2 take it"
+    ):
+        export_model(build("skip"), tmp_path / "x.pt", "torchscript")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ValueError, match=r"onnxscript.*pip install 'streamdrnn\[export\]'"):
         export_model(model, tmp_path / "x.onnx", "onnx")

@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamdrnn.kernels import GATES, Weights, cpu, dilated_layer, gpu
+from streamdrnn.kernels import CELLS, Weights, cpu, dilated_layer, gpu
 from tests.strategies import cells, dtypes, randn, seeds
 
 needs_native = pytest.mark.skipif(bool(cpu.why_not()), reason=f"the native CPU kernels cannot be used: {cpu.why_not()}")
@@ -20,7 +20,7 @@ DEVICE = torch.device("cpu" if gpu.interpreted() or gpu.why_not() else "cuda")
 
 
 def device_of(backend: str) -> torch.device:
-    return DEVICE if backend == "triton" else torch.device("cpu")
+    return {"triton": DEVICE}.get(backend, torch.device("cpu"))
 
 
 class Arguments(NamedTuple):
@@ -67,14 +67,14 @@ class Case:
     seed: int = 0
 
     def arguments(self) -> Arguments:
-        B, rows = len(self.cursor), GATES[self.cell] * self.H
+        B, rows = len(self.cursor), CELLS[self.cell].gates * self.H
         shapes = [(self.T, B, self.I), (rows, self.I), (rows, self.H), (rows,), (rows,), (self.d, B, self.H)]
         x, w_ih, w_hh, b_ih, b_hh, h_ring = (
             # Weights whose products stay of order one, however many there are: larger ones make chaos of a recurrence.
             randn(*shape, seed=self.seed + i, dtype=self.dtype) / max(2.0, (shape[-1] if i in (1, 2) else 1) ** 0.5)
             for i, shape in enumerate(shapes)
         )
-        c_ring = randn(self.d, B, self.H, seed=self.seed + 9, dtype=self.dtype) if self.cell == "lstm" else None
+        c_ring = randn(self.d, B, self.H, seed=self.seed + 9, dtype=self.dtype) if CELLS[self.cell].has_c else None
         return Arguments(x, w_ih, w_hh, b_ih if self.bias else None, b_hh if self.bias else None, h_ring, c_ring)
 
     def run(self, arguments: Arguments, backend: str) -> tuple[Tensor, Tensor, Optional[Tensor], Tensor]:

@@ -29,8 +29,9 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from streamdrnn.kernels import GATES, Weights, gpu
-from streamdrnn.kernels.gpu import scan, stream
+from streamdrnn import DRNNState
+from streamdrnn.kernels import CELLS, FusionWeights, Weights, gpu
+from streamdrnn.kernels.gpu import scan
 from streamdrnn.kernels.gpu.plans import Plan
 from tests.kernels.offered import offered
 
@@ -42,6 +43,10 @@ PRECISIONS = {
 }
 WIDEST = ("ieee", "tf32")
 """Those of float32 operands, which take the most registers and shared memory."""
+
+
+SCALED_BIAS = ("gru",)
+"""Cells with a bias of the state that a gate scales: it is an argument of its own."""
 
 
 class Variant(NamedTuple):
@@ -63,7 +68,7 @@ class Variant(NamedTuple):
 
 
 def variants(direction: str, thorough: bool) -> Iterator[Variant]:
-    for cell, precision in itertools.product(GATES, PRECISIONS if thorough else WIDEST):
+    for cell, precision in itertools.product(CELLS, PRECISIONS if thorough else WIDEST):
         for plan, sizes in offered(cell, precision != "ieee").items():
             if plan.spread:  # of the same code
                 assert plan._replace(spread=False) in offered(cell, precision != "ieee")
@@ -78,7 +83,8 @@ def variants(direction: str, thorough: bool) -> Iterator[Variant]:
                 if thorough:
                     flags = itertools.product((False, True), (False, True), (False, True))
                     for lengths, save, bias in flags:
-                        if (save or direction == "forward") and (bias or (cell == "gru" and direction == "forward")):
+                        forward = direction == "forward"
+                        if (save or forward) and (bias or (forward and cell in SCALED_BIAS)):
                             yield variant._replace(lengths=lengths, save=save, bias=bias)
                 elif not aligned:
                     # The two that are launched most; of the tiled ones both, since their registers are full.
@@ -91,21 +97,20 @@ def launch(direction: str, variant: Variant, T: int = 5, B: int = 3, d: int = 2)
     cell, H = variant.cell, variant.H
     dtype, precision = PRECISIONS[variant.precision]
     torch.set_float32_matmul_precision(precision)
-    G = GATES[cell]
-    lstm = cell == "lstm"
+    _, G, has_c = CELLS[cell]
     ring = torch.zeros(d, B, H)
-    c_ring = torch.zeros(d, B, H) if lstm else torch.zeros(0)
+    c_ring = torch.zeros(d, B, H) if has_c else torch.zeros(0)
     w = torch.zeros(G * H, H, dtype=dtype)
     cursor, lengths = torch.zeros(B, dtype=torch.int64), torch.full((B,), T) if variant.lengths else None
     setattr(scan, "choose", lambda key, plans, run: variant.plan)  # noqa: B010
     if direction == "forward":
-        b_n = torch.zeros(H) if cell == "gru" and variant.bias else None
+        b_n = torch.zeros(H) if cell in SCALED_BIAS and variant.bias else None
         gi = torch.zeros(T, B, G * H, dtype=dtype)
         scan.forward(cell, gi, w, b_n, ring, c_ring, cursor, lengths, variant.save)
     else:
         h = torch.zeros(d + T, B, H)
         gates = torch.zeros((T, B, 4 * H) if G > 1 else 0, dtype=dtype)
-        history = scan.History(h, torch.zeros_like(h) if lstm else torch.zeros(0), gates)
+        history = scan.History(h, torch.zeros_like(h) if has_c else torch.zeros(0), gates)
         scan.backward(cell, w, history, c_ring, cursor, lengths, torch.zeros(T, B, H), ring, c_ring)
 
 
@@ -123,7 +128,9 @@ class Compiler:
                 kernel = run(fn, *arguments, grid=grid, warmup=True, **options)
             if output.getvalue():  # else it was compiled before
                 seconds = time.perf_counter() - start
-                self.reports.append({**_read(output.getvalue()), "shared": kernel.metadata.shared, "seconds": seconds})
+                barriers = kernel.asm["ptx"].count("bar.sync")
+                found = {"barriers": barriers, "shared": kernel.metadata.shared, "seconds": seconds}
+                self.reports.append({**_read(output.getvalue()), **found})
 
         JITFunction.run = compile_only
         driver.set_active(self)
@@ -156,7 +163,7 @@ def _read(log: str) -> dict[str, int]:
 
 def random_weights(cell: str, H: int, dtype: torch.dtype, bias: bool = True) -> list[Weights]:
     """Two layers' over 3 inputs."""
-    rows = GATES[cell] * H
+    rows = CELLS[cell].gates * H
     b = torch.zeros(rows, dtype=dtype) if bias else None
     return [Weights(torch.zeros(rows, n, dtype=dtype), torch.zeros(rows, H, dtype=dtype), b, b) for n in (3, H)]
 
@@ -165,12 +172,14 @@ def step(cell: str, precision: str, B: int, fusion: bool, bias: bool, H: int) ->
     """What a step of live streams launches."""
     dtype, switch = PRECISIONS[precision]
     torch.set_float32_matmul_precision(switch)
-    dilations = [2, 4]
-    fused = (torch.zeros(H, H, 2, dtype=dtype), torch.zeros(H, dtype=dtype) if bias else None) if fusion else None
-    rings = [torch.zeros(d, B, H) for d in dilations]
-    live = stream.Stream(cell, random_weights(cell, H, dtype, bias), dilations, fused, B)
-    live.bind(rings, rings if cell == "lstm" else [], torch.zeros(2, B, H), torch.zeros(B, dtype=torch.int64))
-    live.step(torch.zeros(B, 3), None)
+    bias_of_fusion = torch.zeros(H, dtype=dtype) if bias else None
+    fused = FusionWeights(torch.zeros(H, H, 2, dtype=dtype), bias_of_fusion) if fusion else None
+    rings = [torch.zeros(d, B, H) for d in (2, 4)]
+    c_rings = rings if CELLS[cell].has_c else []
+    state = DRNNState(rings, c_rings, torch.zeros(2, B, H), torch.zeros(B, dtype=torch.int64), torch.zeros(0, B, 0))
+    live = gpu.TritonStream(cell, random_weights(cell, H, dtype, bias), [2, 4], fused, B)
+    live.bind(state)
+    live.run(torch.zeros(1, B, 3), None)
 
 
 CALLS = [(5, 3, (2, 3)), (1, 1, (1, 1)), (16, 16, (16, 1)), (17, 1, (3, 32)), (1, 64, (7, 5)), (5, 2, (1, 3))]
@@ -192,11 +201,11 @@ def main(capability: int, *what: str) -> None:
     if "step" in what:
         flags = itertools.product((False, True), (False, True), (20, 64)) if thorough else [(True, True, 20)]
         precisions = PRECISIONS if thorough else WIDEST
-        for cell, precision, B, (fusion, bias, H) in itertools.product(GATES, precisions, (1, 4096), list(flags)):
+        for cell, precision, B, (fusion, bias, H) in itertools.product(CELLS, precisions, (1, 4096), list(flags)):
             name = {"cell": cell, "precision": precision, "B": B, "fusion": fusion, "bias": bias, "H": H}
             compiler.compile({"what": "step", **name}, step, *name.values())
     if "sizes" in what:
-        for cell, H in itertools.product(GATES, (5, 20, 200)):
+        for cell, H in itertools.product(CELLS, (5, 20, 200)):
             for number, (T, B, dilations) in enumerate(CALLS):
                 name = {"cell": cell, "H": H, "T": T, "B": B, "dilations": dilations}
                 compiler.compile({"what": "sizes", "call": number, **name}, train, *name.values())

@@ -15,12 +15,12 @@ ACCURACY = 5e-7
 
 def answers_of_one_cell(cell: str, weight: float, x: Tensor) -> Tensor:
     """What a layer of one unit that forgets makes of each number alone."""
-    gates = kernels.GATES[cell]
+    gates = kernels.CELLS[cell].gates
     w_ih = torch.full((gates, 1), weight)
     weights = kernels.Weights(w_ih, torch.zeros(gates, 1), None, None)
-    zeros = torch.zeros(x.numel(), 1)
-    h, _ = kernels.cell_step(cell, x.view(-1, 1), weights, zeros, zeros if cell == "lstm" else None, backend="cpu")
-    return h.view(-1)
+    clock, ring = torch.zeros(x.numel(), dtype=torch.int64), torch.zeros(1, x.numel(), 1)
+    c_ring = ring if kernels.CELLS[cell].has_c else None
+    return kernels.dilated_layer(cell, x.view(1, -1, 1), weights, ring, c_ring, clock, backend="cpu")[0].view(-1)
 
 
 LEVELS = ["portable"] if cpu.why_not() else cpu.levels()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamdrnn.kernels import GATES, Weights, available, cell_step, cpu, dilated_layer
+from streamdrnn.kernels import available, cpu, dilated_layer, reference
 from streamdrnn.kernels.cpu.stack import stack
 from streamdrnn.kernels.pytorch.gradient import DilatedScan
 from tests.agreement import assert_all_close, assert_close, assert_gradients_close
@@ -231,7 +231,7 @@ def test_gradients_are_those_of_finite_differences(cell: str, T: int, d: int, le
 @every_cell
 def test_each_gradient_is_the_same_when_it_alone_is_asked_for(cell: str, B: int, backend: str) -> None:
     # Triton's interpreter is slow.
-    case = Case(cell, T=5 if backend == "triton" else 9, H=17, d=3, cursor=tuple(range(B)), dtype=dtype_of(backend))
+    case = Case(cell, T={"triton": 5}.get(backend, 9), H=17, d=3, cursor=tuple(range(B)), dtype=dtype_of(backend))
     whole = case.arguments().differentiable()
     y, h, _, _ = case.run(whole, backend)
     want = torch.autograd.grad(y.square().sum() + h.sum(), whole.given())
@@ -412,42 +412,54 @@ def test_an_incoming_gradient_is_not_written(cell: str) -> None:
 
 
 @fast_backends
-def test_second_derivatives_are_refused_not_wrong(backend: str) -> None:
-    case = Case(dtype=dtype_of(backend))
-    arguments = case.arguments().differentiable()
-    y = case.run(arguments, backend)[0]
-    (dx,) = torch.autograd.grad(y.square().sum(), arguments.x, create_graph=True)
-    with pytest.raises(RuntimeError, match=r"once_differentiable|no autograd formula was registered"):
-        dx.sum().backward()
-
-
-@fast_backends
-@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("lengths", [None, (3, 5)])
 @every_cell
-def test_one_step_agrees_and_is_a_layer_of_one_step(cell: str, bias: bool, backend: str) -> None:
-    B, I, H, dtype = 3, 2, 17, dtype_of(backend)  # noqa: E741
-    rows = GATES[cell] * H
+def test_second_derivatives_are_those_of_the_reference(
+    cell: str, lengths: tuple[int, ...] | None, backend: str
+) -> None:
+    """Of a gradient penalty on everything that a layer is given."""
+    case = Case(cell, lengths=lengths, dtype=dtype_of(backend))
 
-    def random(*shape: int, seed: int) -> Tensor:
-        return randn(*shape, seed=seed, dtype=dtype).to(device_of(backend))
+    def penalty(name: str) -> list[Tensor]:
+        arguments = case.arguments().differentiable()
+        y, h, c, _ = case.run(arguments, name)
+        loss = y.square().sum() + h.sum() + (0 if c is None else c.square().sum())
+        first = torch.autograd.grad(loss, arguments.given(), create_graph=True)
+        return list(torch.autograd.grad(torch.stack([g.norm() for g in first]).sum(), arguments.given()))
 
-    x, w_ih, w_hh = (random(*shape, seed=i) / 2 for i, shape in enumerate([(B, I), (rows, I), (rows, H)]))
-    b_ih, b_hh = (random(rows, seed=4), random(rows, seed=5)) if bias else (None, None)
-    h, c = random(B, H, seed=6), random(B, H, seed=7) if cell == "lstm" else None
-    leaves = [t.requires_grad_() for t in (x, w_ih, w_hh, b_ih, b_hh, h, c) if t is not None]
-    weights = Weights(w_ih, w_hh, b_ih, b_hh)
-    results = []
-    for name in (backend, "reference"):
-        h_new, c_new = cell_step(cell, x, weights, h, c, backend=name)
-        loss = h_new.square().sum() + (0 if c_new is None else c_new.square().sum())
-        results.append(([h_new, c_new], torch.autograd.grad(loss, leaves)))
-    assert_all_close(results[0][0], results[1][0])
-    assert_gradients_close(results[0][1], results[1][1])
-    c_ring = None if c is None else c[None]
-    clock = torch.zeros(B, dtype=torch.int64, device=x.device)
-    y, h_ring, c_ring, _ = dilated_layer(cell, x[None], weights, h[None], c_ring, clock, backend=backend)
-    want_h, want_c = results[1][0]
-    assert_all_close([y[0], h_ring[0], None if c_ring is None else c_ring[0]], [want_h, want_h, want_c])
+    assert_gradients_close(penalty(backend), penalty("reference"))
+
+
+@pytest.mark.parametrize("backend", ["torch", NATIVE])
+@every_cell
+def test_a_layer_of_one_step_is_the_specifications_step(cell: str, backend: str) -> None:
+    case = Case(cell, T=1, H=17, dtype=dtype_of(backend))
+    x, *_, h_ring, c_ring = arguments = case.arguments()
+    slots, streams = torch.tensor(case.cursor) % case.d, torch.arange(2)
+    c = None if c_ring is None else c_ring[slots, streams]
+    want, _ = reference.step(cell, x[0], arguments.weights, h_ring[slots, streams], c)
+    assert_close(case.run(arguments, backend)[0][0], want)
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("w_hh", torch.zeros(3, 4), r"layer 0: w_hh: expected shape \(12, 4\), got \(3, 4\)"),
+        ("w_hh", torch.zeros(12, 5), r"layer 0: w_ih: expected shape \(15, 3\), got \(12, 3\)"),
+        ("w_ih", torch.zeros(12, 5_000_000), r"x: expected shape \(5, 2, 5000000\), got \(5, 2, 3\)"),
+        ("b_ih", torch.zeros(1), r"layer 0: b_ih: expected shape \(12,\), got \(1,\)"),
+        ("w_hh", torch.zeros(12, 4).to_sparse(), r"layer 0: w_hh: expected a dense tensor on the CPU"),
+        ("h_ring", torch.zeros(2, 2, 5), r"ring: expected shape \(2, 2, 4\), got \(2, 2, 5\)"),
+        ("h_ring", torch.zeros(2, 2, 4).double(), r"ring: expected dtype torch.float32, got torch.float64"),
+    ],
+)
+def test_native_code_is_given_nothing_that_does_not_fit(name: str, wrong: Tensor, message: str) -> None:
+    """It would read or write beyond what is there."""
+    arguments = Case(dtype=torch.float32).arguments()._replace(**{name: wrong})
+    clocks = torch.zeros(2, dtype=torch.int64)
+    with pytest.raises((ValueError, TypeError), match=rf"^{message}"):
+        dilated_layer("gru", arguments.x, arguments.weights, arguments.h_ring, None, clocks, backend="cpu")
 
 
 @all_backends

@@ -28,7 +28,7 @@ def _both_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 def pair(network: Network, B: int, dtype: torch.dtype = torch.float32) -> tuple[StreamingDRNN, StreamingDRNN]:
     """Streams on the Triton kernels and on the reference, of the same weights."""
     ours = StreamingDRNN(network.build("triton").to(DEVICE, dtype), B)
-    assert isinstance(ours._native, gpu.Stream)
+    assert isinstance(ours._stream, gpu.TritonStream)
     return ours, StreamingDRNN(network.build("reference").to(DEVICE, dtype), B)
 
 
@@ -140,7 +140,7 @@ def test_every_kind_of_model_streams(kind: str) -> None:
     """With their front-ends and heads, in chunks and single steps."""
     network = Network(3, (20, 5), (1, 3), "gru", dtype=torch.float32)
     ours, reference = (StreamingDRNN(build(kind, network, name).to(DEVICE), 2) for name in ("triton", "reference"))
-    assert isinstance(ours._native, gpu.Stream)
+    assert isinstance(ours._stream, gpu.TritonStream)
     x = network.x(9, 2).to(DEVICE)
     if ours._frontend is not None:
         x = randn(9 * ours._frontend.hop_length, 2, seed=0, dtype=torch.float32).to(DEVICE)
@@ -183,15 +183,52 @@ def test_a_step_is_one_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert launched == ["step"] * 3 + ["layer"] * 4
 
 
-def test_changed_weights_need_a_new_stream() -> None:
-    """As on the CPU kernels: the weights are copied when the stream is made."""
-    network = Network(3, 5, (1, 2), "gru", dtype=torch.float32)
+@pytest.mark.parametrize("by_step", [True, False])
+def test_changed_weights_are_noticed(by_step: bool) -> None:
+    """The state goes on; the weights are copied anew."""
+    network = Network(3, 5, (2, 1), "gru", dtype=torch.float32)
     ours, reference = pair(network, 2)
-    x = network.x(4, 2).to(DEVICE)
-    with torch.no_grad():
-        for weight in ours.model.parameters():
-            weight.mul_(2)
-    assert_close(ours.step(x[0]), reference.step(x[0]))
+    x = network.x(6, 2).to(DEVICE)
+    for live in (ours, reference):
+        live.push(x[:4])
+        with torch.no_grad():
+            for weight in live.model.parameters():
+                weight.mul_(2)
+    for chunk in x[4:].split(1 if by_step else 2):
+        assert_close(ours.push(chunk), reference.push(chunk))
+    assert_states_close(ours.state, reference.state)
+
+
+def test_one_stream_serves_one_state_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is launched stays the same, down to its arguments, so that one graph does for all of them."""
+    from streamdrnn.kernels.gpu import step
+
+    network = Network(3, (5, 4), (2, 3), "lstm", dtype=torch.float32)
+    model, reference = network.build("triton").to(DEVICE), network.build("reference").to(DEVICE)
+    x = network.x(6, 2).to(DEVICE)
+    launched: list[list[Any]] = []
+    launch = step.step
+
+    class Recorded:
+        def __getitem__(self, grid: Any) -> Any:
+            def run(*arguments: Any, **options: Any) -> None:
+                launched.append([a.data_ptr() if isinstance(a, Tensor) else a for a in arguments])
+                launch[grid](*arguments, **options)
+
+            return run
+
+    monkeypatch.setattr(step, "step", Recorded())
+    live = model.stream(2)
+    states = [model.zero_state(2) for _ in range(2)]
+    ends = [reference(x[number::2])[1] for number in range(2)]
+    for t, x_t in enumerate(x):
+        live.bind(states[t % 2])
+        live.run(x_t[None], None)
+    for state, end in zip(states, ends, strict=True):
+        assert_states_close(state, end)
+    # On a GPU: a launch that compiles it, and one that is captured.
+    assert len(launched) == (2 if "cuda" in DEVICE else 6)
+    assert all(arguments == launched[0] for arguments in launched)
 
 
 @pytest.mark.cuda

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from streamdrnn import DilatedRNN
+from streamdrnn.kernels import cell_named
 from tests.agreement import assert_all_close, assert_close
 from tests.strategies import CELLS, randn
 
@@ -30,10 +31,10 @@ def test_weights_load_and_everything_is_equal(
     x = randn(*((B, T) if batch_first else (T, B)), I, seed=1, dtype=dtype).requires_grad_()
     h0 = randn(num_layers, B, H, seed=2, dtype=dtype).requires_grad_()
     c0 = randn(num_layers, B, H, seed=3, dtype=dtype).requires_grad_()
-    before = ours.zero_state(B)._replace(h=list(h0.split(1)), c=list(c0.split(1)) if cell == "lstm" else [])
+    before = ours.zero_state(B)._replace(h=list(h0.split(1)), c=list(c0.split(1)) if cell_named(cell).has_c else [])
     y, state = ours(x, before)
-    want_y, want_end = theirs(x, (h0, c0) if cell == "lstm" else h0)
-    want_h, want_c = want_end if cell == "lstm" else (want_end, None)
+    want_y, want_end = theirs(x, (h0, c0) if cell_named(cell).has_c else h0)
+    want_h, want_c = want_end if cell_named(cell).has_c else (want_end, None)
     assert_close(y, want_y, "y")
     assert_close(torch.cat(state.h), want_h, "h")
     if want_c is not None:
@@ -42,8 +43,8 @@ def test_weights_load_and_everything_is_equal(
     def loss(y: Tensor, h: Tensor, c: Tensor | None) -> Tensor:
         return (y * randn(*y.shape, seed=4, dtype=dtype)).sum() + h.square().sum() + (0 if c is None else c.sum())
 
-    inputs = [x, h0, c0] if cell == "lstm" else [x, h0]
-    our_loss = loss(y, torch.cat(state.h), torch.cat(state.c) if cell == "lstm" else None)
+    inputs = [x, h0, c0] if cell_named(cell).has_c else [x, h0]
+    our_loss = loss(y, torch.cat(state.h), torch.cat(state.c) if cell_named(cell).has_c else None)
     our_gradients = torch.autograd.grad(our_loss, [*inputs, *ours.parameters()])
     their_parameters = [dict(theirs.named_parameters())[name] for name, _ in ours.named_parameters()]
     their_gradients = torch.autograd.grad(loss(want_y, want_h, want_c), [*inputs, *their_parameters])

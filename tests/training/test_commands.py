@@ -73,7 +73,7 @@ def test_train_on_text_and_write_some(run: Run, texts: Path) -> None:
         (("--hidden-size", "0"), "hidden_size: expected 1 or more, got 0"),
         (("--dropout", "1"), "dropout: expected a probability"),
         (("--network", "skip", "--dropout", "0.1"), "dropout: a skip network has none"),
-        (("--network", "cnn", "--backend", "torch"), "backend: a cnn network has no recurrence"),
+        (("--network", "cnn", "--cell", "lstm"), "cell: a cnn network has none, expected gru"),
         (("--steps", "0"), "steps: expected more than 0, got 0"),
         (("--batch-size", "-1"), "batch_size: expected more than 0, got -1"),
         (("--learning-rate", "nan"), "learning_rate: expected more than 0, got nan"),

@@ -104,7 +104,7 @@ def test_the_model_in_the_folder_is_the_best_that_the_checkpoint_knows(tmp_path:
     trainer = Trainer(RECIPE, task, RunFolder(tmp_path / "run"), resume=True)
     assert trainer.progress.step == trainer.progress.best_step == 4
     best = load_model(tmp_path / "run" / "model.safetensors")
-    assert evaluate(best, task, "valid") == trainer.progress.best  # type: ignore[arg-type]
+    assert evaluate(best, task, "valid") == trainer.progress.best
     assert any(not torch.equal(later[name], value) for name, value in best.state_dict().items())
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from streamdrnn import StreamingDRNN, load_model, model_notes
 from streamdrnn.apps.training import network
 from streamdrnn.apps.training.evaluation import evaluate
-from streamdrnn.apps.training.network import NetworkRecipe
+from streamdrnn.apps.training.network import KINDS, NetworkRecipe
 from streamdrnn.apps.training.prediction import predict
 from streamdrnn.apps.training.run_folder import RunFolder
 from streamdrnn.apps.training.series_file import read_series
@@ -27,7 +27,6 @@ __all__ = ["run"]
 
 HEAD = "series,label,split,x,y\n"
 GOOD = HEAD + "a,up,train,1,2\nb,down,train,3,4\na,up,train,5,6\nc,up,valid,7,8\nd,down,test,9,10\n"
-NETWORKS = ("dilated", "stacked", "skip", "cnn")
 
 
 def write(path: Path, text: str) -> Path:
@@ -157,10 +156,10 @@ def test_an_epoch_has_every_series_once_also_where_a_batch_takes_more_than_one(t
 
 
 @pytest.mark.parametrize("per_step", [False, True])
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_padding_tells_nothing(tmp_path: Path, kind: str, per_step: bool) -> None:
     task = load(remembered(tmp_path / "f.csv", per_step=per_step), per_step)
-    recipe = NetworkRecipe(network=kind, hidden_size=5, dilations=(2, 4))  # type: ignore[arg-type]
+    recipe = NetworkRecipe(network=kind, hidden_size=5, dilations=(2, 4))
     model = network.seeded(recipe, 1, task.input_size, task.num_outputs, per_step).eval()
     for batch in (task.batch(0), next(task.evaluation("test"))):
         assert batch.lengths is not None

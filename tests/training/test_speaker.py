@@ -185,7 +185,7 @@ def test_what_the_network_hears_is_standardised_by_what_trains(data_dir: Path, f
     clips = [load_audio(clip, 8000)[:16000] for clip in librispeech_clips(data_dir, 3)]
     voices = [Voice(str(n), [clip[:9000]], [100 * clip[9000:12000]], [clip[12000:]]) for n, clip in enumerate(clips)]
     some = SpeakerTask(voices, frontend, 0.5, TrainingRecipe(batch_size=4))
-    model = network.seeded(NetworkRecipe(dilations=(2, 4)), 0, some.input_size, 3, False, some.hearing)
+    model = network.seeded(NetworkRecipe(dilations=(2, 4)), 0, some.input_size, 3, False, some.audio_input)
     heard = torch.cat([model.features(clip[:9000, None], None, None)[0][:, 0] for clip in clips])
     assert heard.mean(0).tolist() == pytest.approx([0.0] * some.input_size, abs=1e-3)
     assert heard.std(0, correction=0).tolist() == pytest.approx([1.0] * some.input_size, rel=1e-3)
@@ -203,7 +203,7 @@ def test_what_is_measured_by_streaming_is_what_is_measured_in_batch(
     voices = [Voice(str(n), [c[:8000]], [c[:900]], [c[8000:9000], c[9000 : 9700 + n]]) for n, c in enumerate(clips)]
     some = SpeakerTask(voices, make_frontend(features, 8000), 0.1, TrainingRecipe())
     recipe = NetworkRecipe(network=kind, hidden_size=5, dilations=(2, 4))
-    model = network.seeded(recipe, 1, some.input_size, 3, False, some.hearing)
+    model = network.seeded(recipe, 1, some.input_size, 3, False, some.audio_input)
     in_batch, as_stream = evaluate(model, some, "test"), evaluate(model, some, "test", as_stream=True)
     assert in_batch.keys() == as_stream.keys() == {"loss", "accuracy", "utterance_accuracy"}
     for name, value in in_batch.items():

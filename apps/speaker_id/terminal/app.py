@@ -17,6 +17,7 @@ from streamdrnn.apps.speaker_id.session import Sink, Summary, listen
 from streamdrnn.apps.speaker_id.sources.source import Source
 from streamdrnn.apps.speaker_id.terminal import pictures
 from streamdrnn.apps.speaker_id.terminal.board import Board
+from streamdrnn.errors import InputError
 
 REFRESH_SECONDS = 0.1
 _MARGIN = 4
@@ -128,7 +129,7 @@ class ListenApp(App[None]):
             return
         try:
             self._conversation.enrol(name)
-        except ValueError as error:
+        except InputError as error:
             self.notify(str(error), severity="error")
 
     def _listen(self) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from streamdrnn.apps.training.data import Utterance, data_folder
-from streamdrnn.apps.training.network import Hearing, NetworkRecipe
+from streamdrnn.apps.training.network import AudioInput, NetworkRecipe
 from streamdrnn.apps.training.speaker_folders import FSDD_NAME, find_utterances
 from streamdrnn.apps.training.tasks.task import Batch, Recipe, Split, Task
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
@@ -162,7 +162,7 @@ class SpeakerTask(Task):
         self.voices = voices
         self.num_outputs = len(voices)
         self.input_size = frontend.num_features
-        self.hearing = _hearing(frontend, [samples for voice in voices for samples in voice.train])
+        self.audio_input = _audio_input(frontend, [samples for voice in voices for samples in voice.train])
         steps = 1 + (round(seconds * frontend.sample_rate) - frontend.window) // frontend.hop_length
         self.length = steps
         # Whole frames: further samples would be heard by none of them.
@@ -213,7 +213,7 @@ def _as_batch(windows: list[Tensor], speakers: Tensor) -> Batch:
     return Batch(pad_sequence(windows), speakers, lengths=lengths)
 
 
-def _hearing(frontend: FrontEnd, recordings: list[Tensor]) -> Hearing:
+def _audio_input(frontend: FrontEnd, recordings: list[Tensor]) -> AudioInput:
     """Mean and deviation of the features of (at most a thousand, evenly chosen) recordings that train."""
     count, total, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for samples in recordings[:: -(-len(recordings) // STANDARDISED_BY)]:
@@ -221,4 +221,4 @@ def _hearing(frontend: FrontEnd, recordings: list[Tensor]) -> Hearing:
         count, total, squares = count + len(features), total + features.sum(0), squares + features.square().sum(0)
     mean = total / count
     std = (squares / count - mean.square()).clamp(min=0).sqrt()
-    return Hearing(frontend, mean.float(), torch.where(std > 0, std, 1.0).float())
+    return AudioInput(frontend, mean.float(), torch.where(std > 0, std, 1.0).float())

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from streamdrnn.apps.training.network import Hearing, NetworkRecipe
+from streamdrnn.apps.training.network import AudioInput, NetworkRecipe
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
 from streamdrnn.errors import InputError
 
@@ -66,7 +66,7 @@ class Task(ABC):
         length: T, the steps of a training batch.
         metric: by which models are compared.
         higher_is_better: whether a higher metric is better.
-        hearing: what turns samples into features, where the batches are of samples.
+        audio_input: what turns samples into features, where the batches are of samples.
         num_groups: how many utterances there are at most in what is measured, where those are judged too.
     """
 
@@ -77,7 +77,7 @@ class Task(ABC):
     carries: ClassVar[bool] = False
     metric: ClassVar[Metric]
     higher_is_better: ClassVar[bool]
-    hearing: Optional[Hearing] = None
+    audio_input: Optional[AudioInput] = None
     num_groups: int = 0
 
     @abstractmethod

@@ -251,7 +251,7 @@ def test_memory_is_measured_and_drawn(tmp_path: Path) -> None:
 
 @needs_memory
 def test_a_probe_that_fails_says_why() -> None:
-    with pytest.raises(ValueError, match="memory of ours for none, gru: ValueError: dilations"):
+    with pytest.raises(ValueError, match=r"memory of ours for none, gru: streamdrnn\.errors\.InputError: dilations"):
         memory.probe(Workload("none", 1, 1, 1, 1, layers=0), "gru", "ours")
 
 

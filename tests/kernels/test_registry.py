@@ -15,9 +15,7 @@ import pytest
 import torch
 
 from streamdrnn import DilatedRNN, StreamingDRNN, kernels
-from streamdrnn.kernels import BACKENDS, Availability, available, check_backend, cpu, dispatch, gpu, resolve
-from streamdrnn.kernels import pytorch as torch_backend
-from streamdrnn.kernels import reference as reference_backend
+from streamdrnn.kernels import BACKEND_NAMES, BACKENDS, Backend, available, check_backend, registry, resolve
 from streamdrnn.kernels.cpu import library
 from tests.kernels.cases import DEVICE, NATIVE, TRITON, Case, device_of, needs_native, needs_triton
 from tests.strategies import Network
@@ -28,7 +26,7 @@ NOT_COMPILED = "its library was not compiled"
 
 def test_available_says_of_every_backend_whether_and_why_not() -> None:
     found = available()
-    assert set(found) == set(BACKENDS) - {"auto"}
+    assert list(found) == list(BACKENDS) == list(BACKEND_NAMES[1:])
     assert found["reference"].usable
     assert found["torch"].usable
     for usable, reason in found.values():
@@ -37,26 +35,26 @@ def test_available_says_of_every_backend_whether_and_why_not() -> None:
 
 def test_auto_resolves_to_a_usable_backend() -> None:
     for x in (FLOAT, FLOAT.double(), FLOAT.bfloat16(), FLOAT.to("meta")):
-        assert available()[resolve("auto", x)].usable
+        assert available()[resolve("auto", x).name].usable
 
 
 @needs_native
 @pytest.mark.parametrize("name", ["auto", "cpu"])
 def test_native_code_takes_float32_on_the_cpu_and_torch_the_rest(name: str) -> None:
-    assert resolve(name, FLOAT) == "cpu"
+    assert resolve(name, FLOAT) is BACKENDS["cpu"]
     for x in (FLOAT.double(), FLOAT.bfloat16(), FLOAT.half(), FLOAT.to("meta")):
-        assert resolve(name, x) == "torch"
+        assert resolve(name, x) is BACKENDS["torch"]
 
 
 @needs_triton
 def test_triton_takes_float32_where_its_kernels_run_and_torch_the_rest() -> None:
     there = FLOAT.to(DEVICE)
-    assert resolve("triton", there) == "triton"
+    assert resolve("triton", there) is BACKENDS["triton"]
     for x in (there.double(), there.bfloat16(), there.half(), there.long(), FLOAT.to("meta")):
-        assert resolve("triton", x) == "torch"
+        assert resolve("triton", x) is BACKENDS["torch"]
     if DEVICE.type == "cuda":
-        assert resolve("triton", FLOAT) == "torch"
-        assert resolve("auto", there) == "triton"
+        assert resolve("triton", FLOAT) is BACKENDS["torch"]
+        assert resolve("auto", there) is BACKENDS["triton"]
 
 
 def in_a_fresh_process(script: str, **environment: str) -> Any:
@@ -69,8 +67,8 @@ def in_a_fresh_process(script: str, **environment: str) -> Any:
 
 @needs_triton
 def test_auto_never_takes_the_interpreter() -> None:
-    script = "print(json.dumps([kernels.resolve(name, torch.zeros(1)) for name in ('auto', 'triton')]))"
-    assert in_a_fresh_process(script, TRITON_INTERPRET="1") == [resolve("auto", FLOAT), "triton"]
+    script = "print(json.dumps([kernels.resolve(name, torch.zeros(1)).name for name in ('auto', 'triton')]))"
+    assert in_a_fresh_process(script, TRITON_INTERPRET="1") == [resolve("auto", FLOAT).name, "triton"]
 
 
 @pytest.mark.parametrize(
@@ -90,12 +88,12 @@ def test_triton_says_why_it_cannot_be_used(hide: str, reason: str) -> None:
 try:
     kernels.resolve("triton", torch.zeros(1))
 except ValueError as error:
-    print(json.dumps([*kernels.available()["triton"], kernels.resolve("auto", torch.zeros(1)), str(error)]))
+    print(json.dumps([*kernels.available()["triton"], kernels.resolve("auto", torch.zeros(1)).name, str(error)]))
 """
     usable, why, auto, refused = in_a_fresh_process(script, CUDA_VISIBLE_DEVICES="")
     assert not usable
     assert why == reason
-    assert auto == resolve("auto", FLOAT)
+    assert auto == resolve("auto", FLOAT).name
     assert refused == f"backend 'triton' is not available: {reason}; \"auto\" picks one that is"
 
 
@@ -107,7 +105,7 @@ def test_importing_the_package_does_not_import_triton() -> None:
 @pytest.mark.parametrize("name", ["reference", "torch"])
 def test_a_usable_name_resolves_to_itself(name: str) -> None:
     check_backend(name)
-    assert resolve(name, FLOAT) == name
+    assert resolve(name, FLOAT) is BACKENDS[name]
 
 
 @pytest.mark.parametrize("name", ["cuda", "", "Torch", None])
@@ -124,8 +122,7 @@ def test_an_unknown_backend_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["cpu", "triton"])
 def test_an_unavailable_backend_is_refused_with_the_reason(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     reason = "there is none"
-    found = {**available(), name: Availability(False, reason)}
-    monkeypatch.setattr(dispatch, "available", lambda: found)
+    monkeypatch.setattr(BACKENDS[name], "why_not", lambda: reason)
     for refused in (
         lambda: check_backend(name),
         lambda: resolve(name, FLOAT),
@@ -142,44 +139,31 @@ def test_the_backend_asked_for_computes(backend: str, dtype: torch.dtype, monkey
     there = device_of(backend)
     expected = resolve(backend, torch.zeros(1, dtype=dtype, device=there))
     called = []
-    for name, module, functions in (
-        ("torch", torch_backend, ("layer", "step")),
-        ("reference", reference_backend, ("layer", "step")),
-        ("cpu", cpu, ("stack",)),
-        ("triton", gpu, ("stack",)),
-    ):
-        for function in functions:
+    for one in BACKENDS.values():
 
-            def counted(*arguments: object, name: str = name, compute: object = getattr(module, function)) -> object:
-                called.append(name)
-                assert callable(compute)
-                return compute(*arguments)
+        def counted(*arguments: object, one: Backend = one, compute: Any = one.stack) -> object:
+            called.append(one)
+            return compute(*arguments)
 
-            monkeypatch.setattr(module, function, counted)
+        monkeypatch.setattr(one, "stack", counted)
     case = Case(dtype=dtype)
-    arguments = case.arguments()
-    case.run(arguments, backend)
-    assert set(called) == {expected}
-    called.clear()
-    x, h = arguments.x[0].to(there), torch.zeros(2, 4, dtype=dtype, device=there)
-    weights = arguments.to(there).weights
-    kernels.cell_step("gru", x, weights, h, None, backend=backend)
-    assert set(called) == {expected}
+    case.run(case.arguments(), backend)
+    model = DilatedRNN(3, 4, 2, backend=backend, dtype=dtype, device=there)
+    x = torch.zeros(5, 2, 3, dtype=dtype, device=there)
+    _, state = model(x)
+    model.step(x[0], state)
+    assert called == [expected] * 3
 
 
 @pytest.fixture
 def without_library(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As if the package had been installed without a compiler."""
 
-    def forget() -> None:
-        library.why_not.cache_clear()
-        dispatch._warn_that_torch_computes.cache_clear()
-
     monkeypatch.setattr(library, "find", lambda: None)
-    forget()
+    monkeypatch.setattr(library, "_found", None)
+    registry._warn_that_torch_computes.cache_clear()
     yield
-    monkeypatch.undo()
-    forget()
+    registry._warn_that_torch_computes.cache_clear()
 
 
 def test_without_the_library_torch_computes_and_says_so_once(without_library: None) -> None:

@@ -1,0 +1,39 @@
+"""A layer's weights as the kernels take them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+from torch import Tensor
+from torch.nn.functional import pad
+
+from streamdrnn.kernels.operators import plain
+from streamdrnn.kernels.weights import Weights
+
+
+class LayerWeights(NamedTuple):
+    """The weights of a layer of H units with I inputs.
+
+    Attributes:
+        w_ih, w_hh: ``(G H, I)`` and ``(G H, H)``, in the dtype to which the operands of products are rounded.
+        bias: ``(G H,)`` float32, all biases that are simply added, in one; or None.
+        b_n: ``(H,)`` float32, a GRU's of h_n, which the reset gate scales; or None.
+    """
+
+    w_ih: Tensor
+    w_hh: Tensor
+    bias: Optional[Tensor]
+    b_n: Optional[Tensor]
+
+
+def prepare(cell: str, layers: Sequence[Weights], *_: object) -> list[LayerWeights]:
+    return [LayerWeights(w.w_ih, w.w_hh, *_biases(cell, w)) for w in layers]
+
+
+def _biases(cell: str, weights: Weights) -> tuple[Optional[Tensor], Optional[Tensor]]:
+    b_ih, b_hh = weights.b_ih, weights.b_hh
+    if b_ih is None or b_hh is None:
+        return None, None
+    if cell != "gru":
+        return (b_ih + b_hh).float(), None
+    H = weights.w_hh.shape[1]
+    return (b_ih + pad(b_hh[: 2 * H], (0, H))).float(), plain(b_hh[2 * H :].float())
