@@ -98,6 +98,16 @@ def plain(tensor: Tensor) -> Tensor:
     return tensor if tensor.is_contiguous() and not tensor.is_neg() else tensor.resolve_neg().contiguous()
 
 
+def traced(x: Tensor) -> bool:
+    """Whether a tracer records what happens to x, or x is one of a transform: it stands for other numbers then."""
+    return (
+        type(x) not in _PLAIN
+        or torch._C._get_tracing_state() is not None
+        or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
+
+
 def _tell_flop_counters() -> None:
     """Register the formulas with torch's FLOP counter once it is there; importing it would import Triton."""
     module = sys.modules.get("torch.utils.flop_counter")

@@ -69,6 +69,8 @@ def register_network(kind: Kind) -> Kind:
     for method in ("zero_state", "chunk", "step", "config"):
         if not callable(getattr(kind, method, None)):
             raise TypeError(f"{kind.__name__}: expected a method {method}, as streamdrnn.network.Network has")
+    if kind.forward is nn.Module.forward:
+        raise TypeError(f"{kind.__name__}: expected a method forward, as streamdrnn.network.ChunkedNetwork has")
     if NETWORKS.setdefault(kind.__name__, kind) is not kind:
         raise ValueError(f"{kind.__name__}: a network of this name is registered already")
     return kind

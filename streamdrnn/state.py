@@ -125,6 +125,8 @@ def check_fits(name: str, got: Any, wanted: "StreamState", device: torch.device,
 
 def _check_field(name: str, got: Any, wanted: Any, device: torch.device, batch_size: int) -> None:
     if isinstance(wanted, list):
+        if not isinstance(got, list):
+            raise TypeError(f"{name}: expected a list of tensors, got {type(got).__name__}")
         if len(got) != len(wanted):
             raise ValueError(f"{name}: expected {len(wanted)} tensors, got {len(got)}")
         for i, (own, want) in enumerate(zip(got, wanted, strict=True)):
@@ -132,7 +134,12 @@ def _check_field(name: str, got: Any, wanted: Any, device: torch.device, batch_s
     elif isinstance(wanted, Tensor):
         shape = list(wanted.shape)
         shape[batch_dim(wanted)] = batch_size
-        if shape[-1] == 0 and isinstance(got, Tensor) and got.shape[2:] == (0,) and got.shape[0] != shape[0]:
+        if (
+            shape[-1] == 0
+            and isinstance(got, Tensor)
+            and got.shape[2:] == (0,)
+            and shape[0] != len(got) < len(CELL_NAMES)
+        ):
             want_cell, got_cell = CELL_NAMES[shape[0]], CELL_NAMES[got.shape[0]]
             raise ValueError(f"{name}: expected that of a {want_cell!r} model, got that of a {got_cell!r} model")
         check_tensor(name, got, shape, "(B,)" if len(shape) == 1 else "(slots, B, H)")

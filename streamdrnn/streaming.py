@@ -9,16 +9,18 @@ from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from streamdrnn.checks import check_active, check_lengths, check_like, check_positive, check_tensor
 from streamdrnn.dilated_rnn import DilatedRNN
 from streamdrnn.drnn_state import DRNNState
 from streamdrnn.heads import Head
 from streamdrnn.kernels import Stream
+from streamdrnn.kernels.operators import traced
 from streamdrnn.kernels.rings import steps_made
 from streamdrnn.model_state import ModelState
 from streamdrnn.network import Network, check_network, is_plain, like_parameters, parameter_of
-from streamdrnn.state import Streams, StreamState, batch_dim, check_fits, stream_indices
+from streamdrnn.state import Streams, StreamState, batch_dim, carried_dtype, check_fits, stream_indices
 
 State = Union[DRNNState, ModelState]
 
@@ -27,8 +29,8 @@ class StreamingDRNN:
     """Runs a model step by step with the results that it gives in batch.
 
     It owns the states of B streams, which may be masked, reset, taken out and put back one by one. Inference only:
-    no gradients, no dropout (the model is switched to ``eval()``, and if it is training later, for the duration of each
-    call).
+    no gradients, no dropout (the model is switched to ``eval()``; the user's own modules in it are so again for the
+    duration of each call).
 
     A call that refuses its arguments leaves every stream as it was. Several threads may share one object: their calls
     are made one after the other. It can be copied and pickled, with its model and state.
@@ -36,7 +38,8 @@ class StreamingDRNN:
     On the native kernels a step or a chunk is one call for the whole network, on a copy of the weights. If these change
     (an optimizer's step, ``load_state_dict``), the next call takes them anew and goes on from the same state; a
     :meth:`step` of a network without a head looks at one parameter in turn, so that a change of a single one may be
-    noticed later by as many steps as there are parameters. Changes through ``.data`` cannot be seen.
+    noticed later by as many steps as there are parameters. Changes through ``.data``, and of weights
+    that were made in inference mode, cannot be seen.
 
     A model with hooks or with a ``forward`` of its own is called as it is, for every step or chunk.
 
@@ -67,7 +70,7 @@ class StreamingDRNN:
         self._frontend = model.frontend if isinstance(model, Head) else None
         self._batch_first = getattr(self._rnn, "batch_first", False)
         self._lock = RLock()
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             self._state: Any = self.model.zero_state(batch_size)  # of the model's own kind
             self._renew()
 
@@ -85,27 +88,39 @@ class StreamingDRNN:
         return other
 
     def _renew(self) -> None:
-        """Take the network's weights as they are now."""
-        rnn = self._rnn
-        self._parts, self._modules = list(rnn.modules()), list(self.model.modules())
-        self._plain, self._ids = self._is_plain(), self._identities()
-        weights = [t for t in (*rnn.parameters(), *rnn.buffers()) if not t.is_inference()]
-        self._weights = [(weight, weight._version, weight.data_ptr()) for weight in weights]
-        self._stream: Stream = rnn.stream(self.batch_size) if self._plain else _CalledStream(rnn)
-        self._stream.bind(self._rnn_state)
-        # A network's step that needs no conversion is made without any further look at it.
+        """Take the network's weights as they are now.
+
+        Raises:
+            ValueError, TypeError: they fit neither one another nor the state; then all stays as it was.
+        """
+        rnn, plain = self._rnn, self._is_plain()
         weight = parameter_of(rnn)
-        self._at_once = self._plain and rnn is self.model and weight.dtype == torch.float32 and weight.is_cpu
-        with torch.inference_mode(False):
-            # It never changes: for where all weights are inference tensors.
-            still = torch.empty(0, device="cpu", dtype=torch.float32)
-        self._turns = cycle(self._weights or [(still, still._version, still.data_ptr())])
-        self._before, self._hooks = rnn._forward_pre_hooks, rnn._forward_hooks
+        carried = next(t.dtype for t in self._rnn_state.tensors().values() if t.is_floating_point())
+        if carried_dtype(weight.dtype) != carried:
+            raise ValueError(f"model: its dtype is {weight.dtype} now, and the streams' {carried}; make a new stream")
+        stream: Stream = rnn.stream(self.batch_size) if plain else _CalledStream(rnn)
+        stream.bind(self._rnn_state)
+        self._stream, self._plain = stream, plain
+        self._parts = list(rnn.modules())
+        self._ids = self._identities()
+        self._weights = [
+            (own, name, t, t._version, t.data_ptr())
+            for part in self._parts
+            for own in (part._parameters, part._buffers)
+            for name, t in own.items()
+            if t is not None and not t.is_inference()
+        ]
+        # A network's step that needs no conversion is made without any further look at it.
+        self._at_once = plain and rnn is self.model and weight.dtype == torch.float32 and weight.is_cpu
+        # It never changes: for where all weights are inference tensors.
+        still = torch.empty(0, device="cpu", dtype=torch.float32)
+        self._turns = cycle(self._weights or [({"": still}, "", still, still._version, still.data_ptr())])
+        self._before, self._after, self._own = rnn._forward_pre_hooks, rnn._forward_hooks, rnn.__dict__
 
     def _changed(self) -> bool:
         """Whether the network is another one than that of the copied weights."""
         return (
-            any(weight._version != version or weight.data_ptr() != at for weight, version, at in self._weights)
+            any(t._version != version or t.data_ptr() != at for _, _, t, version, at in self._weights)
             or self._identities() != self._ids
             or self._is_plain() != self._plain
         )
@@ -121,11 +136,10 @@ class StreamingDRNN:
     @contextmanager
     def _ready(self) -> Iterator[None]:
         """This object for one thread alone, with the model's present weights, for inference."""
-        with self._lock, torch.no_grad():
+        with self._lock, torch.inference_mode(False), torch.no_grad():
             if self._changed():
                 self._renew()
-            modules = self.model.modules() if self.model.training else self._modules
-            training = [module for module in modules if module.training]
+            training = [module for module in self._sensitive() if module.training]
             for module in training:
                 module.training = False
             try:
@@ -133,6 +147,14 @@ class StreamingDRNN:
             finally:
                 for module in training:
                     module.training = True
+
+    def _sensitive(self) -> Iterator[nn.Module]:
+        """The modules that a call runs and that may compute otherwise in training; our own heads and streams do not."""
+        if not self._plain:
+            yield from self._parts
+        for part in self.model.children() if isinstance(self.model, Head) else ():
+            if part is not self._rnn and part is not self._frontend and type(part) is not nn.Linear:
+                yield from part.modules()
 
     @property
     def state(self) -> State:
@@ -165,10 +187,20 @@ class StreamingDRNN:
         Raises:
             ValueError, TypeError: a shape, dtype or device does not fit, or an active stream's input is not finite.
         """
-        if self._at_once and active is None:
+        if (
+            self._at_once
+            and active is None
+            and not (
+                self._before
+                or self._after
+                or "forward" in self._own
+                or _global_forward_pre_hooks
+                or _global_forward_hooks
+            )
+        ):
             with self._lock:
-                weight, version, address = next(self._turns)
-                if weight._version == version and weight.data_ptr() == address and not self._hooks and not self._before:
+                own, name, weight, version, address = next(self._turns)
+                if own.get(name) is weight and weight._version == version and weight.data_ptr() == address:
                     made = self._stream.step(x_t, out)
                     if made is not None:
                         return made
@@ -177,24 +209,30 @@ class StreamingDRNN:
         else:
             check_tensor("x_t", x_t, (self.batch_size, self._frontend.hop_length), "(B, hop_length)")
         x_t = self._checked("x_t", x_t, active, stream_dim=0)
+        if out is not None:
+            self._check_out(out)
         with self._ready():
-            if out is not None:
-                self._check_out(out)
             x = x_t[None] if self._frontend is None else x_t.t()
             y, self._state = self._run(x, self._state, _lengths(active, x.shape[0]))
             y_t = y[-1] if y.shape[0] else self.model.output_so_far(self._state)
-            return y_t if out is None else out.copy_(y_t)
+        if out is None:
+            return y_t
+        with torch.no_grad():
+            return out.copy_(y_t)
 
     def _check_out(self, out: Tensor) -> None:
         """Raise unless an output can be written to ``out``, before a step is made."""
         if isinstance(self.model, Head):
-            shape = self.model.output_so_far(self.model.zero_state(self.batch_size)).shape
+            with torch.no_grad():
+                shape = self.model.output_so_far(self.model.zero_state(self.batch_size)).shape
         else:
             shape = torch.Size([self.batch_size, self._rnn.hidden_size])
         check_tensor("out", out, tuple(shape), "(B, ...)")
         check_like("out", out, parameter_of(self._rnn))
         if out.requires_grad or any(stride == 0 and size > 1 for stride, size in zip(out.stride(), shape, strict=True)):
             raise ValueError("out: expected memory of its own for every number, and no gradients")
+        if out.is_inference() and not torch.is_inference_mode_enabled():
+            raise ValueError("out: a tensor that was made in inference mode can be written there only")
 
     def push(
         self,
@@ -307,7 +345,7 @@ class StreamingDRNN:
             ValueError: an index is outside the batch.
         """
         index = stream_indices(range(self.batch_size) if streams is None else streams, self.batch_size)
-        with self._lock, torch.no_grad():
+        with self._lock, torch.inference_mode(False), torch.no_grad():
             for tensor in self._state.tensors().values():
                 tensor.index_fill_(batch_dim(tensor), index.to(tensor.device), 0)
 
@@ -320,7 +358,7 @@ class StreamingDRNN:
         Raises:
             ValueError: an index is outside the batch.
         """
-        with self._lock, torch.no_grad():
+        with self._lock, torch.inference_mode(False), torch.no_grad():
             return self.state.clone() if streams is None else self.state.select(streams)
 
     def restore(self, snapshot: State, streams: Optional[Streams] = None) -> None:
@@ -346,7 +384,7 @@ class StreamingDRNN:
         snapshot.check()
         if not all(bool(tensor.isfinite().all()) for tensor in snapshot.tensors().values()):
             raise ValueError("snapshot: expected finite values, got NaN or infinity")
-        with self._lock, torch.no_grad():
+        with self._lock, torch.inference_mode(False), torch.no_grad():
             if streams is not None:
                 self._put(snapshot, index)
                 return
@@ -355,6 +393,10 @@ class StreamingDRNN:
 
     def _checked(self, name: str, x: Tensor, active: Optional[Tensor], stream_dim: int) -> Tensor:
         """Raise unless the input fits; give it, under autocast in the parameters' dtype."""
+        if traced(x):
+            raise ValueError(
+                f"{name}: a live stream cannot be traced or transformed; do that to its model, with a state"
+            )
         if self._frontend is None:
             x = like_parameters(name, x, self._rnn)
         else:

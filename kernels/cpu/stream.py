@@ -15,6 +15,8 @@ from streamdrnn.kernels.weights import FusionWeights, Weights, weights_in
 
 # Looked up once: a step takes microseconds.
 _FLOAT32, _new = torch.float32, torch.empty_like
+_modes, _tracing = torch._C._len_torch_dispatch_stack, torch._C._get_tracing_state
+_written = torch._C._increment_version
 
 
 class CPUStream:
@@ -55,10 +57,17 @@ class CPUStream:
 
     def step(self, x: Tensor, out: Optional[Tensor]) -> Optional[Tensor]:
         """On this thread, and with ``out`` without taking memory."""
+        if _modes() or _tracing() is not None:
+            return None
         try:
             # The library can take x as it is: written out, as each call of Python's is a hundredth of a step.
             if not (
-                x.shape == self._x_shape and x.dtype is _FLOAT32 and x.is_cpu and x.is_contiguous() and not x.is_neg()
+                type(x) is Tensor
+                and x.shape == self._x_shape
+                and x.dtype is _FLOAT32
+                and x.is_cpu
+                and x.is_contiguous()
+                and not x.is_neg()
             ):
                 return None
         except AttributeError:  # no tensor
@@ -67,6 +76,8 @@ class CPUStream:
             out = _new(self._y)
         elif not _is_plain(out, self._y_shape) or out.requires_grad:
             return None
+        elif not out.is_inference():
+            _written([out])  # so that autograd sees it
         return None if self._step(self._live, x.data_ptr(), out.data_ptr()) else out
 
     def run(self, x: Tensor, lengths: Optional[Tensor], state: Optional[Rings] = None) -> Tensor:
@@ -103,7 +114,7 @@ class CPUStream:
 def _is_plain(tensor: Tensor, shape: torch.Size) -> bool:
     """Whether the library can take a tensor as it is."""
     return (
-        isinstance(tensor, Tensor)
+        type(tensor) is Tensor
         and tensor.shape == shape
         and tensor.dtype is _FLOAT32
         and tensor.is_cpu

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from streamdrnn.kernels.autocast import autocasts, without_autocast
 from streamdrnn.kernels.pytorch.scan import scan
 from streamdrnn.kernels.twice import by_torch, differentiable_gradients
 
@@ -47,6 +48,9 @@ class DilatedScan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Optional[Tensor]) -> tuple[Optional[Tensor], ...]:
         *inputs, h, c = ctx.saved_tensors
+        if autocasts(h):  # the forward pass was not under it either
+            with without_autocast(h):
+                return DilatedScan.backward(ctx, *grads)
         if by_torch(grads):
             results = partial(_compute, ctx.cell)
             return None, *differentiable_gradients(results, inputs, ctx.needs_input_grad[1:], grads)

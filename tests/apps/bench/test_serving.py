@@ -35,6 +35,7 @@ def test_streams_count_while_they_are_all_in_time() -> None:
     assert [list(row.values()) for row in most.rows] == [["ours", 25, 50.0, 100, 1.0], ["other", 0, None, 25, 4.0]]
 
 
+@pytest.mark.full
 def test_the_command_measures_all_servers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["bench", "--suite", "serve", "--quick", "--json", "--out", str(tmp_path)])
     tables = json.loads(capsys.readouterr().out)["tables"]
