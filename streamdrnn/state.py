@@ -138,7 +138,7 @@ def _check_field(name: str, got: Any, wanted: Any, device: torch.device, batch_s
             shape[-1] == 0
             and isinstance(got, Tensor)
             and got.shape[2:] == (0,)
-            and shape[0] != len(got) < len(CELL_NAMES)
+            and shape[0] != got.shape[0] < len(CELL_NAMES)
         ):
             want_cell, got_cell = CELL_NAMES[shape[0]], CELL_NAMES[got.shape[0]]
             raise ValueError(f"{name}: expected that of a {want_cell!r} model, got that of a {got_cell!r} model")
