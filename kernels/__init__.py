@@ -5,7 +5,7 @@
 """
 
 from streamdrnn.kernels.autocast import without_autocast
-from streamdrnn.kernels.backend import Backend, Rings, StackResult, Stream
+from streamdrnn.kernels.backend import Backend, Rings, Runtime, StackResult, Stream
 from streamdrnn.kernels.cells import CELLS, Cell, cell_named
 from streamdrnn.kernels.registry import (
     BACKEND_NAMES,
@@ -16,24 +16,29 @@ from streamdrnn.kernels.registry import (
     dilated_layer,
     resolve,
 )
-from streamdrnn.kernels.weights import FusionWeights, Weights, weights_in
+from streamdrnn.kernels.weights import AS_THEY_ARE, HELD, FusionWeights, Weights, check_held, refuse_narrow, weights_in
 
 __all__ = [
+    "AS_THEY_ARE",
     "BACKENDS",
     "BACKEND_NAMES",
     "CELLS",
+    "HELD",
     "Availability",
     "Backend",
     "Cell",
     "FusionWeights",
     "Rings",
+    "Runtime",
     "StackResult",
     "Stream",
     "Weights",
     "available",
     "cell_named",
     "check_backend",
+    "check_held",
     "dilated_layer",
+    "refuse_narrow",
     "resolve",
     "weights_in",
     "without_autocast",

@@ -1,11 +1,12 @@
 """Backends: who computes a network's layers. Which one does is decided once per call, and the object is passed on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Optional, Protocol
 
+import torch
 from torch import Tensor
 
-from streamdrnn.kernels.weights import FusionWeights, Weights
+from streamdrnn.kernels.weights import AS_THEY_ARE, FusionWeights, Weights
 
 
 class Rings(Protocol):
@@ -60,6 +61,13 @@ class Stream(Protocol):
             MemoryError: there is not enough memory. Nothing was written.
         """
 
+    def run_at_once(self, x: Tensor) -> Optional[Tensor]:
+        """:meth:`run` for all steps of all streams, if that is possible without any conversion.
+
+        Returns:
+            y; None if nothing was written, and :meth:`run` does it or says why it cannot be done.
+        """
+
     def step(self, x: Tensor, out: Optional[Tensor]) -> Optional[Tensor]:
         """One step of all streams, from x ``(B, I)`` to y ``(B, H)``, if that is possible without any conversion.
 
@@ -71,15 +79,57 @@ class Stream(Protocol):
         """
 
 
+class Runtime(Protocol):
+    """B streams of a whole model, front-end and head included, with their state in a memory of its own."""
+
+    def part(self, name: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """A part of the streams' state, in the memory that is written.
+
+        Args:
+            name: ``cursor``, ``filled``, ``frames``, ``pooled``, ``tail``, ``history``, ``fusion``, or ``h.0``,
+                ``c.0`` and so on for the rings of a layer.
+            shape: ``(B,)``, ``(slots, B)`` or ``(slots, B, size)``.
+        """
+
+    def push(self, x: Tensor, lengths: Optional[Tensor], streams: Optional[Tensor]) -> Tensor:
+        """The next chunk.
+
+        Args:
+            x: ``(N, B)`` samples, or without a front-end ``(T, B, I)``; float32.
+            lengths: ``(B,)`` int64, how many of them are each stream's own; None is all. The others may hold anything.
+            streams: ``(B,)`` int64, whose they are, each at most once; None is all streams in their order.
+
+        Returns:
+            the outputs ``(steps, B, M)``; with a front-end, steps is the number of the stream that makes most of them.
+
+        Raises:
+            ValueError: x is not finite where it is a stream's own. Nothing was written.
+        """
+
+    def push_at_once(self, x: Tensor) -> Optional[Tensor]:
+        """:meth:`push` for all streams, if that is possible without any conversion.
+
+        Returns:
+            the outputs; None if nothing was written, and :meth:`push` does it or says why it cannot be done.
+        """
+
+    def output_so_far(self) -> Tensor:
+        """``(B, M)``, the outputs that the steps made so far lead to."""
+
+
 class Backend(Protocol):
     """One way to compute layers on top of one another.
 
     Attributes:
         name: as users write it.
+        runtime: the streams of a whole model, from the bytes of its file, the number of its layers, B, and how its
+            weights are held; None if there is no such thing.
     """
 
     @property
     def name(self) -> str: ...
+    @property
+    def runtime(self) -> Optional[Callable[[bytes, int, int, str], Runtime]]: ...
 
     def why_not(self) -> str:
         """Why it cannot be used on this machine; empty if it can."""
@@ -123,8 +173,16 @@ class Backend(Protocol):
         dilations: Sequence[int],
         fusion: Optional[FusionWeights],
         batch_size: int,
+        held: str = AS_THEY_ARE,
     ) -> Stream:
-        """A stack for live streams; the arguments are as for :meth:`stack`."""
+        """A stack for live streams; the arguments are as for :meth:`stack`.
+
+        Args:
+            held: how the layers' weights are held, one of :data:`streamdrnn.kernels.weights.HELD`.
+
+        Raises:
+            ValueError: this backend cannot hold them so.
+        """
 
 
 def zero_rings(x: Tensor, weights: Sequence[Weights], dilations: Sequence[int]) -> list[Tensor]:

@@ -98,6 +98,15 @@ def plain(tensor: Tensor) -> Tensor:
     return tensor if tensor.is_contiguous() and not tensor.is_neg() else tensor.resolve_neg().contiguous()
 
 
+def observed() -> bool:
+    """Whether a mode of dispatch, a tracer or a transform is on, which wants to see every operation."""
+    return (
+        bool(torch._C._len_torch_dispatch_stack())
+        or torch._C._get_tracing_state() is not None
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
+
+
 def traced(x: Tensor) -> bool:
     """Whether a tracer records what happens to x, or x is one of a transform: it stands for other numbers then."""
     return (

@@ -1,4 +1,4 @@
-"""The weights of one recurrent layer."""
+"""The weights of one recurrent layer, and the ways in which a live stream holds them."""
 
 from typing import NamedTuple, Optional
 
@@ -41,3 +41,35 @@ class FusionWeights(NamedTuple):
 
     weight: Tensor
     bias: Optional[Tensor]
+
+
+HELD = ("float32", "bf16", "int8")
+"""How a live stream holds the weights of a network's layers, as users write it: as they are, or rounded.
+
+``"bf16"`` rounds each to bfloat16; ``"int8"`` rounds a row of a matrix to multiples of its largest magnitude / 127, and
+so the inputs at every step. The native kernels have them all, in this order.
+"""
+AS_THEY_ARE = HELD[0]
+
+
+def check_held(held: str) -> None:
+    """Raise unless it is one of :data:`HELD`.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if held not in HELD:
+        raise ValueError(f"weights: got {held!r}, expected one of {', '.join(HELD)}")
+
+
+def refuse_narrow(held: str, who: str) -> None:
+    """Raise unless weights are held as they are.
+
+    Args:
+        who: computes with them.
+
+    Raises:
+        ValueError: they are to be rounded.
+    """
+    if held != AS_THEY_ARE:
+        raise ValueError(f"weights: got {held!r}, expected {AS_THEY_ARE!r}: {who} cannot round them")

@@ -9,12 +9,11 @@ from typing import Any, Optional, Union, cast
 import torch
 from torch import Tensor, nn
 
-import streamdrnn.baselines  # noqa: F401 (its networks are known then)
 from streamdrnn.audio.frontends import FRONTENDS
 from streamdrnn.errors import InputError
 from streamdrnn.heads import HEADS
 from streamdrnn.network import NETWORKS
-from streamdrnn.storage import read_safetensors, shown, write_safetensors
+from streamdrnn.storage import read_safetensors, safetensors_content, shown, write_safetensors
 
 FORMAT = "streamdrnn-model"
 VERSION = 1
@@ -41,16 +40,27 @@ def save_model(model: nn.Module, path: PathLike, notes: Optional[dict[str, str]]
         TypeError, ValueError: what would be written could not be read again: the model or a part of it is of no known
             kind, or has other weights than its configuration asks for.
     """
-    kind, described = type(model), cast(Any, model).config()
+    weights, metadata = _described(model, notes)
+    if type(_model(metadata["config"], weights)) is not type(model):
+        name = type(model).__name__
+        raise TypeError(f"model: another {name} than {type(model).__module__}.{name} has this name in files")
+    write_safetensors(path, weights, metadata)
+
+
+def model_content(model: nn.Module) -> bytes:
+    """The file of a model, as :func:`save_model` would write it; whether it can be read again is not tried."""
+    weights, metadata = _described(model, None)
+    return safetensors_content(weights, metadata)
+
+
+def _described(model: nn.Module, notes: Optional[dict[str, str]]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A model's weights and metadata, as its file has them."""
     weights = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in model.state_dict().items()
     }
-    config = json.dumps({"kind": kind.__name__, **described})
-    if type(_model(config, weights)) is not kind:
-        raise TypeError(f"model: another {kind.__name__} than {kind.__module__}.{kind.__name__} has this name in files")
-    metadata = {"format": FORMAT, "version": str(VERSION), "config": config, "notes": json.dumps(notes or {})}
-    write_safetensors(path, weights, metadata)
+    config = json.dumps({"kind": type(model).__name__, **cast(Any, model).config()})
+    return weights, {"format": FORMAT, "version": str(VERSION), "config": config, "notes": json.dumps(notes or {})}
 
 
 def load_model(path: PathLike) -> Any:
@@ -69,6 +79,8 @@ def load_model(path: PathLike) -> Any:
 
 def _model(config: str, tensors: dict[str, Tensor]) -> Any:
     """The model of a configuration, as JSON, with these tensors as its weights."""
+    import streamdrnn.baselines  # noqa: F401 (its networks are known then)
+
     try:
         # Without memory at first: whether the sizes are those of the weights in the file is seen before any is taken.
         with torch.device("meta"):

@@ -302,12 +302,19 @@ class DilatedRNN(nn.Module):
         return after
 
     @torch.jit.unused
-    def stream(self, batch_size: int) -> kernels.Stream:
-        """This network as it is now, on a copy of its weights, for live streams; see :class:`StreamingDRNN`."""
+    def stream(self, batch_size: int, held: str = kernels.AS_THEY_ARE) -> kernels.Stream:
+        """This network as it is now, on a copy of its weights, for live streams; see :class:`StreamingDRNN`.
+
+        Args:
+            held: how the weights are held, one of :data:`streamdrnn.kernels.HELD`.
+
+        Raises:
+            ValueError: the backend cannot hold them so.
+        """
         like = torch.empty(0, device=self.weight_ih_l0.device, dtype=carried_dtype(self.weight_ih_l0.dtype))
         weights = [self._layer_weights(layer) for layer in range(self.num_layers)]
         backend = kernels.resolve(self.backend, like)
-        return backend.stream(self.cell, weights, self.dilations, self._fusion_weights(), batch_size)
+        return backend.stream(self.cell, weights, self.dilations, self._fusion_weights(), batch_size, held)
 
     @torch.jit.export
     def step(self, x_t: Tensor, state: DRNNState, active: Optional[Tensor] = None) -> Tuple[Tensor, DRNNState]:

@@ -9,7 +9,6 @@ from typing import Any, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from streamdrnn import kernels
 from streamdrnn.audio.frontends import FrontEnd
@@ -252,6 +251,16 @@ class Classifier(Head):
             return self._output(self.output, summary), pooled
 
 
+def unit_length(x: Tensor) -> Tensor:
+    """Vectors ``(..., M)`` divided by their lengths.
+
+    The squares are added one after the other, in float64: the native runtime adds them in the same way.
+    """
+    wide = x.double()
+    squares = wide.square().cumsum(-1)[..., -1:]
+    return (wide / squares.clamp(min=1e-24).sqrt()).to(x.dtype)
+
+
 class SpeakerEmbedder(Head):
     """A voice as a point on the unit sphere: ``(T, B, I) -> (T, B, embedding_size)``, from the mean output so far.
 
@@ -274,9 +283,9 @@ class SpeakerEmbedder(Head):
     def embed(self, mean: Tensor) -> Tensor:
         """The embedding ``(..., embedding_size)`` of a mean top output ``(..., H)``."""
         if torch.jit.is_scripting():
-            return functional.normalize(self.projection(mean), dim=-1)
+            return unit_length(self.projection(mean))
         else:
-            return functional.normalize(self._output(self.projection, mean), dim=-1)
+            return unit_length(self._output(self.projection, mean))
 
     def read_out(self, y: Tensor, pooled: Tensor, before: Tensor, after: Tensor) -> Tuple[Tensor, Tensor]:
         mean, pooled = running_mean(y, pooled, before, after)

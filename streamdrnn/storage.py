@@ -27,9 +27,14 @@ def write_safetensors(path: Union[str, os.PathLike[str]], tensors: dict[str, Ten
     Raises:
         ValueError: the metadata are longer than what is read again.
     """
-    content = save(tensors, metadata=metadata)
+    content = safetensors_content(tensors, metadata)
     _check_header(path, content[:8])
     write_whole(path, content)
+
+
+def safetensors_content(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """The bytes of a safetensors file."""
+    return save(tensors, metadata=metadata)
 
 
 def write_whole(path: Union[str, os.PathLike[str]], content: bytes) -> None:

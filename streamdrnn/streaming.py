@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
+from streamdrnn import kernels
 from streamdrnn.checks import check_active, check_lengths, check_like, check_positive, check_tensor
-from streamdrnn.dilated_rnn import DilatedRNN
 from streamdrnn.drnn_state import DRNNState
 from streamdrnn.heads import Head
-from streamdrnn.kernels import Stream
 from streamdrnn.kernels.operators import traced
 from streamdrnn.kernels.rings import steps_made
+from streamdrnn.live import Watch, live_streams, put
 from streamdrnn.model_state import ModelState
-from streamdrnn.network import Network, check_network, is_plain, like_parameters, parameter_of
-from streamdrnn.state import Streams, StreamState, batch_dim, carried_dtype, check_fits, stream_indices
+from streamdrnn.network import Network, check_network, like_parameters, parameter_of
+from streamdrnn.state import Streams, batch_dim, check_fits, stream_indices
 
 State = Union[DRNNState, ModelState]
 
@@ -35,22 +35,29 @@ class StreamingDRNN:
     A call that refuses its arguments leaves every stream as it was. Several threads may share one object: their calls
     are made one after the other. It can be copied and pickled, with its model and state.
 
-    On the native kernels a step or a chunk is one call for the whole network, on a copy of the weights. If these change
+    On the native kernels a step or a chunk is one call for the whole model, front-end and head included, on a copy of
+    the weights; its bits do not depend on the chunks, on the other streams or on threads. If the weights change
     (an optimizer's step, ``load_state_dict``), the next call takes them anew and goes on from the same state; a
     :meth:`step` of a network without a head looks at one parameter in turn, so that a change of a single one may be
-    noticed later by as many steps as there are parameters. Changes through ``.data``, and of weights
-    that were made in inference mode, cannot be seen.
+    noticed later by as many steps as there are parameters. Changes through ``.data``, of weights
+    that were made in inference mode, and of attributes such as ``pool`` cannot be seen.
 
-    A model with hooks or with a ``forward`` of its own is called as it is, for every step or chunk.
+    A model with hooks or with a ``forward`` of its own is called as it is, for every step or chunk, and so are parts of
+    the user's own. The front-end is then that which trains.
 
     Args:
         model: a :class:`DilatedRNN` or another network (:mod:`streamdrnn.network`), or a head: :class:`Classifier`,
             :class:`Tagger` or :class:`SpeakerEmbedder`.
         batch_size: B, the number of streams.
+        weights: how those of the network's layers are held: ``"float32"``, as they are in the model; ``"bf16"`` or
+            ``"int8"``, rounded (:data:`streamdrnn.kernels.HELD`), for networks that the native kernels compute.
+
+    Attributes:
+        weights: as it was given.
 
     Raises:
         TypeError: the model is none of these.
-        ValueError: ``batch_size`` is below 1.
+        ValueError: ``batch_size`` is below 1, or nobody here can hold the weights so.
 
     Example::
 
@@ -60,86 +67,61 @@ class StreamingDRNN:
         stream.reset(1)
     """
 
-    def __init__(self, model: Union[Network, Head], batch_size: int = 1) -> None:
+    def __init__(self, model: Union[Network, Head], batch_size: int = 1, weights: str = kernels.AS_THEY_ARE) -> None:
         if not isinstance(model, Head):
             check_network("model", model)
         assert isinstance(model, nn.Module)
         self.model: Any = model.eval()
         self.batch_size = check_positive("batch_size", batch_size)
+        kernels.check_held(weights)
+        self.weights = weights
         self._rnn: Any = model.rnn if isinstance(model, Head) else model
         self._frontend = model.frontend if isinstance(model, Head) else None
         self._batch_first = getattr(self._rnn, "batch_first", False)
         self._lock = RLock()
+        self._acquire, self._release = self._lock.acquire, self._lock.release
         with torch.inference_mode(False), torch.no_grad():
-            self._state: Any = self.model.zero_state(batch_size)  # of the model's own kind
-            self._renew()
+            self._renew(self.model.zero_state(batch_size))
 
     def __getstate__(self) -> dict[str, Any]:
-        with self._lock:
-            return {"model": self.model, "batch_size": self.batch_size, "state": self._state}
+        own = {"model": self.model, "batch_size": self.batch_size, "weights": self.weights}
+        return {**own, "state": self.snapshot()}
 
     def __setstate__(self, content: dict[str, Any]) -> None:
-        self.__init__(content["model"], content["batch_size"])  # type: ignore[misc]
+        self.__init__(content["model"], content["batch_size"], content["weights"])  # type: ignore[misc]
         self.restore(content["state"])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "StreamingDRNN":
-        other = StreamingDRNN(copy.deepcopy(self.model, memo), self.batch_size)
+        other = StreamingDRNN(copy.deepcopy(self.model, memo), self.batch_size, self.weights)
         other.restore(self.snapshot())
         return other
 
-    def _renew(self) -> None:
-        """Take the network's weights as they are now.
+    def _renew(self, state: Any) -> None:
+        """Take the model's weights as they are now, and go on from a state.
 
         Raises:
             ValueError, TypeError: they fit neither one another nor the state; then all stays as it was.
         """
-        rnn, plain = self._rnn, self._is_plain()
-        weight = parameter_of(rnn)
-        carried = next(t.dtype for t in self._rnn_state.tensors().values() if t.is_floating_point())
-        if carried_dtype(weight.dtype) != carried:
-            raise ValueError(f"model: its dtype is {weight.dtype} now, and the streams' {carried}; make a new stream")
-        stream: Stream = rnn.stream(self.batch_size) if plain else _CalledStream(rnn)
-        stream.bind(self._rnn_state)
-        self._stream, self._plain = stream, plain
-        self._parts = list(rnn.modules())
-        self._ids = self._identities()
-        self._weights = [
-            (own, name, t, t._version, t.data_ptr())
-            for part in self._parts
-            for own in (part._parameters, part._buffers)
-            for name, t in own.items()
-            if t is not None and not t.is_inference()
-        ]
+        watch = Watch(self.model)  # first: what is written while the weights are copied is a change
+        live = live_streams(self.model, state, self.weights)
+        self._live, self._watch = live, watch
         # A network's step that needs no conversion is made without any further look at it.
-        self._at_once = plain and rnn is self.model and weight.dtype == torch.float32 and weight.is_cpu
+        weight = parameter_of(self._rnn)
+        network = not isinstance(self.model, Head) and not live.sensitive()
+        self._at_once = network and weight.dtype == torch.float32 and weight.is_cpu
         # It never changes: for where all weights are inference tensors.
         still = torch.empty(0, device="cpu", dtype=torch.float32)
-        self._turns = cycle(self._weights or [({"": still}, "", still, still._version, still.data_ptr())])
-        self._before, self._after, self._own = rnn._forward_pre_hooks, rnn._forward_hooks, rnn.__dict__
-
-    def _changed(self) -> bool:
-        """Whether the network is another one than that of the copied weights."""
-        return (
-            any(t._version != version or t.data_ptr() != at for _, _, t, version, at in self._weights)
-            or self._identities() != self._ids
-            or self._is_plain() != self._plain
-        )
-
-    def _is_plain(self) -> bool:
-        """Whether the network may be computed without calling it."""
-        return is_plain(self._rnn, DilatedRNN, "forward", "chunk")
-
-    def _identities(self) -> list[int]:
-        """The identities of the parameters and buffers."""
-        return [id(t) for part in self._parts for some in (part._parameters, part._buffers) for t in some.values()]
+        self._turns = cycle(self._watch.weights or [({"": still}, "", still, still._version, still.data_ptr())])
+        self._before, self._after = self._rnn._forward_pre_hooks, self._rnn._forward_hooks
+        self._own = self._rnn.__dict__
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
         """This object for one thread alone, with the model's present weights, for inference."""
         with self._lock, torch.inference_mode(False), torch.no_grad():
-            if self._changed():
-                self._renew()
-            training = [module for module in self._sensitive() if module.training]
+            if self._watch.changed():
+                self._renew(self._live.state)
+            training = [module for module in self._live.sensitive() if module.training]
             for module in training:
                 module.training = False
             try:
@@ -148,28 +130,17 @@ class StreamingDRNN:
                 for module in training:
                     module.training = True
 
-    def _sensitive(self) -> Iterator[nn.Module]:
-        """The modules that a call runs and that may compute otherwise in training; our own heads and streams do not."""
-        if not self._plain:
-            yield from self._parts
-        for part in self.model.children() if isinstance(self.model, Head) else ():
-            if part is not self._rnn and part is not self._frontend and type(part) is not nn.Linear:
-                yield from part.modules()
-
     @property
     def state(self) -> State:
         """The streams' state as it is now; later steps write into it, so keep a :meth:`snapshot` instead."""
-        return self._state  # type: ignore[no-any-return]
+        return self._live.state  # type: ignore[no-any-return]
 
     @property
     def cursor(self) -> Tensor:
         """``(B,)`` int64, the network's steps that each stream has made since its beginning."""
         with self._lock:
-            return self._rnn_state.cursor.clone()  # type: ignore[no-any-return]
-
-    @property
-    def _rnn_state(self) -> Any:
-        return self._state.rnn if isinstance(self._state, ModelState) else self._state
+            state = self._live.state
+            return (state.rnn if isinstance(state, ModelState) else state).cursor.clone()
 
     def step(self, x_t: Tensor, active: Optional[Tensor] = None, out: Optional[Tensor] = None) -> Tensor:
         """One step.
@@ -198,12 +169,15 @@ class StreamingDRNN:
                 or _global_forward_hooks
             )
         ):
-            with self._lock:
+            self._acquire()  # a `with` takes twice as long
+            try:
                 own, name, weight, version, address = next(self._turns)
                 if own.get(name) is weight and weight._version == version and weight.data_ptr() == address:
-                    made = self._stream.step(x_t, out)
+                    made = self._live.step(x_t, out)
                     if made is not None:
                         return made
+            finally:
+                self._release()
         if self._frontend is None:
             check_tensor("x_t", x_t, (self.batch_size, self._rnn.input_size), "(B, I)")
         else:
@@ -213,8 +187,8 @@ class StreamingDRNN:
             self._check_out(out)
         with self._ready():
             x = x_t[None] if self._frontend is None else x_t.t()
-            y, self._state = self._run(x, self._state, _lengths(active, x.shape[0]))
-            y_t = y[-1] if y.shape[0] else self.model.output_so_far(self._state)
+            y = self._live.advance(x, _lengths(active, x.shape[0]), None)
+            y_t = y[-1] if y.shape[0] else self._live.output_so_far()
         if out is None:
             return y_t
         with torch.no_grad():
@@ -260,6 +234,11 @@ class StreamingDRNN:
             ValueError, TypeError: as :meth:`step`; or both ``active`` and ``lengths`` are given; or an index is
                 outside the batch or given twice.
         """
+        if active is None and lengths is None and streams is None:
+            with self._lock:
+                made = None if self._watch.changed() else self._live.push(chunk)
+                if made is not None:
+                    return made
         batch_first = self._batch_first
         index = None if streams is None else self._distinct(streams)
         B = self.batch_size if index is None else len(index)
@@ -286,47 +265,8 @@ class StreamingDRNN:
             chunk = self._checked("chunk", chunk, None, stream_dim=1)
         with self._ready():
             x = chunk.transpose(0, 1) if batch_first else chunk
-            if index is None:
-                y, self._state = self._run(x, self._state, lengths)
-            else:
-                y, after = self._run(x, self._state.select(index), lengths)
-                self._put(after, index)
+            y = self._live.advance(x, lengths, index)
             return y.transpose(0, 1) if batch_first else y
-
-    def _run(self, x: Tensor, state: Any, lengths: Optional[Tensor]) -> tuple[Tensor, Any]:
-        """A chunk with time first, and the state after it; tensors of the given one are written."""
-        if not isinstance(self.model, Head):
-            return self._advance(x, state, lengths), state
-        if not is_plain(self.model, Head, "forward"):
-            y, after = self.model(x, state, lengths)
-            _write(state.rnn, after.rnn)
-            return y, after._replace(rnn=state.rnn)
-        x, lengths, audio = self.model.features(x, state.audio, lengths)
-        before = state.rnn.clone() if self._has_own_output() else state.rnn
-        cursor = state.rnn.cursor.clone()
-        y = self._advance(x, state.rnn, lengths)
-        try:
-            out, pooled = self.model.read_out(y, state.pooled, cursor, state.rnn.cursor)
-        except BaseException:
-            _write(state.rnn, before)
-            raise
-        return out, ModelState(audio, state.rnn, pooled)
-
-    def _has_own_output(self) -> bool:
-        """Whether code that is not of this package is between the network and the output: it may fail."""
-        parts = [part for part in self.model.children() if part is not self._rnn and part is not self._frontend]
-        known = all(type(part) is nn.Linear and is_plain(part, nn.Linear, "forward") for part in parts)
-        return not (known and is_plain(self.model, type(self.model), "read_out"))
-
-    def _advance(self, x: Tensor, state: Any, lengths: Optional[Tensor]) -> Tensor:
-        """The network over a chunk ``(T, B, I)``, writing the state in place; y is ``(T, B, H)``."""
-        return self._stream.run(x, lengths, None if state is self._rnn_state else state).to(x.dtype)
-
-    def _put(self, state: StreamState, index: Tensor) -> None:
-        """Write some streams' state over theirs."""
-        written = state.tensors()
-        for name, tensor in self._state.tensors().items():
-            tensor.index_copy_(batch_dim(tensor), index.to(tensor.device), written[name])
 
     def _distinct(self, streams: Streams) -> Tensor:
         """The streams asked for, as indices, each at most once."""
@@ -346,7 +286,7 @@ class StreamingDRNN:
         """
         index = stream_indices(range(self.batch_size) if streams is None else streams, self.batch_size)
         with self._lock, torch.inference_mode(False), torch.no_grad():
-            for tensor in self._state.tensors().values():
+            for tensor in self.state.tensors().values():
                 tensor.index_fill_(batch_dim(tensor), index.to(tensor.device), 0)
 
     def snapshot(self, streams: Optional[Streams] = None) -> State:
@@ -374,10 +314,10 @@ class StreamingDRNN:
             ValueError: it is for other sizes, another dtype or device, or another number of streams, or not finite;
                 or an index is outside the batch or given twice.
         """
-        if type(snapshot) is not type(self._state):
-            expected, got = type(self._state).__name__, type(snapshot).__name__
+        if type(snapshot) is not type(self.state):
+            expected, got = type(self.state).__name__, type(snapshot).__name__
             raise TypeError(f"snapshot: expected a {expected}, got {got}")
-        check_fits("snapshot", snapshot, self._state, self._state.device, snapshot.batch_size)
+        check_fits("snapshot", snapshot, self.state, self.state.device, snapshot.batch_size)
         index = self._distinct(range(self.batch_size) if streams is None else streams)
         if snapshot.batch_size != len(index):
             raise ValueError(f"snapshot: holds {snapshot.batch_size} streams, expected {len(index)}")
@@ -385,15 +325,11 @@ class StreamingDRNN:
         if not all(bool(tensor.isfinite().all()) for tensor in snapshot.tensors().values()):
             raise ValueError("snapshot: expected finite values, got NaN or infinity")
         with self._lock, torch.inference_mode(False), torch.no_grad():
-            if streams is not None:
-                self._put(snapshot, index)
-                return
-            self._state = snapshot.map(lambda t: t.resolve_neg().clone(memory_format=torch.contiguous_format))
-            self._stream.bind(self._rnn_state)
+            put(self.state, snapshot, index)
 
     def _checked(self, name: str, x: Tensor, active: Optional[Tensor], stream_dim: int) -> Tensor:
         """Raise unless the input fits; give it, under autocast in the parameters' dtype."""
-        if traced(x):
+        if traced(x) or (isinstance(active, Tensor) and traced(active)):
             raise ValueError(
                 f"{name}: a live stream cannot be traced or transformed; do that to its model, with a state"
             )
@@ -409,33 +345,6 @@ class StreamingDRNN:
             if not torch.isfinite(heard).all():
                 raise ValueError(f"{name}: expected finite values, got NaN or infinity")
         return x
-
-
-class _CalledStream:
-    """A :class:`streamdrnn.kernels.Stream` of a network that is called as it is."""
-
-    def __init__(self, network: Any) -> None:
-        self._network = network
-
-    def bind(self, state: Any) -> None:
-        self._state = state
-
-    def run(self, x: Tensor, lengths: Optional[Tensor], state: Any = None) -> Tensor:
-        state = self._state if state is None else state
-        dim = 1 if getattr(self._network, "batch_first", False) else 0
-        y, after = self._network(x.movedim(0, dim), state, lengths)
-        _write(state, after)
-        return y.movedim(dim, 0)  # type: ignore[no-any-return]
-
-    def step(self, x: Tensor, out: Optional[Tensor]) -> Optional[Tensor]:
-        return None
-
-
-def _write(state: StreamState, after: StreamState) -> None:
-    """Write a state's numbers over those of another one of the same shapes."""
-    written = after.tensors()
-    for name, tensor in state.tensors().items():
-        tensor.copy_(written[name])
 
 
 def _lengths(active: Optional[Tensor], steps: int) -> Optional[Tensor]:

@@ -9,6 +9,7 @@ from torch.nn import functional
 from streamdrnn.kernels.autocast import autocasts
 from streamdrnn.kernels.cpu import library
 from streamdrnn.kernels.cpu.linear import linear
+from streamdrnn.kernels.cpu.runtime import CPURuntime
 from streamdrnn.kernels.cpu.stack import stack
 from streamdrnn.kernels.cpu.stream import CPUStream
 
@@ -19,6 +20,7 @@ class CPUBackend:
     name = "cpu"
     stack = stack
     stream = CPUStream
+    runtime = CPURuntime
 
     def why_not(self) -> str:
         return library.why_not()

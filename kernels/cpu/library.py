@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, c_char_p, c_double, c_int, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_double, c_int, c_int32, c_int64, c_size_t, c_void_p
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -10,8 +10,10 @@ from typing import Optional
 
 import torch
 
-OK, NOT_FINITE, NO_MEMORY = range(3)
+OK, NOT_FINITE, NO_MEMORY, BAD_MODEL = range(4)
 CELLS = {"rnn": 0, "gru": 1, "lstm": 2}
+INT8_INPUTS = 133144
+"""The most inputs or units of a layer whose weights are held as int8."""
 
 
 class Layer(Structure):
@@ -53,24 +55,49 @@ class Live(Structure):
     _fields_ = (("stack", c_void_p), ("state", State))
 
 
+class ModelInfo(Structure):
+    """``streamdrnn_info``: the sizes of a model."""
+
+    _fields_ = (
+        ("head", c_int32),
+        ("sample_rate", c_int32),
+        ("input_size", c_int64),
+        ("hop_length", c_int64),
+        ("window", c_int64),
+        ("hidden_size", c_int64),
+        ("output_size", c_int64),
+        ("state_size", c_int64),
+    )
+
+
 _PROTOTYPES = {
     "level": (c_char_p, []),
     "set_level": (c_int, [c_char_p]),
     "stack_new": (
         c_void_p,
-        [c_int, c_int64, POINTER(Layer), c_int64, c_void_p, c_void_p, c_int64, c_int64, c_int],
+        [c_int, c_int64, POINTER(Layer), c_int64, c_void_p, c_void_p, c_int64, c_int64, c_int, c_int],
     ),
     "stack_free": (None, [c_void_p]),
     "saved_size": (c_int64, [c_void_p, c_int64, c_int64]),
     "forward": (c_int, [c_void_p, POINTER(State), POINTER(State), c_int64, *[c_void_p] * 4, c_int]),
     "run": (c_int, [c_void_p, c_int64, c_void_p, c_void_p, c_void_p, c_int]),
     "step": (c_int, [c_void_p, c_void_p, c_void_p]),
+    "steps": (c_int, [c_void_p, c_int64, c_void_p, c_void_p]),
     "backward": (
         c_int,
         [c_void_p, POINTER(State), c_int64, *[c_void_p] * 4, POINTER(State), c_void_p, POINTER(LayerGradients), c_int],
     ),
     "linear": (c_int, [c_int64, c_int64, c_int64, c_void_p, c_void_p, c_void_p, c_void_p, c_int]),
     "linear_backward": (c_int, [c_int64, c_int64, c_int64, *[c_void_p] * 6, c_int]),
+    "model_load": (c_int, [c_char_p, c_size_t, c_int, c_char_p, POINTER(c_void_p), c_char_p, c_size_t]),
+    "model_free": (None, [c_void_p]),
+    "model_info": (None, [c_void_p, POINTER(ModelInfo)]),
+    "streams_in": (c_int, [c_void_p, c_int64, c_void_p, c_int, POINTER(c_void_p)]),
+    "streams_free": (None, [c_void_p]),
+    "state_layout": (None, [c_void_p, POINTER(c_int64)]),
+    "most_steps": (c_int64, [c_void_p, c_int64]),
+    "push_some": (c_int, [c_void_p, c_int64, c_void_p, c_int64, *[c_void_p] * 3, POINTER(c_int64), c_int]),
+    "output": (c_int, [c_void_p, c_int64, c_void_p]),
     "multiply_adds_per_second": (c_double, [c_double]),
 }
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from streamdrnn.kernels.cells import cell_named
-from streamdrnn.kernels.cpu.library import CELLS, Layer, load
+from streamdrnn.kernels.cpu.library import CELLS, INT8_INPUTS, Layer, load
 from streamdrnn.kernels.operators import plain
-from streamdrnn.kernels.weights import FusionWeights, Weights
+from streamdrnn.kernels.weights import AS_THEY_ARE, HELD, FusionWeights, Weights
 
 
 class PackedStack:
@@ -23,10 +23,12 @@ class PackedStack:
         fusion: those of the fusion, or None.
         steps, batch_size: the chunk that it will be used for.
         gradients: whether its backward pass will be asked for.
+        held: how the layers' weights are held, one of :data:`HELD`; gradients are of those as they are only.
 
     Raises:
         MemoryError: there is not enough memory.
-        ValueError, TypeError: a weight has no memory of float32 on the CPU, or its shape does not fit the others.
+        ValueError, TypeError: a weight has no memory of float32 on the CPU, its shape does not fit the others, or a
+            layer is too large for int8.
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class PackedStack:
         steps: int,
         batch_size: int,
         gradients: bool,
+        held: str = AS_THEY_ARE,
     ) -> None:
+        assert held == AS_THEY_ARE or not gradients
         gates = cell_named(cell).gates
         below = weights[0].w_ih.shape[-1]
         layers = (Layer * len(weights))()
-        held = []  # what is copied from must live until it is
+        copied = []  # must live until it is
         for number, (layer, w, d) in enumerate(zip(layers, weights, dilations, strict=True)):
             H = w.w_hh.shape[-1]
             shapes = ((gates * H, below), (gates * H, H), (gates * H,), (gates * H,))
@@ -50,7 +54,9 @@ class PackedStack:
                 None if t is None else checked(f"layer {number}: {name}", t.detach(), shape)
                 for name, t, shape in zip(Weights._fields, w, shapes, strict=True)
             ]
-            held.append(tensors)
+            copied.append(tensors)
+            if held == "int8" and max(below, H) > INT8_INPUTS:
+                raise ValueError(f"layer {number}: expected at most {INT8_INPUTS} inputs and units with int8 weights")
             layer.input_size, layer.hidden_size, layer.dilation = below, H, d
             layer.w_ih, layer.w_hh, layer.b_ih, layer.b_hh = map(address_of, tensors)
             below = H
@@ -69,6 +75,7 @@ class PackedStack:
             steps,
             batch_size,
             gradients,
+            HELD.index(held),
         )
         if handle is None:
             raise MemoryError("the CPU kernels: not enough memory for the weights")
@@ -103,3 +110,8 @@ def addresses_of(tensors: Sequence[Tensor]) -> "ctypes.Array[ctypes.c_void_p]":
 def address_of(tensor: Optional[Tensor]) -> Optional[int]:
     """Where a tensor's numbers are, or a null pointer."""
     return None if tensor is None else tensor.data_ptr()
+
+
+def is_plain_float32(x: object) -> bool:
+    """Whether the library can take an argument as it is: a tensor of float32 with its numbers in order on the CPU."""
+    return type(x) is Tensor and x.dtype is torch.float32 and x.is_cpu and x.is_contiguous() and not x.is_neg()

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from streamdrnn.kernels.backend import Rings
 from streamdrnn.kernels.cpu.library import NOT_FINITE, Live, State, check, load
-from streamdrnn.kernels.cpu.packed import PackedStack, address_of, addresses_of
-from streamdrnn.kernels.operators import plain
-from streamdrnn.kernels.weights import FusionWeights, Weights, weights_in
+from streamdrnn.kernels.cpu.packed import PackedStack, address_of, addresses_of, checked, is_plain_float32
+from streamdrnn.kernels.operators import observed, plain
+from streamdrnn.kernels.weights import AS_THEY_ARE, FusionWeights, Weights, weights_in
 
 # Looked up once: a step takes microseconds.
 _FLOAT32, _new = torch.float32, torch.empty_like
@@ -27,6 +27,7 @@ class CPUStream:
         weights, dilations: one per layer, on the CPU.
         fusion: those of the fusion, or None.
         batch_size: B.
+        held: one of :data:`HELD`.
 
     Raises:
         MemoryError: there is not enough memory.
@@ -40,11 +41,12 @@ class CPUStream:
         dilations: Sequence[int],
         fusion: Optional[FusionWeights],
         batch_size: int,
+        held: str = AS_THEY_ARE,
     ) -> None:
         weights = [weights_in(torch.float32, w) for w in weights]
         if fusion is not None:
             fusion = FusionWeights(*(None if t is None else t.to(torch.float32) for t in fusion))  # type: ignore[arg-type]
-        self._packed = PackedStack(cell, weights, dilations, fusion, 1, batch_size, gradients=False)
+        self._packed = PackedStack(cell, weights, dilations, fusion, 1, batch_size, gradients=False, held=held)
         self._outputs = weights[-1].w_hh.shape[1]
         self._x_shape = torch.Size([batch_size, weights[0].w_ih.shape[1]])
         self._y = torch.empty(batch_size, self._outputs, dtype=torch.float32, device="cpu")
@@ -79,6 +81,19 @@ class CPUStream:
         elif not out.is_inference():
             _written([out])  # so that autograd sees it
         return None if self._step(self._live, x.data_ptr(), out.data_ptr()) else out
+
+    def run_at_once(self, x: Tensor) -> Optional[Tensor]:
+        if observed() or not is_plain_float32(x) or x.dim() != 3 or x.shape[1:] != self._x_shape:
+            return None
+        T = x.shape[0]
+        y = torch.empty(T, *self._y_shape, dtype=torch.float32, device="cpu")
+        threads = 1 if T == 1 else torch.get_num_threads()
+        return None if self._run(self._live, T, x.data_ptr(), None, y.data_ptr(), threads) else y
+
+    def steps(self, x: Tensor, count: int) -> None:
+        """So many steps with the same x ``(B, I)`` in one call, to measure one without Python."""
+        x = checked("x", x, self._x_shape)
+        check(load().streamdrnn_steps(self._live, count, x.data_ptr(), self._y.data_ptr()))
 
     def run(self, x: Tensor, lengths: Optional[Tensor], state: Optional[Rings] = None) -> Tensor:
         """A single step uses one thread.

@@ -16,6 +16,7 @@ class TritonBackend:
     name = "triton"
     stack = stack
     stream = TritonStream
+    runtime = None
 
     def why_not(self) -> str:
         return availability.why_not()

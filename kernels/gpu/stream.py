@@ -11,7 +11,7 @@ from streamdrnn.kernels.backend import Rings
 from streamdrnn.kernels.fusion import fused
 from streamdrnn.kernels.gpu.stack import forward
 from streamdrnn.kernels.gpu.weights import LayerWeights, prepare
-from streamdrnn.kernels.weights import FusionWeights, Weights
+from streamdrnn.kernels.weights import AS_THEY_ARE, FusionWeights, Weights, refuse_narrow
 
 MANY_STREAMS = 2048
 """From here on there are enough streams for all of a GPU's processors also if 64 of them share the weights' reading."""
@@ -25,6 +25,10 @@ class TritonStream:
         weights, dilations: one per layer; float32, bfloat16 or float16, to which the operands of products are rounded.
         fusion: those of the fusion, or None.
         batch_size: B.
+        held: how the weights are held; as they are.
+
+    Raises:
+        ValueError: ``held`` is another way.
     """
 
     def __init__(
@@ -34,7 +38,9 @@ class TritonStream:
         dilations: Sequence[int],
         fusion: Optional[FusionWeights],
         batch_size: int,
+        held: str = AS_THEY_ARE,
     ) -> None:
+        refuse_narrow(held, "the backend 'triton'")
         self._cell, self._dilations = cell, list(dilations)
         self._layers = [
             LayerWeights(*(None if t is None else _transposed_copy(t) for t in w))  # type: ignore[arg-type]
@@ -68,6 +74,9 @@ class TritonStream:
         self._table.copy_(torch.tensor(rows, dtype=torch.int64, device="cpu"))
 
     def step(self, x: Tensor, out: Optional[Tensor]) -> Optional[Tensor]:
+        return None
+
+    def run_at_once(self, x: Tensor) -> Optional[Tensor]:
         return None
 
     def run(self, x: Tensor, lengths: Optional[Tensor], state: Optional[Rings] = None) -> Tensor:

@@ -14,7 +14,7 @@ from streamdrnn.kernels.cells import CELLS
 from streamdrnn.kernels.fusion import fused, fused_step
 from streamdrnn.kernels.pytorch.layer import layer
 from streamdrnn.kernels.pytorch.step import stack_step, write_step
-from streamdrnn.kernels.weights import FusionWeights, Weights, weights_in
+from streamdrnn.kernels.weights import AS_THEY_ARE, FusionWeights, Weights, refuse_narrow, weights_in
 
 Layer = Callable[
     [str, Tensor, Weights, Tensor, Optional[Tensor], Tensor, Optional[Tensor]],
@@ -31,7 +31,7 @@ class LayeredBackend:
     """
 
     def __init__(self, name: str, layer: Layer) -> None:
-        self.name, self.layer = name, layer
+        self.name, self.layer, self.runtime = name, layer, None
 
     def why_not(self) -> str:
         return ""
@@ -74,7 +74,9 @@ class LayeredBackend:
         dilations: Sequence[int],
         fusion: Optional[FusionWeights],
         batch_size: int,
+        held: str = AS_THEY_ARE,
     ) -> "LayeredStream":
+        refuse_narrow(held, f"the backend {self.name!r}")
         copies = [Weights(*(None if t is None else t.detach().clone() for t in w)) for w in weights]  # type: ignore[arg-type]
         return LayeredStream(self, cell, copies, dilations, fusion)
 
@@ -100,6 +102,9 @@ class LayeredStream:
         self._state = state
 
     def step(self, x: Tensor, out: Optional[Tensor]) -> Optional[Tensor]:
+        return None
+
+    def run_at_once(self, x: Tensor) -> Optional[Tensor]:
         return None
 
     def run(self, x: Tensor, lengths: Optional[Tensor], state: Optional[Rings] = None) -> Tensor:

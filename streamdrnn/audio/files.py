@@ -15,7 +15,7 @@ _NO_LENGTH = 0x7FFFF000
 """From here up a length in a WAV header stands for "not known": programs that write to a pipe put such values there."""
 
 
-_ENDINGS = {".wav", ".flac", ".ogg", ".mp3"}
+_ENDINGS = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 
 
 def is_audio(path: Path) -> bool:

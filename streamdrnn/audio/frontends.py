@@ -120,6 +120,11 @@ class FrontEnd(nn.Module):
             features = torch.where(real, features, 0.0)
         return features, counts, AudioState(tail, filled, history, state.frames + counts)
 
+    @torch.jit.unused
+    def has_own_constants(self) -> bool:
+        """Whether its windows, filters and other constants are those that its configuration gives."""
+        return True
+
     def _base_features(self) -> int:
         return self.num_features
 
@@ -245,6 +250,13 @@ class LogMel(FrontEnd):
         """Keep an array with the module but out of its state_dict: the configuration gives it again."""
         self._exact[name] = np.ascontiguousarray(values, np.float64)
         self.register_buffer(name, torch.from_numpy(self._exact[name].astype(np.float32)), persistent=False)
+
+    @torch.jit.unused
+    def has_own_constants(self) -> bool:
+        return all(
+            torch.equal(self.get_buffer(name), torch.from_numpy(values).to(self.get_buffer(name)))
+            for name, values in self._exact.items()
+        )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Take the constants along to another device or to float64, unrounded; in a 16 bit model they stay float32."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from streamdrnn import Classifier, DilatedRNN, DRNNState, ModelState, StreamingDRNN, Tagger
 from streamdrnn.audio import RawWaveform
+from streamdrnn.baselines import SkipRNN
 from streamdrnn.heads import Head
 from streamdrnn.kernels.pytorch import step
 from streamdrnn.kernels.pytorch.backend import TORCH
@@ -207,6 +208,44 @@ def test_a_snapshot_that_does_not_fit_is_refused_and_changes_nothing(backend: st
         with pytest.raises(kind, match=message):
             live.restore(snapshot)
         assert_same_bits(live.state, before)
+
+
+class Doubled(Tagger):
+    def forward(self, x: Tensor, state: Any = None, lengths: Any = None) -> Any:
+        y, state = super().forward(x, state, lengths)
+        return 2 * y, state
+
+
+def test_weights_that_cannot_be_rounded_are_refused_in_one_line() -> None:
+    network = NETWORK.build("cpu")
+    hooked = NETWORK.build("cpu")
+    hooked.register_forward_hook(lambda module, inputs, output: None)
+    cases: list[tuple[Any, str, str]] = [
+        (network, "int4", "weights: got 'int4', expected one of float32, bf16, int8"),
+        (NETWORK.build("torch"), "int8", "expected 'float32': the backend 'torch' cannot round them"),
+        (network.double(), "bf16", "weights: got 'bf16', expected 'float32': the backend 'torch' cannot"),
+        (SkipRNN(3, 4, num_layers=2), "int8", "expected 'float32': SkipRNN, which is called as it is, cannot"),
+        (Tagger(hooked, 2), "int8", "expected 'float32': DilatedRNN, which is called as it is, cannot"),
+        (Doubled(NETWORK.build("cpu"), 2), "int8", "expected 'float32': Doubled, which is called as it is, cannot"),
+    ]
+    for model, weights, problem in cases:
+        with pytest.raises(ValueError, match=problem) as refused:
+            StreamingDRNN(model, weights=weights)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("backend", [NATIVE])
+def test_a_network_that_has_to_be_called_is_refused_while_its_weights_are_rounded(backend: str) -> None:
+    live = StreamingDRNN(NETWORK.build(backend), 2, weights="int8")
+    x = NETWORK.x(5, 2)
+    live.push(x)
+    before = live.snapshot()
+    hook = live.model.register_forward_hook(lambda module, inputs, output: None)
+    with pytest.raises(ValueError, match="DilatedRNN, which is called as it is, cannot round them"):
+        live.push(x)
+    assert_same_bits(live.state, before)
+    hook.remove()
+    live.push(x)
 
 
 @every_kind

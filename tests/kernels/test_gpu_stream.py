@@ -10,6 +10,7 @@ from torch import Tensor
 from streamdrnn import DRNNState, StreamingDRNN
 from streamdrnn.kernels import gpu
 from streamdrnn.kernels.gpu import stream as gpu_stream
+from streamdrnn.live import LiveParts
 from tests.agreement import assert_close, assert_states_close
 from tests.properties.models import KINDS, build
 from tests.strategies import CELLS, Network, randn
@@ -28,7 +29,8 @@ def _both_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 def pair(network: Network, B: int, dtype: torch.dtype = torch.float32) -> tuple[StreamingDRNN, StreamingDRNN]:
     """Streams on the Triton kernels and on the reference, of the same weights."""
     ours = StreamingDRNN(network.build("triton").to(DEVICE, dtype), B)
-    assert isinstance(ours._stream, gpu.TritonStream)
+    assert isinstance(ours._live, LiveParts)
+    assert isinstance(ours._live._stream, gpu.TritonStream)
     return ours, StreamingDRNN(network.build("reference").to(DEVICE, dtype), B)
 
 
@@ -140,7 +142,8 @@ def test_every_kind_of_model_streams(kind: str) -> None:
     """With their front-ends and heads, in chunks and single steps."""
     network = Network(3, (20, 5), (1, 3), "gru", dtype=torch.float32)
     ours, reference = (StreamingDRNN(build(kind, network, name).to(DEVICE), 2) for name in ("triton", "reference"))
-    assert isinstance(ours._stream, gpu.TritonStream)
+    assert isinstance(ours._live, LiveParts)
+    assert isinstance(ours._live._stream, gpu.TritonStream)
     x = network.x(9, 2).to(DEVICE)
     if ours._frontend is not None:
         x = randn(9 * ours._frontend.hop_length, 2, seed=0, dtype=torch.float32).to(DEVICE)

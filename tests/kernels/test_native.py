@@ -3,62 +3,22 @@
 The program is ``native/exercise.cpp``; it is compiled here together with the kernels.
 """
 
-import os
-import platform
-import shlex
-import shutil
-import subprocess
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-HERE = Path(__file__).parent / "native"
-SOURCES = Path(__file__).resolve().parents[2] / "kernels" / "cpu" / "src"
-FOUND = [path for name in ("g++", "clang++") if (path := shutil.which(name))]
-COMPILER = shlex.split(os.environ.get("CXX", "")) or FOUND[:1]
-FLAGS = ["-std=c++17", "-g", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", f"-I{SOURCES}"]
-LEVELS = {"avx512": ["-mavx512f", "-mfma"], "avx2": ["-mavx2", "-mfma"], "portable": []}
+from tests.compiling import LEVELS, SANITIZERS, SOURCES, built, call, compiled, needs_compiler
+
+MAIN = Path(__file__).parent / "native" / "exercise.cpp"
 COUNTED = ["malloc", "calloc", "realloc", "aligned_alloc", "posix_memalign", "mmap", "_Znwm", "_Znam"]
 
-pytestmark = [
-    pytest.mark.skipif(not COMPILER, reason="there is no C++ compiler"),
-    pytest.mark.skipif(platform.system() != "Linux", reason="the program is written for Linux"),
-]
+pytestmark = needs_compiler
 
 
-def call(*command: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, timeout=240)
-    if check:
-        assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
-    return done
-
-
-def compiled(source: Path, folder: Path, flags: Sequence[str]) -> Path:
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    target = folder / f"{source.stem}.o"
-    level = LEVELS.get(source.stem, []) if x86 else []
-    call(*COMPILER, *FLAGS, *flags, *level, "-c", source, "-o", target)
-    return target
-
-
-def build(folder: Path, flags: Sequence[str]) -> Path:
-    """The program, compiled and linked with more flags."""
-    empty = folder / "empty.cpp"
-    empty.write_text("int main() {}")
-    if call(*COMPILER, *flags, empty, "-o", folder / "empty", check=False).returncode:
-        pytest.skip(f"the compiler cannot {' '.join(flags)}")
-    if (ran := call(folder / "empty", check=False)).returncode:
-        pytest.skip(f"programs made with {' '.join(flags)} do not run here: {ran.stderr.strip()[-200:]}")
-    sources = [*SOURCES.glob("*.cpp"), HERE / "exercise.cpp"]
-    sources.sort(key=lambda s: s.name != "avx512.cpp")  # the longest first
-    with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(lambda source: compiled(source, folder, flags), sources))
-    program = folder / "exercise"
-    call(*COMPILER, *flags, *[f"-Wl,--wrap={name}" for name in COUNTED], *objects, "-o", program, "-pthread")
-    return program
+def build(folder: Path, flags: list[str]) -> Path:
+    return built(MAIN, folder, flags, SOURCES.glob("*.cpp"), [f"-Wl,--wrap={name}" for name in COUNTED])
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -77,7 +37,7 @@ def test_code_of_a_level_is_in_a_namespace_of_its_own(level: str, tmp_path: Path
 
 def test_the_sanitizers_find_nothing_and_single_steps_take_no_memory(tmp_path: Path) -> None:
     """Of memory and of undefined behaviour. What the program itself looks at is written there."""
-    program = build(tmp_path, ["-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"])
+    program = build(tmp_path, ["-O0", *SANITIZERS])
     call(program, "steps")
     levels = call(program, "levels").stdout.split()
     assert "portable" in levels

@@ -10,67 +10,70 @@
 namespace streamdrnn::STREAMDRNN_LEVEL {
 
 struct Backward : Chunk {
-    const streamdrnn_state &before, &after;
+    const Rings before, after;
+    bool started;  // the rings before the chunk are given, not zeros
     const float *saved, *dy;
     float *dx;
     int threads;
 
     Scratch scratch;
-    Array<float *> factors;                   // per worker: a block's, [step or row][kept H][lane]
-    Array<float *> outer;                     // per worker, by units: see outer_by_units
-    Array<float *> block_x, block_dy;         // per worker, by rows: x and dy, or dx, of a block
-    Array<float *> step_sums;                 // per worker, by rows: the sums of one step
-    Array<Array<const float *>> xs, hs;       // per worker: where each row's x and h of d steps ago are
-    Array<Array<float *>> rows_of;            // per worker: scratch for pointers
-    Array<float *> dh;                        // per group and layer: gradients from the layer above, in flight
-    Array<float *> h0, c0, dh_ring, dc_ring;  // by rows, per group and layer: the rings of the bundle at work
-    Array<float *> sums;                      // per group and layer: gradients of the weights
-    Buffer zeros;                             // the h and c before the first step
+    Slots<float *> factors;                   // per worker: a block's, [step or row][kept H][lane]
+    Slots<float *> outer;                     // per worker, by units: see outer_by_units
+    Slots<float *> block_x, block_dy;         // per worker, by rows: x and dy, or dx, of a block
+    Slots<float *> step_sums;                 // per worker, by rows: the sums of one step
+    Slots<const float **> xs, hs;             // per worker: where each row's x and h of d steps ago are
+    Slots<float **> rows_of;                  // per worker: scratch for pointers
+    Slots<float *> dh;                        // per group and layer: gradients from the layer above, in flight
+    Slots<float *> h0, c0, dh_ring, dc_ring;  // by rows, per group and layer: the rings of the bundle at work
+    Slots<float *> sums;                      // per group and layer: gradients of the weights
+    float *zeros = nullptr;                   // the h and c before the first step
 
     Backward(const Stack &stack, const streamdrnn_state &before, int64_t T, const float *x, const int64_t *lengths,
              const float *saved, const float *dy, const streamdrnn_state &after, float *dx, int most_threads)
-        : Chunk(stack, T, before.batch_size, x, lengths, true), before(before), after(after), saved(saved), dy(dy),
-          dx(dx), threads(useful_threads(most_threads, 3 * T * B * stack.multiply_adds())),
-          zeros(Buffer::zeros(stack.widest())) {
-        if (dx) expect_writes(dx, T * B * stack.layer[0].I);
+        : Chunk(stack, T, before.batch_size, x, lengths, true), before(rings_of(before)), after(rings_of(after)),
+          started(before.h != nullptr), saved(saved), dy(dy), dx(dx),
+          threads(useful_threads(most_threads, 3 * T * B * stack.multiply_adds())) {}
+
+    // Whether there is memory for the pass; nothing is written before run().
+    bool take_memory() {
         const int64_t stages = groups * stack.layers, lanes = stack.by_rows ? W : 1, I = stack.layer[0].I;
         const int64_t rows = steps_per_block * (stack.by_rows ? 1 : B);
-        xs = Array<Array<const float *>>(threads), hs = Array<Array<const float *>>(threads);
-        rows_of = Array<Array<float *>>(threads);
-        for (int i = 0; i < threads; i++) {
-            xs[i] = Array<const float *>(rows), hs[i] = Array<const float *>(rows);
-            rows_of[i] = Array<float *>(4 * rows);
-        }
-        factors = Array<float *>(threads), block_x = Array<float *>(threads), block_dy = Array<float *>(threads);
-        outer = Array<float *>(threads);
-        step_sums = Array<float *>(threads), dh = Array<float *>(stages), sums = Array<float *>(stages);
-        h0 = Array<float *>(stages), c0 = Array<float *>(stages);
-        dh_ring = Array<float *>(stages), dc_ring = Array<float *>(stages);
-        scratch.lay_out([&] {
+        const bool taken = scratch.lay_out([&] {
+            zeros = scratch.take(stack.widest());
+            scratch.take(factors, threads), scratch.take(outer, threads), scratch.take(step_sums, threads);
+            scratch.take(block_x, threads), scratch.take(block_dy, threads);
+            scratch.take(xs, threads), scratch.take(hs, threads), scratch.take(rows_of, threads);
+            scratch.take(dh, stages), scratch.take(sums, stages);
+            scratch.take(h0, stages), scratch.take(c0, stages);
+            scratch.take(dh_ring, stages), scratch.take(dc_ring, stages);
             for (int i = 0; i < threads; i++) {
-                factors[i] = scratch.take(rows * kept() * stack.widest() * lanes);
-                if (!stack.by_rows) outer[i] = scratch.take(outer_scratch(largest(I, stack.widest())));
+                scratch.take(xs, i, rows), scratch.take(hs, i, rows), scratch.take(rows_of, i, 4 * rows);
+                scratch.take(factors, i, rows * kept() * stack.widest() * lanes);
+                if (!stack.by_rows) scratch.take(outer, i, outer_scratch(largest(I, stack.widest())));
                 if (!stack.by_rows) continue;
-                step_sums[i] = scratch.take(stack.sums() * stack.widest() * W);
-                block_x[i] = scratch.take(rows * I * W);
-                block_dy[i] = scratch.take(rows * largest(stack.top(), I) * W);
+                scratch.take(step_sums, i, stack.sums() * stack.widest() * W);
+                scratch.take(block_x, i, rows * I * W);
+                scratch.take(block_dy, i, rows * largest(stack.top(), I) * W);
             }
             for (int64_t i = 0; i < stages; i++) {
                 const Layer &layer = stack.layer[i % stack.layers];
                 if (i % stack.layers < stack.layers - 1)
-                    dh[i] = scratch.take(steps_in_flight() * streams_per_bundle * layer.H);
-                sums[i] = scratch.take(sums_size(layer));
+                    scratch.take(dh, i, steps_in_flight() * streams_per_bundle * layer.H);
+                scratch.take(sums, i, sums_size(layer));
                 if (!stack.by_rows) continue;
                 const int64_t ring = smallest(T, layer.d) * layer.H * W, c_ring = stack.has_c() ? ring : 0;
-                h0[i] = scratch.take(ring), dh_ring[i] = scratch.take(ring);
-                c0[i] = scratch.take(c_ring), dc_ring[i] = scratch.take(c_ring);
+                scratch.take(h0, i, ring), scratch.take(dh_ring, i, ring);
+                scratch.take(c0, i, c_ring), scratch.take(dc_ring, i, c_ring);
             }
         });
-        for (int64_t i = 0; i < stages; i++)
-            std::memset(sums[i], 0, static_cast<size_t>(sums_size(stack.layer[i % stack.layers])) * sizeof(float));
+        if (!taken) return false;
+        clear(zeros, stack.widest());
+        for (int64_t i = 0; i < stages; i++) clear(sums[i], sums_size(stack.layer[i % stack.layers]));
+        return true;
     }
 
     void run() {
+        if (dx) expect_writes(dx, T * B * stack.layer[0].I);
         const Task task = [](void *self, int worker, int64_t group, int64_t from_top, int64_t block) {
             Backward &b = *static_cast<Backward *>(self);
             const int64_t l = b.stack.layers - 1 - from_top;
@@ -97,17 +100,19 @@ struct Backward : Chunk {
         const int64_t H = layer.H, I = layer.I, d = layer.d, rows = (at.end - at.begin) * B, stride = C::kept * H;
         const float *const saved_h = saved + saved_start(0, l), *const saved_c = saved_h + T * B * H;
         const float *const in = l ? saved + saved_start(0, l - 1) : x;
-        const auto slot = [&](int64_t t, int64_t b) { return (slot_of(before.cursor[b], t, d) * B + b) * H; };
+        const auto place = [&](float *ring, int64_t t, int64_t b) {
+            return before.row(ring, slot_of(before.cursor[b], t, d), b, H);
+        };
         float *const f = factors[worker];
-        const float **const x_rows = &xs[worker][0], **const h_rows = &hs[worker][0];
+        const float **const x_rows = xs[worker], **const h_rows = hs[worker];
         const int64_t most = steps_per_block * B;
-        float **const f_rows = &rows_of[worker][0], **const to_rows = f_rows + most;
+        float **const f_rows = rows_of[worker], **const to_rows = f_rows + most;
         float **const dy_rows = f_rows + 2 * most, **const dc_rows = f_rows + 3 * most;
 
         for (int64_t r = 0; r < rows; r++) {
             const int64_t t = at.begin + r / B, b = r % B;
             x_rows[r] = in + (t * B + b) * I;
-            h_rows[r] = t < d ? (before.h ? before.h[l] + slot(t, b) : zeros.get()) : saved_h + ((t - d) * B + b) * H;
+            h_rows[r] = t < d ? (started ? place(before.h[l], t, b) : zeros) : saved_h + ((t - d) * B + b) * H;
         }
         for_tiles_by_units<C>(rows, layer.from_input.tiles.count, [&](int64_t row, auto m, int64_t tile, auto n) {
             constexpr int M = decltype(m)::value, N = decltype(n)::value;
@@ -120,7 +125,7 @@ struct Backward : Chunk {
                     V sum[C::sums], kept[C::kept], c_old = all(0.0f), c_new = all(0.0f);
                     for (int k = 0; k < C::sums; k++) sum[k] = s[k][i * N + j];
                     if (C::has_c) {
-                        const float *first_c = before.c ? before.c[l] + slot(t, b) : zeros.get();
+                        const float *first_c = started ? place(before.c[l], t, b) : zeros;
                         c_old = load((t < d ? first_c : saved_c + ((t - d) * B + b) * H) + u, inside);
                         c_new = load(saved_c + (t * B + b) * H + u, inside);
                     }
@@ -139,8 +144,8 @@ struct Backward : Chunk {
                         std::memset(row, 0, static_cast<size_t>(stride) * sizeof(float));
                         continue;
                     }
-                    f_rows[count] = row, to_rows[count] = after.h[l] + slot(t, b);
-                    dc_rows[count] = C::has_c ? after.c[l] + slot(t, b) : nullptr;
+                    f_rows[count] = row, to_rows[count] = place(after.h[l], t, b);
+                    dc_rows[count] = C::has_c ? place(after.c[l], t, b) : nullptr;
                     dy_rows[count++] = const_cast<float *>(dy_by_units(at, l, t)) + b * H;
                 }
             for (int64_t r = 0; r < count; r++)
@@ -194,15 +199,15 @@ struct Backward : Chunk {
         const float *const saved_h = saved + saved_start(at.bundle, l), *const saved_c = saved_h + T * H * W;
         float *const dh_old = dh_ring[stage], *const dc_old = C::has_c ? dc_ring[stage] : nullptr;
         if (at.last) {
-            ring_to_lanes(before.h ? before.h[l] : nullptr, before.cursor, *this, layer, bundle, h0[stage]);
-            ring_to_lanes(after.h[l], before.cursor, *this, layer, bundle, dh_old);
+            ring_to_lanes(started ? before.h[l] : nullptr, before, *this, layer, bundle, h0[stage]);
+            ring_to_lanes(after.h[l], before, *this, layer, bundle, dh_old);
             if (C::has_c) {
-                ring_to_lanes(before.c ? before.c[l] : nullptr, before.cursor, *this, layer, bundle, c0[stage]);
-                ring_to_lanes(after.c[l], before.cursor, *this, layer, bundle, dc_old);
+                ring_to_lanes(started ? before.c[l] : nullptr, before, *this, layer, bundle, c0[stage]);
+                ring_to_lanes(after.c[l], before, *this, layer, bundle, dc_old);
             }
         }
         float *const f = factors[worker];
-        const float **const x_steps = &xs[worker][0], **const h_steps = &hs[worker][0];
+        const float **const x_steps = xs[worker], **const h_steps = hs[worker];
         for (int64_t i = 0; i < steps; i++) {
             const int64_t t = at.begin + i;
             if (l) {
@@ -266,8 +271,8 @@ struct Backward : Chunk {
             bias_total[j] += sum(sum_of);
         }
         if (at.first) {
-            ring_from_lanes(dh_old, before.cursor, *this, layer, bundle, after.h[l]);
-            if (C::has_c) ring_from_lanes(dc_old, before.cursor, *this, layer, bundle, after.c[l]);
+            ring_from_lanes(dh_old, before, *this, layer, bundle, after.h[l]);
+            if (C::has_c) ring_from_lanes(dc_old, before, *this, layer, bundle, after.c[l]);
         }
     }
 

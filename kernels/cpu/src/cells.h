@@ -6,10 +6,11 @@
 namespace streamdrnn::STREAMDRNN_LEVEL {
 
 // A rational function of degree 11 over 6, fitted to the smallest largest relative error on |x| <= 8, where float32 has
-// nearly reached 1: 6e-8 by itself, 3e-7 as computed here. The magnitude of the result never exceeds 1.
-inline V tanh(V x) {
-    x = larger(all(-8.0f), smaller(all(8.0f), x));  // in this order a NaN stays one
-    const V u = x * x;
+// nearly reached 1: 6e-8 by itself, 3e-7 as computed here. The magnitude of the result never exceeds 1. SOON limits the
+// square by itself: the result takes one operation more and is there earlier, with the same bits.
+template <bool SOON = false> inline V tanh(V x) {
+    const V limited = larger(all(-8.0f), smaller(all(8.0f), x));  // in this order a NaN stays one
+    const V u = SOON ? smaller(all(64.0f), x * x) : limited * limited;
     V p = fma(u, all(1.9593135741260507e-11f), all(-1.32951486453463e-08f));
     p = fma(u, p, all(9.43665593494458e-06f));
     p = fma(u, p, all(0.002939109199944795f));
@@ -18,12 +19,12 @@ inline V tanh(V x) {
     V q = fma(u, all(0.00023064805501221713f), all(0.023838063168120358f));
     q = fma(u, q, all(0.46269521796522356f));
     q = fma(u, q, all(1.0f));
-    return x * p * reciprocal(q);
+    return limited * p * reciprocal(q);
 }
 
-inline V sigmoid(V x) {
+template <bool SOON = false> inline V sigmoid(V x) {
     const V half = all(0.5f);
-    return fma(half, tanh(half * x), half);
+    return fma(half, tanh<SOON>(half * x), half);
 }
 
 // A cell, for the loops around it:
@@ -39,7 +40,7 @@ struct Rnn {
     static constexpr int sum_of(bool, int) { return 0; }
     static constexpr int gate(int k) { return k; }
 
-    static V forward(const V *s, V, V, V &) { return tanh(s[0]); }
+    template <bool SOON = false> static V forward(const V *s, V, V, V &) { return tanh<SOON>(s[0]); }
 
     static void factors(const V *s, V, V, V, V *f) {
         const V h = tanh(s[0]);
@@ -59,8 +60,8 @@ struct Gru {
     static constexpr int sum_of(bool of_input, int gate) { return gate < 2 ? gate : (of_input ? 2 : 3); }
     static constexpr int gate(int k) { return (k + 2) % 3; }
 
-    static V forward(const V *s, V h, V, V &) {
-        const V r = sigmoid(s[0]), z = sigmoid(s[1]), n = tanh(fma(r, s[3], s[2]));
+    template <bool SOON = false> static V forward(const V *s, V h, V, V &) {
+        const V r = sigmoid<SOON>(s[0]), z = sigmoid<SOON>(s[1]), n = tanh<SOON>(fma(r, s[3], s[2]));
         return fma(z, h - n, n);
     }
 
@@ -88,9 +89,9 @@ struct Lstm {
     static constexpr int sum_of(bool, int gate) { return gate; }
     static constexpr int gate(int k) { return k; }
 
-    static V forward(const V *s, V, V c, V &c_new) {
-        c_new = fma(sigmoid(s[1]), c, sigmoid(s[0]) * tanh(s[2]));
-        return sigmoid(s[3]) * tanh(c_new);
+    template <bool SOON = false> static V forward(const V *s, V, V c, V &c_new) {
+        c_new = fma(sigmoid<SOON>(s[1]), c, sigmoid<SOON>(s[0]) * tanh<SOON>(s[2]));
+        return sigmoid<SOON>(s[3]) * tanh<SOON>(c_new);
     }
 
     static void factors(const V *s, V, V c, V c_new, V *k) {
@@ -114,7 +115,7 @@ struct Lstm {
 };
 
 // f(cell), for the number that a cell has in the C interface.
-template <class F> inline auto with_cell(int cell, F f) {
+template <class F> inline auto with_cell(int cell, const F &f) {
     if (cell == STREAMDRNN_RNN) return f(Rnn{});
     if (cell == STREAMDRNN_GRU) return f(Gru{});
     return f(Lstm{});

@@ -9,8 +9,30 @@ constexpr int MOST_GROUPS = 16;
 
 // The slot, in a ring of d, of step t of a chunk, for a stream with this cursor.
 inline int64_t slot_of(int64_t cursor, int64_t t, int64_t d) {
+    if ((d & (d - 1)) == 0)
+        return static_cast<int64_t>(static_cast<uint64_t>(cursor) + static_cast<uint64_t>(t)) & (d - 1);
     const int64_t slot = (cursor % d + t) % d;
     return slot < 0 ? slot + d : slot;
+}
+
+// The rings and clocks of B streams. They lie as in streamdrnn_state, where all streams of a slot are together, or in
+// records, where all of a stream is.
+struct Rings {
+    int64_t B;
+    float *const *h, *const *c;
+    float *fusion;
+    int64_t *cursor;
+    const int64_t *record =
+        nullptr;  // (B): the floats from the beginning of each ring to a stream's own; NULL if not in records
+
+    // Stream b's row, of H, in a slot of one of the rings.
+    template <class T> T *row(T *ring, int64_t slot, int64_t b, int64_t H) const {
+        return ring + (record ? record[b] + slot * H : (slot * B + b) * H);
+    }
+};
+
+inline Rings rings_of(const streamdrnn_state &state) {
+    return {state.batch_size, state.h, state.c, state.fusion, state.cursor};
 }
 
 struct Chunk {
@@ -113,34 +135,34 @@ inline void from_lanes(const float *from, int64_t stride, int64_t features, cons
         if (t < bundle.length[lane])
             for (int64_t f = 0; f < features; f++) to[f] = from[f * W + lane];
         else
-            std::memset(to, 0, static_cast<size_t>(features) * sizeof(float));
+            clear(to, features);
     }
 }
 
-// The slots of a ring (d, B, H), or of zeros, that a chunk touches, to [slot][H][lane] and back. In the lanes' ring,
-// time counts from the beginning of the chunk.
-inline void ring_to_lanes(const float *ring, const int64_t *cursor, const Chunk &c, const Layer &layer,
+// The slots of a ring, or of zeros, that a chunk touches, to [slot][H][lane] and back. In the lanes' ring, time counts
+// from the beginning of the chunk.
+inline void ring_to_lanes(const float *ring, const Rings &rings, const Chunk &c, const Layer &layer,
                           const Bundle &bundle, float *to) {
     const int64_t slots = smallest(c.T, layer.d);
     if (!ring) {
-        std::memset(to, 0, static_cast<size_t>(slots * layer.H * W) * sizeof(float));
+        clear(to, slots * layer.H * W);
         return;
     }
     for (int64_t s = 0; s < slots; s++)
         for (int64_t lane = 0; lane < W; lane++) {
             const int64_t b = bundle.first + lane;
             const bool given = lane < bundle.count;
-            const float *from = given ? ring + (slot_of(cursor[b], s, layer.d) * c.B + b) * layer.H : nullptr;
+            const float *from = given ? rings.row(ring, slot_of(rings.cursor[b], s, layer.d), b, layer.H) : nullptr;
             for (int64_t u = 0; u < layer.H; u++) to[(s * layer.H + u) * W + lane] = from ? from[u] : 0.0f;
         }
 }
 
-inline void ring_from_lanes(const float *from, const int64_t *cursor, const Chunk &c, const Layer &layer,
+inline void ring_from_lanes(const float *from, const Rings &rings, const Chunk &c, const Layer &layer,
                             const Bundle &bundle, float *ring) {
     for (int64_t s = 0; s < smallest(c.T, layer.d); s++)
         for (int64_t lane = 0; lane < bundle.count; lane++) {
             const int64_t b = bundle.first + lane;
-            float *to = ring + (slot_of(cursor[b], s, layer.d) * c.B + b) * layer.H;
+            float *to = rings.row(ring, slot_of(rings.cursor[b], s, layer.d), b, layer.H);
             for (int64_t u = 0; u < layer.H; u++) to[u] = from[(s * layer.H + u) * W + lane];
         }
 }

@@ -1,54 +1,64 @@
 // A chunk through the stack, forward.
 #pragma once
-#include "chunk.h"
+#include "step.h"
 
 namespace streamdrnn::STREAMDRNN_LEVEL {
 
-// Memory is taken when this is made, and nothing is written before run().
 struct Forward : Chunk {
-    const streamdrnn_state &state;
+    const Rings rings;
     float *y, *saved;
     Scratch scratch;
-    Array<float *> out;             // per group and layer what the next layer reads, where it is not saved
-    Array<float *> h_ring, c_ring;  // by rows: the rings of the bundle at work, [slot][H][lane]
-    Array<float *> x_lanes;         // by rows: per group a block of x, [step][I][lane]
-    Array<float *> sums_of;         // by rows: per worker the sums of one step
+    Slots<float *> out;             // per group and layer what the next layer reads, where it is not saved
+    Slots<float *> h_ring, c_ring;  // by rows: the rings of the bundle at work, [slot][H][lane]
+    Slots<float *> x_lanes;         // by rows: per group a block of x, [step][I][lane]
+    Slots<float *> sums_of;         // by rows: per worker the sums of one step
+    Slots<float *> copies;          // per worker, of inputs as the weights take them
     int threads;
-    bool fresh;        // by rows: the streams are before their first step, and their rings are not read
-    bool single_step;  // everything is in the stack's scratch: no memory is taken
+    bool fresh;  // by rows: the streams are before their first step, and their rings are not read
 
-    Forward(const Stack &stack, const streamdrnn_state &state, int64_t T, const float *x, const int64_t *lengths,
-            float *y, float *saved, int most_threads, bool fresh)
-        : Chunk(stack, T, state.batch_size, x, lengths, false), state(state), y(y), saved(saved),
-          threads(useful_threads(most_threads, T * B * stack.multiply_adds())), fresh(fresh),
-          single_step(T == 1 && !stack.by_rows && !saved && B <= stack.step_rows) {
-        if (single_step) return;
-        if (saved) expect_writes(saved, bundles * saved_per_bundle());
+    // In the scratch that is given, as far as it goes.
+    Forward(const Stack &stack, const Rings &rings, int64_t T, const float *x, const int64_t *lengths, float *y,
+            float *saved, int most_threads, bool fresh, float *memory = nullptr, int64_t memory_floats = 0)
+        : Chunk(stack, T, rings.B, x, lengths, false), rings(rings), y(y), saved(saved), scratch(memory, memory_floats),
+          threads(useful_threads(most_threads, T * B * stack.multiply_adds())), fresh(fresh) {}
+
+    // Whether there is memory for the pass; nothing is written before run().
+    bool take_memory() {
+        return scratch.lay_out([this] { lay_out(); });
+    }
+    // The floats that passes over chunks of at most this size take on one thread.
+    static int64_t floats(const Stack &stack, int64_t T, int64_t B) {
+        Forward pass(stack, {B, nullptr, nullptr, nullptr, nullptr}, T, nullptr, nullptr, nullptr, nullptr, 1, false);
+        return pass.scratch.measure([&] { pass.lay_out(); });
+    }
+
+    void lay_out() {
         const int64_t stages = groups * stack.layers;
-        out = Array<float *>(stages), h_ring = Array<float *>(stages), c_ring = Array<float *>(stages);
-        x_lanes = Array<float *>(groups), sums_of = Array<float *>(threads);
-        scratch.lay_out([&] {
-            for (int64_t i = 0; i < stages; i++) {
-                const Layer &layer = stack.layer[i % stack.layers];
-                const bool to_y = !stack.by_rows && i == stack.layers - 1;
-                if (!saved && !to_y) out[i] = scratch.take(steps_in_flight() * streams_per_bundle * layer.H);
-                if (!stack.by_rows) continue;
-                const int64_t ring = smallest(T, layer.d) * layer.H * W;
-                h_ring[i] = scratch.take(ring), c_ring[i] = scratch.take(stack.has_c() ? ring : 0);
-            }
-            if (!stack.by_rows) return;
-            for (int64_t g = 0; g < groups; g++) x_lanes[g] = scratch.take(steps_per_block * stack.layer[0].I * W);
-            for (int i = 0; i < threads; i++) sums_of[i] = scratch.take(stack.sums() * stack.widest() * W);
-        });
+        scratch.take(out, stages), scratch.take(copies, threads);
+        for (int i = 0; i < threads; i++) scratch.take(copies, i, stack.copy_floats);
+        if (stack.by_rows) {
+            scratch.take(h_ring, stages), scratch.take(c_ring, stages);
+            scratch.take(x_lanes, groups), scratch.take(sums_of, threads);
+            for (int64_t g = 0; g < groups; g++) scratch.take(x_lanes, g, steps_per_block * stack.layer[0].I * W);
+            for (int i = 0; i < threads; i++) scratch.take(sums_of, i, stack.sums() * stack.widest() * W);
+        }
+        for (int64_t i = 0; i < stages; i++) {
+            const Layer &layer = stack.layer[i % stack.layers];
+            const bool to_y = !stack.by_rows && i == stack.layers - 1;
+            if (!saved && !to_y) scratch.take(out, i, steps_in_flight() * streams_per_bundle * layer.H);
+            if (!stack.by_rows) continue;
+            const int64_t ring = smallest(T, layer.d) * layer.H * W;
+            scratch.take(h_ring, i, ring), scratch.take(c_ring, i, stack.has_c() ? ring : 0);
+        }
     }
 
     void run() {
+        if (saved) expect_writes(saved, bundles * saved_per_bundle());
         const Task task = [](void *self, int worker, int64_t group, int64_t layer, int64_t block) {
             Forward &f = *static_cast<Forward *>(self);
-            with_cell(f.stack.cell, [&](auto c) {
-                using C = decltype(c);
-                f.stack.by_rows ? f.by_rows<C>(worker, group, layer, block) : f.by_units<C>(layer, block);
-            });
+            if (f.stack.by_rows)
+                return with_cell(f.stack.cell, [&](auto c) { f.by_rows<decltype(c)>(worker, group, layer, block); });
+            with_cell(f.stack.cell, f.stack.weights, [&](auto c) { f.by_units<decltype(c)>(worker, layer, block); });
         };
         run_pipelines(threads, groups, stack.layers, blocks(), task, this);
     }
@@ -60,12 +70,11 @@ struct Forward : Chunk {
         const int64_t H = h_of(l);
         if (saved) return saved + saved_start(0, l) + t * B * H;
         if (l == stack.layers - 1) return y + t * B * H;
-        if (single_step) return stack.step_scratch + l % 2 * B * stack.widest();
         return out[l] + (at.in_flight + t - at.begin) * B * H;
     }
 
-    template <class C> void by_units(int64_t l, int64_t block) {
-        constexpr int ROWS = 8 * MOST_ROWS;  // collected before they are computed together
+    template <class C> void by_units(int worker, int64_t l, int64_t block) {
+        constexpr int64_t ROWS = ROWS_TOGETHER;
         const Layer &layer = stack.layer[l];
         const int64_t H = layer.H;
         const Block at(*this, 0, block, false);
@@ -73,13 +82,18 @@ struct Forward : Chunk {
         const float *xs[ROWS];
         float *hs[ROWS], *cs[ROWS], *outs[ROWS], *c_saved[ROWS];
         int64_t rows = 0;
+        bool backwards = false;
         const auto compute = [&] {
-            advance<C>(layer, rows, xs, hs, cs, outs);
-            for (int64_t i = 0; i < rows; i++) {
-                std::memcpy(hs[i], outs[i], static_cast<size_t>(H) * sizeof(float));
-                if constexpr (C::has_c)
-                    if (saved) std::memcpy(c_saved[i], cs[i], static_cast<size_t>(H) * sizeof(float));
+            if (rows == 1) {
+                step_layer<C>(layer, backwards, xs[0], hs[0], cs[0], outs[0], copies[worker]);
+                copy(hs[0], H, outs[0]);
+                backwards = !backwards;
+            } else {
+                advance<C>(layer, rows, xs, hs, cs, outs, copies[worker]);
+                for (int64_t i = 0; i < rows; i++) copy(outs[i], H, hs[i]);
             }
+            if constexpr (C::has_c)
+                for (int64_t i = 0; saved && i < rows; i++) copy(cs[i], H, c_saved[i]);
             rows = 0;
         };
         for (int64_t s = at.begin; s < at.end; s += layer.d) {  // d steps in a row do not see one another
@@ -89,15 +103,15 @@ struct Forward : Chunk {
                 for (int64_t b = 0; b < B; b++) {
                     float *const c_to = C::has_c && saved ? to + (T * B + b) * H : nullptr;
                     if (t >= length(b)) {
-                        std::memset(to + b * H, 0, static_cast<size_t>(H) * sizeof(float));
+                        clear(to + b * H, H);
                         if constexpr (C::has_c)
-                            if (c_to) std::memset(c_to, 0, static_cast<size_t>(H) * sizeof(float));
+                            if (c_to) clear(c_to, H);
                         continue;
                     }
-                    const int64_t slot = (slot_of(state.cursor[b], t, layer.d) * B + b) * H;
+                    const int64_t slot = slot_of(rings.cursor[b], t, layer.d);
                     xs[rows] = in + b * layer.I;
-                    hs[rows] = state.h[l] + slot;
-                    cs[rows] = C::has_c ? state.c[l] + slot : nullptr;
+                    hs[rows] = rings.row(rings.h[l], slot, b, H);
+                    cs[rows] = C::has_c ? rings.row(rings.c[l], slot, b, H) : nullptr;
                     outs[rows] = to + b * H;
                     c_saved[rows] = c_to;
                     if (++rows == ROWS) compute();
@@ -113,11 +127,14 @@ struct Forward : Chunk {
     // h and c of d steps ago, and x, to the new h, in out, and the new c, in its place.
     template <class C>
     static void advance(const Layer &layer, int64_t rows, const float *const *x, const float *const *h, float *const *c,
-                        float *const *out) {
+                        float *const *out, float *copies) {
+        const float *x_rows[ROWS_TOGETHER], *h_rows[ROWS_TOGETHER];
+        const auto h_in = as_taken<C>(rows, layer.H, h, copies, h_rows);
+        const auto x_in = as_taken<C>(rows, layer.I, x, copies + copy_size<C>(layer.H), x_rows);
         for_tiles_by_units<C>(rows, layer.from_input.tiles.count, [&](int64_t row, auto m, int64_t tile, auto n) {
             constexpr int M = decltype(m)::value, N = decltype(n)::value;
             V s[C::sums][M * N];
-            sums_by_units<C, M, N>(layer, tile, x + row, h + row, s);
+            sums_by_units<C, M, N>(layer, tile, x_in + row, h_in + row, s);
             for (int i = 0; i < M; i++)
                 for (int j = 0; j < N; j++) {
                     const int64_t u = (tile + j) * W;
@@ -147,8 +164,8 @@ struct Forward : Chunk {
         const Bundle bundle(*this, at.bundle);
         float *const h = h_ring[stage], *const c = C::has_c ? c_ring[stage] : nullptr;
         if (at.first) {
-            ring_to_lanes(fresh ? nullptr : state.h[l], state.cursor, *this, layer, bundle, h);
-            if (C::has_c) ring_to_lanes(fresh ? nullptr : state.c[l], state.cursor, *this, layer, bundle, c);
+            ring_to_lanes(fresh ? nullptr : rings.h[l], rings, *this, layer, bundle, h);
+            if (C::has_c) ring_to_lanes(fresh ? nullptr : rings.c[l], rings, *this, layer, bundle, c);
         }
         for (int64_t t = at.begin; t < at.end; t++) {
             const float *in;
@@ -181,8 +198,8 @@ struct Forward : Chunk {
             if (l == stack.layers - 1) from_lanes(to, H, H, bundle, t, y + (t * B + bundle.first) * H);
         }
         if (at.last) {
-            ring_from_lanes(h, state.cursor, *this, layer, bundle, state.h[l]);
-            if (C::has_c) ring_from_lanes(c, state.cursor, *this, layer, bundle, state.c[l]);
+            ring_from_lanes(h, rings, *this, layer, bundle, rings.h[l]);
+            if (C::has_c) ring_from_lanes(c, rings, *this, layer, bundle, rings.c[l]);
         }
     }
 };

@@ -5,21 +5,23 @@
 namespace streamdrnn::STREAMDRNN_LEVEL {
 
 // Fuses y in place: first the present output and the bias, then the earlier ones from the earliest on, each tap's
-// products summed by themselves.
-inline void fuse(const Stack &stack, const streamdrnn_state &state, int64_t T, const int64_t *lengths, float *y) {
+// products summed by themselves. The scratch is of `fusion_scratch` floats for so many rows.
+inline int64_t fusion_scratch(const Stack &stack, int64_t rows) { return 2 * rows * stack.top(); }
+inline void fuse(const Stack &stack, const Rings &rings, int64_t T, const int64_t *lengths, float *y, float *scratch,
+                 int64_t scratch_rows) {
     constexpr int ROWS = 8 * MOST_ROWS;
-    const int64_t H = stack.top(), B = state.batch_size, taps = stack.taps;
+    const int64_t H = stack.top(), B = rings.B, taps = stack.taps;
     const size_t row_bytes = static_cast<size_t>(H) * sizeof(float);
     const float *in[ROWS];
     float *row[ROWS], *fused[ROWS], *product[ROWS];
     int64_t stream[ROWS], rows = 0;
-    const int64_t most = smallest(ROWS, stack.step_rows);
+    const int64_t most = smallest(ROWS, scratch_rows);
     for (int64_t i = 0; i < most; i++) {
-        fused[i] = stack.step_scratch + 2 * i * H;
+        fused[i] = scratch + 2 * i * H;
         product[i] = fused[i] + H;
     }
     const auto past = [&](int64_t b, int64_t t, int64_t age) {  // the output of so many steps ago
-        return state.fusion + (slot_of(state.cursor[b], t - age, taps) * B + b) * H;
+        return rings.row(rings.fusion, slot_of(rings.cursor[b], t - age, taps), b, H);
     };
     const auto compute = [&](int64_t t) {
         for (int64_t i = 0; i < rows; i++) in[i] = row[i];

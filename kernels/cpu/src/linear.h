@@ -37,6 +37,7 @@ inline int linear(int64_t rows, int64_t inputs, int64_t outputs, const float *x,
                   float *y, int threads) {
     Packed packed{Tiles::by_units(outputs), 1, inputs, nullptr};
     const Buffer memory(packed.size());
+    if (!memory.get()) return STREAMDRNN_NO_MEMORY;
     packed.data = memory.get();
     packed.fill([&](int64_t, int64_t u, int64_t k) { return w[u * inputs + k]; });
     Product{rows, x, b, packed, y}.run(threads);
@@ -45,9 +46,11 @@ inline int linear(int64_t rows, int64_t inputs, int64_t outputs, const float *x,
 
 inline int linear_backward(int64_t rows, int64_t inputs, int64_t outputs, const float *x, const float *w,
                            const float *dy, float *dx, float *dw, float *db, int threads) {
-    const Buffer total = Buffer::zeros(inputs * outputs + outputs);
+    const Buffer total(inputs * outputs + outputs);
     Packed packed{Tiles::by_units(inputs), 1, outputs, nullptr};
     const Buffer memory(dx ? packed.size() : 0), scratch(outer_scratch(inputs));
+    if (!total.get() || !memory.get() || !scratch.get()) return STREAMDRNN_NO_MEMORY;
+    clear(total.get(), inputs * outputs + outputs);
     if (dx) {
         packed.data = memory.get();
         packed.fill([&](int64_t, int64_t u, int64_t k) { return w[k * inputs + u]; });

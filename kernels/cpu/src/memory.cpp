@@ -1,8 +1,8 @@
 #include "memory.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
-#include <new>
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -11,22 +11,24 @@
 namespace streamdrnn {
 namespace {
 
-constexpr size_t CACHE_LINE = 64, PAGE = 4096, LARGE_PAGE = 2 << 20;
+constexpr size_t CACHE_LINE = 64, LARGE_PAGE = 2 << 20;
 
 }  // namespace
 
 float *allocate(int64_t floats) {
+    // Where addresses have 32 bits, sizes can be wanted that they cannot tell.
+    if (floats > static_cast<int64_t>((PTRDIFF_MAX - LARGE_PAGE) / sizeof(float))) return nullptr;
     // From a quarter of a large page on, whole ones: they also spare the processor look-ups of addresses.
     const size_t least = static_cast<size_t>(floats > 1 ? floats : 1) * sizeof(float);
     const size_t unit = least < LARGE_PAGE / 4 ? CACHE_LINE : LARGE_PAGE, bytes = (least + unit - 1) / unit * unit;
     float *const p = static_cast<float *>(std::aligned_alloc(unit, bytes));
-    if (!p) throw std::bad_alloc();
-    expect_writes(p, static_cast<int64_t>(bytes / sizeof(float)));
+    if (p) expect_writes(p, static_cast<int64_t>(bytes / sizeof(float)));
     return p;
 }
 
 void expect_writes(float *p, int64_t floats) {
 #ifdef MADV_HUGEPAGE
+    constexpr size_t PAGE = 4096;
     const uintptr_t begin = (reinterpret_cast<uintptr_t>(p) + PAGE - 1) / PAGE * PAGE;
     const uintptr_t end = reinterpret_cast<uintptr_t>(p + floats) / PAGE * PAGE;
     if (end >= begin + LARGE_PAGE) madvise(reinterpret_cast<void *>(begin), end - begin, MADV_HUGEPAGE);

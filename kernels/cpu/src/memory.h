@@ -4,7 +4,7 @@
 
 namespace streamdrnn {
 
-// Floats on cache lines of their own, for std::free to take back. Throws std::bad_alloc.
+// Floats on cache lines of their own, for std::free to take back; NULL where there is no memory.
 float *allocate(int64_t floats);
 
 // Asks for large pages: in fresh memory each page costs a fault when it is first written.

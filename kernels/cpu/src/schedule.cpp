@@ -1,15 +1,31 @@
+// In the C library (STREAMDRNN_LIBRARY) the caller's thread does all the work, and nothing of C++'s own library is used.
+//
 // Threads are made for a call and joined at its end. That takes some microseconds of a call that takes milliseconds. In
 // return nothing spins or sleeps between calls, and a process may fork at any time.
 #include "schedule.h"
 
+#ifndef STREAMDRNN_LIBRARY
 #include <atomic>
 #include <exception>
 #include <memory>
 #include <thread>
 #include <vector>
+#endif
 
 namespace streamdrnn {
 namespace {
+
+void run_in_order(int64_t groups, int64_t layers, int64_t blocks, Task task, void *context) {
+    for (int64_t group = 0; group < groups; group++)
+        for (int64_t block = 0; block < blocks; block++)
+            for (int64_t layer = 0; layer < layers; layer++) task(context, 0, group, layer, block);
+}
+
+void run_in_order(int64_t parts, Task task, void *context) {
+    for (int64_t part = 0; part < parts; part++) task(context, 0, part, 0, 0);
+}
+
+#ifndef STREAMDRNN_LIBRARY
 
 struct Stage {
     std::atomic<int64_t> done{0};
@@ -75,14 +91,16 @@ class Pipelines {
 // f(worker) on this thread and up to threads - 1 others; if the system gives no more threads, on fewer.
 template <class F> void on_threads(int threads, F f) {
     std::vector<std::thread> others;
-    others.reserve(static_cast<size_t>(threads));
     try {
+        others.reserve(static_cast<size_t>(threads));
         for (int worker = 1; worker < threads; worker++) others.emplace_back(f, worker);
     } catch (const std::exception &) {
     }
     f(0);
     for (std::thread &other : others) other.join();
 }
+
+#endif
 
 }  // namespace
 
@@ -91,25 +109,37 @@ int useful_threads(int threads, int64_t multiply_adds) {
     return threads <= 1 || worth <= 1 ? 1 : threads <= worth ? threads : static_cast<int>(worth);
 }
 
+#ifdef STREAMDRNN_LIBRARY
+
+void run_pipelines(int, int64_t groups, int64_t layers, int64_t blocks, Task task, void *context) {
+    run_in_order(groups, layers, blocks, task, context);
+}
+
+void run_parts(int, int64_t parts, Task task, void *context) { run_in_order(parts, task, context); }
+
+#else
+
 void run_pipelines(int threads, int64_t groups, int64_t layers, int64_t blocks, Task task, void *context) {
     if (threads > groups * layers) threads = static_cast<int>(groups * layers);
-    if (threads <= 1) {
-        for (int64_t group = 0; group < groups; group++)
-            for (int64_t block = 0; block < blocks; block++)
-                for (int64_t layer = 0; layer < layers; layer++) task(context, 0, group, layer, block);
-        return;
+    if (threads <= 1) return run_in_order(groups, layers, blocks, task, context);
+    try {
+        Pipelines pipelines(groups, layers, blocks, task, context);
+        on_threads(threads, [&](int worker) { pipelines.work(worker, threads); });
+    } catch (const std::bad_alloc &) {  // for the pipelines themselves: nothing has been computed
+        run_in_order(groups, layers, blocks, task, context);
     }
-    Pipelines pipelines(groups, layers, blocks, task, context);
-    on_threads(threads, [&](int worker) { pipelines.work(worker, threads); });
 }
 
 void run_parts(int threads, int64_t parts, Task task, void *context) {
     if (threads > parts) threads = static_cast<int>(parts);
+    if (threads <= 1) return run_in_order(parts, task, context);
     std::atomic<int64_t> next{0};
     on_threads(threads, [&](int worker) {
         for (int64_t part = next.fetch_add(1); part < parts; part = next.fetch_add(1))
             task(context, worker, part, 0, 0);
     });
 }
+
+#endif
 
 }  // namespace streamdrnn

@@ -2,6 +2,7 @@
 #pragma once
 #include "kernels.h"
 #include "layer.h"
+#include "schedule.h"
 
 namespace streamdrnn::STREAMDRNN_LEVEL {
 
@@ -18,37 +19,60 @@ inline bool better_by_rows(int64_t layers, const streamdrnn_layer *layer, int64_
 }
 
 struct Stack : streamdrnn_stack {
-    int cell;
+    int cell, weights;
     int64_t layers;
     bool by_rows;
     Scratch memory;
-    Array<Layer> layer;
+    Slots<Layer> layer;
     int64_t taps;
-    Array<Packed> tap;
-    float *fusion_bias;  // NULL where there is none
-    int64_t step_rows;   // for how many rows there is scratch for single steps
-    float *step_scratch;
+    Slots<Packed> tap;
+    float *fusion_bias = nullptr;  // NULL where there is none
+    int64_t step_rows;             // for how many rows there is scratch for single steps
+    float *step_scratch = nullptr;
+    int64_t step_floats = 0;
+    int64_t copy_floats = 0;  // for a layer's inputs as its weights take them
+    bool complete;            // there was memory
+
+    static void *operator new(size_t bytes) noexcept { return std::malloc(bytes); }
+    static void operator delete(void *stack) { std::free(stack); }
 
     Stack(int cell, int64_t layers, const streamdrnn_layer *from, int64_t taps, const float *tap_weight,
-          const float *tap_bias, int64_t steps, int64_t batch_size, bool gradients)
-        : cell(cell), layers(layers), by_rows(better_by_rows(layers, from, steps, batch_size)), layer(layers),
-          taps(taps), tap(taps), step_rows(largest(1, batch_size)) {
+          const float *tap_bias, int64_t steps, int64_t batch_size, bool gradients, int weights)
+        : cell(cell), weights(weights), layers(layers),
+          by_rows(weights == STREAMDRNN_FLOAT32 && better_by_rows(layers, from, steps, batch_size)), taps(taps),
+          step_rows(largest(1, batch_size)) {
         const int64_t H = from[layers - 1].hidden_size;
-        with_cell(cell, [&](auto c) {
+        complete = with_cell(cell, weights, [&](auto c) {
             using C = decltype(c);
-            memory.lay_out([&] {
-                for (int64_t l = 0; l < layers; l++) lay_out<C>(layer[l], from[l], by_rows, gradients, memory);
-                const Tiles tiles = Tiles::by_units(H);
-                for (int64_t i = 0; i < taps; i++) tap[i] = {tiles, 1, H, memory.take(tiles.padded() * H)};
-                fusion_bias = tap_bias ? memory.take(H) : nullptr;
-                // Two rows per stream: a layer reads the one and writes the other. The fusion needs as many.
-                step_scratch = memory.take(2 * step_rows * widest());
-            });
+            if (!memory.lay_out([&] { take_memory<C>(from, tap_bias, gradients); })) return false;
             for (int64_t l = 0; l < layers; l++) fill<C>(layer[l], from[l], gradients);
+            return true;
         });
+        if (!complete) return;
         for (int64_t i = 0; i < taps; i++)
             tap[i].fill([&](int64_t, int64_t u, int64_t k) { return tap_weight[(u * H + k) * taps + i]; });
         if (tap_bias) std::memcpy(fusion_bias, tap_bias, static_cast<size_t>(H) * sizeof(float));
+    }
+
+    template <class C> void take_memory(const streamdrnn_layer *from, bool tap_bias, bool gradients) {
+        memory.take(layer, layers), memory.take(tap, taps);
+        Layer measured;
+        step_floats = round_up(2 * layers, 16) + 16;  // pointers
+        copy_floats = 0;
+        for (int64_t l = 0; l < layers; l++) {
+            lay_out<C>(layer.items ? layer[l] : measured, from[l], by_rows, gradients, memory);
+            step_floats += round_up(LEAD * step_rows * from[l].hidden_size, 16);
+            copy_floats = largest(copy_floats, copy_size<C>(from[l].input_size) + copy_size<C>(from[l].hidden_size));
+        }
+        step_floats += round_up(copy_floats, 16);
+        const int64_t H = from[layers - 1].hidden_size;
+        const Tiles tiles = Tiles::by_units(H);
+        for (int64_t i = 0; i < taps; i++) {
+            float *const weights = memory.take(tiles.padded() * H);
+            if (tap.items) tap[i] = {tiles, 1, H, weights};
+        }
+        fusion_bias = tap_bias ? memory.take(H) : nullptr;
+        step_scratch = memory.take(step_floats);
     }
 
     int64_t gates() const {

@@ -5,7 +5,7 @@
 // right for many rows of narrow layers. Either way an output is its bias, then one multiply-add per product in the
 // order of the weights. So its bits depend on its own row only, in both ways and beside any other rows.
 #pragma once
-#include "cells.h"
+#include "weights.h"
 
 namespace streamdrnn::STREAMDRNN_LEVEL {
 
@@ -20,7 +20,8 @@ constexpr int MOST_ROWS = W == 16 ? 6 : 3;
 // Units (by rows) or vectors of units (by units) that fill the registers.
 template <class C> constexpr int most_units() { return static_cast<int>(smallest(ACCUMULATORS / C::sums, 10)); }
 template <class C> constexpr int most_vectors(int rows) {
-    return static_cast<int>(largest(1, smallest(ACCUMULATORS / C::sums / rows, 4)));
+    return static_cast<int>(
+        largest(1, smallest(ACCUMULATORS / C::sums / rows, WeightsOf<C>::bytes && W == 16 ? 2 : 4)));
 }
 
 // How the outputs are cut into tiles: by units W each, the last one padded with zeros; by rows as equal as can be.
@@ -38,45 +39,124 @@ struct Tiles {
     int64_t padded() const { return start(count); }
 };
 
-// Weights as the tiles read them: per tile [k][gate][unit of the tile].
+// Weights as the tiles read them, of a kind K: per tile [word][gate][unit of the tile]. Behind int8 ones are the scales,
+// [gate][unit], and where the sums begin.
 struct Packed {
     Tiles tiles;
     int64_t gates, inputs;
     float *data;
 
-    const float *tile(int64_t i) const { return data + tiles.start(i) * gates * inputs; }
-    int64_t size() const { return tiles.padded() * gates * inputs; }
+    template <class K = Float32> int64_t words() const { return ceil_div(inputs, K::per_word); }
+    template <class K = Float32> const float *tile(int64_t i) const {
+        return data + tiles.start(i) * gates * words<K>();
+    }
+    template <class K = Float32> int64_t size() const {
+        return tiles.padded() * gates * (words<K>() + (K::bytes ? 2 : 0));
+    }
+    // Of int8 ones.
+    float *scale(int64_t gate, int64_t unit) const {
+        return data + (words<Int8>() * gates + gate) * tiles.padded() + unit;
+    }
+    float *begin(int64_t gate, int64_t unit) const { return scale(gates + gate, unit); }
 
     // from(gate, unit, k) gives the weight.
-    template <class From> void fill(From from) {
+    template <class K = Float32, class From> void fill(From from) {
+        if constexpr (K::bytes) fill_scales(from);
         float *p = data;
         for (int64_t i = 0; i < tiles.count; i++)
-            for (int64_t k = 0; k < inputs; k++)
+            for (int64_t k = 0; k < inputs; k += K::per_word)
                 for (int64_t g = 0; g < gates; g++)
                     for (int u = 0; u < tiles.size(i); u++) {
                         const int64_t unit = tiles.start(i) + u;
-                        *p++ = unit < tiles.outputs ? from(g, unit, k) : 0.0f;
+                        float w[K::per_word] = {};
+                        for (int64_t j = 0; j < smallest(K::per_word, inputs - k) && unit < tiles.outputs; j++) {
+                            w[j] = from(g, unit, k + j);
+                            if constexpr (K::bytes) w[j] = K::whole(w[j], *scale(g, unit));
+                        }
+                        K::pack(w, p++);
                     }
+    }
+
+  private:
+    template <class From> void fill_scales(From from) {
+        for (int64_t g = 0; g < gates; g++)
+            for (int64_t unit = 0; unit < tiles.padded(); unit++) {
+                float magnitude = 0;
+                uint32_t total = 0;
+                const int64_t count = unit < tiles.outputs ? inputs : 0;
+                for (int64_t k = 0; k < count; k++) {
+                    const float w = from(g, unit, k), size = w < 0 ? -w : w;
+                    if (!(size <= magnitude) && magnitude == magnitude) magnitude = size;  // NaN stays
+                }
+                *scale(g, unit) = Int8::scale(magnitude);
+                for (int64_t k = 0; k < count; k++)
+                    total +=
+                        static_cast<uint32_t>(static_cast<int32_t>(Int8::whole(from(g, unit, k), *scale(g, unit))));
+                total *= static_cast<uint32_t>(-BYTE_ZERO);
+                std::memcpy(begin(g, unit), &total, sizeof total);
+            }
     }
 };
 
-// By units: s[sum][row m, vector n] += products of M rows with N neighbouring tiles.
+// The same for bytes; x is as to_bytes gives it.
 template <class C, bool INPUT, int M, int N>
-inline void add_by_units(V (&s)[C::sums][M * N], const float *const *x, const Packed &w, int64_t tile) {
+inline void add_bytes_by_units(V (&s)[C::sums][M * N], const float *const *x, const Packed &w, int64_t tile) {
     const float *p[N];
-    for (int n = 0; n < N; n++) p[n] = w.tile(tile + n);
+    Words sums[C::gates][M * N];
+    for (int n = 0; n < N; n++) {
+        p[n] = w.tile<Int8>(tile + n);
+        for (int g = 0; g < C::gates; g++)
+            for (int m = 0; m < M; m++) sums[g][m * N + n] = load_words(w.begin(g, (tile + n) * W));
+    }
+    const int64_t words = w.words<Int8>();
     const float *row[M];
     for (int m = 0; m < M; m++) row[m] = x[m];
-    for (int64_t k = 0; k < w.inputs; k++) {
-        V value[M];
-        for (int m = 0; m < M; m++) value[m] = all(row[m][k]);
+    for (int64_t k = 0; k < words; k++) {
+        Words value[M];
+        for (int m = 0; m < M; m++) value[m] = all_words(row[m] + k);
         for (int n = 0; n < N; n++) {
             for (int g = 0; g < C::gates; g++) {
-                const V weight = load(p[n] + g * W);
-                for (int m = 0; m < M; m++) {
-                    V &t = s[C::sum_of(INPUT, g)][m * N + n];
-                    t = fma(value[m], weight, t);
-                }
+                const Words weight = load_words(p[n] + g * W);
+                for (int m = 0; m < M; m++) sums[g][m * N + n] = add_products(sums[g][m * N + n], value[m], weight);
+            }
+            p[n] += C::gates * W;
+        }
+    }
+    for (int m = 0; m < M; m++) {
+        const V scale = all(row[m][row_words(w.inputs) - 1]);
+        for (int n = 0; n < N; n++)
+            for (int g = 0; g < C::gates; g++) {
+                V &t = s[C::sum_of(INPUT, g)][m * N + n];
+                t = fma(to_floats(sums[g][m * N + n]), load(w.scale(g, (tile + n) * W)) * scale, t);
+            }
+    }
+}
+
+// By units: s[sum][row m, vector n] += products of M rows with N neighbouring tiles. Loops around sums are unrolled by
+// name, there and where sums begin and end: GCC else keeps the sums in memory in some of the functions.
+template <class C, bool INPUT, int M, int N>
+inline void add_widened_by_units(V (&s)[C::sums][M * N], const float *const *x, const Packed &w, int64_t tile) {
+    using K = WeightsOf<C>;
+    const float *p[N];
+    for (int n = 0; n < N; n++) p[n] = w.tile<K>(tile + n);
+    const float *row[M];
+    for (int m = 0; m < M; m++) row[m] = x[m];
+    for (int64_t k = 0; k < w.inputs; k += K::per_word) {
+        V value[K::per_word][M];
+        for (int i = 0; i < K::per_word; i++)  // where a word has no weight there is a 0
+            for (int m = 0; m < M; m++) value[i][m] = all(row[m][i ? smallest(k + i, w.inputs - 1) : k]);
+        for (int n = 0; n < N; n++) {
+#pragma GCC unroll 8
+            for (int g = 0; g < C::gates; g++) {
+                V weight[K::per_word];
+                K::widen(load(p[n] + g * W), weight);
+#pragma GCC unroll 8
+                for (int i = 0; i < K::per_word; i++)
+#pragma GCC unroll 8
+                    for (int m = 0; m < M; m++) {
+                        V &t = s[C::sum_of(INPUT, g)][m * N + n];
+                        t = fma(value[i][m], weight[i], t);
+                    }
             }
             p[n] += C::gates * W;
         }
@@ -96,6 +176,14 @@ inline void add_by_rows(V (&s)[C::sums][U], const float *x, const Packed &w, int
             }
         p += C::gates * U;
     }
+}
+
+template <class C, bool INPUT, int M, int N>
+inline void add_by_units(V (&s)[C::sums][M * N], const float *const *x, const Packed &w, int64_t tile) {
+    if constexpr (WeightsOf<C>::bytes)
+        add_bytes_by_units<C, INPUT, M, N>(s, x, w, tile);
+    else
+        add_widened_by_units<C, INPUT, M, N>(s, x, w, tile);
 }
 
 // Call f with the number n, from 1 to MOST, as a constant.

@@ -131,6 +131,7 @@ struct Sizes {
     std::vector<std::pair<int64_t, int64_t>> layers;  // H, d
     int64_t T, B, taps;
     bool bias, with_lengths;
+    int held = STREAMDRNN_FLOAT32;  // the weights
 
     int64_t gates() const { return CELLS[cell].gates; }
     int64_t top() const { return layers.back().first; }
@@ -139,7 +140,7 @@ struct Sizes {
         std::string s = std::string(streamdrnn_level()) + " " + CELLS[cell].name + " I=" + std::to_string(I);
         for (const auto &[H, d] : layers) s += " (H=" + std::to_string(H) + " d=" + std::to_string(d) + ")";
         return s + " T=" + std::to_string(T) + " B=" + std::to_string(B) + " taps=" + std::to_string(taps) +
-               (bias ? "" : " no bias") + (with_lengths ? " lengths" : "");
+               (bias ? "" : " no bias") + (with_lengths ? " lengths" : "") + " weights " + std::to_string(held);
     }
 };
 
@@ -161,10 +162,10 @@ struct Weights {
             layers.push_back(layer);
         }
     }
-    streamdrnn_stack *stack(const Sizes &s, int64_t steps, int64_t batch_size, int gradients) const {
+    streamdrnn_stack *stack(const Sizes &s, int64_t steps, int64_t batch_size, bool gradients) const {
         streamdrnn_stack *const made = streamdrnn_stack_new(
             s.cell, static_cast<int64_t>(layers.size()), layers.data(), s.taps, s.taps ? fusion.get() : nullptr,
-            s.taps && s.bias ? fusion_bias.get() : nullptr, steps, batch_size, gradients);
+            s.taps && s.bias ? fusion_bias.get() : nullptr, steps, batch_size, gradients, s.held);
         require(made, "no stack");
         return made;
     }
@@ -223,16 +224,17 @@ static void exercise(const Sizes &s, std::initializer_list<int> threads) {
     Ints lengths(B);
     for (int64_t b = 0; b < B; b++) lengths[b] = static_cast<int64_t>(random_bits() % static_cast<uint64_t>(T + 1));
     const int64_t *const own = s.with_lengths ? lengths.get() : nullptr;
-    streamdrnn_stack *const stack = weights.stack(s, T, B, 1);
-    streamdrnn_stack *const other = weights.stack(s, 1, 1, 0);  // laid out for another chunk
-    streamdrnn_stack *const many = weights.stack(s, 64, 64, 1);
+    const bool trains = s.held == STREAMDRNN_FLOAT32;
+    streamdrnn_stack *const stack = weights.stack(s, T, B, trains);
+    streamdrnn_stack *const other = weights.stack(s, 1, 1, false);  // laid out for another chunk
+    streamdrnn_stack *const many = weights.stack(s, 64, 64, trains);
 
     // Forward: whole, without saving, in chunks on the other stacks, and from the beginning.
-    Floats y(T * B * H), saved(streamdrnn_saved_size(stack, T, B));
+    Floats y(T * B * H), saved(trains ? streamdrnn_saved_size(stack, T, B) : 0);
+    float *const keep = trains ? saved.get() : nullptr;
     State before(start), after(s), again(s);
     const streamdrnn_state from = before.view(s), to = after.view(s), to_again = again.view(s);
-    require(streamdrnn_forward(stack, &from, &to, T, x.get(), own, y.get(), saved.get(), 1) == STREAMDRNN_OK,
-            "forward");
+    require(streamdrnn_forward(stack, &from, &to, T, x.get(), own, y.get(), keep, 1) == STREAMDRNN_OK, "forward");
     require(before.same(start, true), "forward wrote the state before");
     require(y.finite() && y.largest() <= 1, "y is not finite, or too large");
     for (const Floats &ring : after.h) require(ring.finite() && ring.largest() <= 1, "h is not finite, or too large");
@@ -244,10 +246,10 @@ static void exercise(const Sizes &s, std::initializer_list<int> threads) {
             for (int64_t u = 0; t >= own[b] && u < H; u++)
                 require(y[(t * B + b) * H + u] == 0, "y where no step was made");
     const auto try_again = [&](const streamdrnn_stack *with, int n_threads, bool save, const char *what) {
+        save = save && trains;
         Floats y_again(T * B * H), saved_again(save ? streamdrnn_saved_size(with, T, B) : 0);
-        float *const keep = save ? saved_again.get() : nullptr;
-        require(streamdrnn_forward(with, &from, &to_again, T, x.get(), own, y_again.get(), keep, n_threads) ==
-                    STREAMDRNN_OK,
+        require(streamdrnn_forward(with, &from, &to_again, T, x.get(), own, y_again.get(),
+                                   save ? saved_again.get() : nullptr, n_threads) == STREAMDRNN_OK,
                 what);
         require(y_again == y && again.same(after, false), what);
     };
@@ -278,12 +280,12 @@ static void exercise(const Sizes &s, std::initializer_list<int> threads) {
         }
         require(begin == T && y_chunks == y && (at ? two : one).same(after, false), "other bits in chunks");
     }
-    require(streamdrnn_forward(stack, nullptr, &to_again, T, x.get(), own, y.get(), saved.get(), 1) == STREAMDRNN_OK,
-            "start");
+    require(streamdrnn_forward(stack, nullptr, &to_again, T, x.get(), own, y.get(), keep, 1) == STREAMDRNN_OK, "start");
     require(y.finite(), "not finite from the beginning");
 
     // Backward: after a forward pass from the state, and from the beginning.
     for (const bool from_state : {true, false}) {
+        if (!trains) break;
         require(streamdrnn_forward(stack, from_state ? &from : nullptr, &to_again, T, x.get(), own, y.get(),
                                    saved.get(), 1) == STREAMDRNN_OK,
                 "forward");
@@ -326,7 +328,7 @@ static void exercise(const Sizes &s, std::initializer_list<int> threads) {
         return streamdrnn_live{with, state.view(s)};
     };
     State whole(start), stepped(start);
-    streamdrnn_stack *const single = weights.stack(s, 1, B, 0);
+    streamdrnn_stack *const single = weights.stack(s, 1, B, false);
     const streamdrnn_live live = live_on(single, whole), steps = live_on(single, stepped);
     Floats y_whole(T * B * H), y_steps(T * B * H), x_t(B * s.I), y_t(B * H);
     if (T > 0 && B > 0) {
@@ -416,13 +418,21 @@ static void run() {
             exercise({cell, 16, {{16, 4}, {8, 2}}, 12, 40, 4, false, lengths}, {});
             exercise({cell, 5, {{17, 5}, {3, 1}, {20, 30}}, 13, 19, 0, true, lengths}, {3});  // by rows
             exercise({cell, 2, {{5, 2}}, 10, 35, 2, true, lengths}, {});
+            for (const int held : {STREAMDRNN_BFLOAT16, STREAMDRNN_INT8}) {
+                exercise({cell, 3, {{5, 2}, {17, 1}, {4, 7}}, 11, 3, 0, true, lengths, held}, {2});
+                exercise({cell, 17, {{20, 3}, {33, 70}}, 21, 1, 3, true, lengths, held}, {});
+                exercise({cell, 1, {{1, 1}}, 1, 1, 0, false, lengths, held}, {});
+                exercise({cell, 6, {{18, 4}, {8, 2}}, 12, 40, 4, false, lengths, held}, {});
+            }
         }
-        exercise({cell, 2, {{5, 4}, {2, 1}}, 8, 290, 0, true, true}, {});  // by rows, more batches than groups
+        exercise({cell, 2, {{5, 4}, {2, 1}}, 8, 290, 0, true, true}, {});    // by rows, more batches than groups
+        exercise({cell, 5, {{150, 1}, {40, 3}}, 7, 1, 0, true, false}, {});  // a row alone, in several groups of tiles
         exercise({cell, 3, {{4, 2}}, 0, 3, 2, true, false}, {2});
         exercise({cell, 3, {{4, 2}}, 5, 0, 2, true, false}, {2});
         const int64_t gates = CELLS[cell].gates;
         exercise({cell, 24, {{40, 1}, {40, 2}}, 120 / gates, 6, 0, true, false}, {3});  // worth threads, several blocks
         exercise({cell, 24, {{65, 1}, {20, 9}}, 72 / gates, 16, 0, true, true}, {3});   // the same by rows
+        exercise({cell, 24, {{40, 1}, {40, 2}}, 120 / gates, 6, 0, true, false, STREAMDRNN_INT8}, {3});
     }
     exercise({STREAMDRNN_LSTM, 200, {{200, 2}}, 3, 1, 0, true, false}, {});  // weights of megabytes
     for (const int64_t K : {1, 5, 33})
@@ -432,16 +442,16 @@ static void run() {
 }
 
 static void count_steps() {
-    for (int cell = 0; cell < CELL_COUNT; cell++)
-        for (const int64_t B : {1, 10}) {
-            const Sizes s{cell, 3, {{9, 3}, {5, 5}}, 1, B, 3, true, false};
+    for (const auto &[B, held] : {std::pair{1, STREAMDRNN_FLOAT32}, {10, STREAMDRNN_FLOAT32}, {2, STREAMDRNN_INT8}})
+        for (int cell = 0; cell < CELL_COUNT; cell++) {
+            const Sizes s{cell, 3, {{9, 3}, {5, 5}}, 1, B, 3, true, false, held};
             doing = s.text();
             const Weights weights(s);
             State state(s);
             const Floats x = Floats::random(B * s.I, 1);
             Floats y(B * s.top());
             const long at_first = taken;
-            streamdrnn_stack *const stack = weights.stack(s, 1, B, 0);
+            streamdrnn_stack *const stack = weights.stack(s, 1, B, false);
             require(taken > at_first, "the count sees nothing: a stack takes memory");
             const streamdrnn_live live{stack, state.view(s)};
             const long before = taken;
@@ -449,6 +459,7 @@ static void count_steps() {
                 require(streamdrnn_step(&live, x.get(), y.get()) == STREAMDRNN_OK, "step");
                 if (i % 10) continue;
                 require(streamdrnn_run(&live, 1, x.get(), nullptr, y.get(), 1) == STREAMDRNN_OK, "run");
+                require(streamdrnn_steps(&live, 3, x.get(), y.get()) == STREAMDRNN_OK, "steps");
             }
             require(taken == before, "single steps took memory");
             require(y.finite(), "not finite");
