@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard kernels/cpu/src/*.cpp kernels/cpu/src/*.h)
 
-.PHONY: demo test lint types check-full audit clean
+.PHONY: demo test lint types fuzz check-full audit page clean
 
 demo: $(VENV)/core
 	$(BIN)/streamdrnn demo
@@ -20,21 +20,31 @@ test: lint types
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $(NATIVE) $(wildcard tests/*/*/*.cpp examples/*/*.cpp)
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE) $(wildcard apps/*/*.cpp tests/*/*/*.c tests/*/*/*.cpp examples/*/*.c examples/*/*.cpp)
 
 types: $(VENV)/dev
 	$(BIN)/mypy
 
-# Many more random cases, the tests that take minutes, and the model card's figures measured again (needs STREAMDRNN_DATA).
+# Ten minutes of model files that are wrong in every way; STREAMDRNN_FUZZ_SECONDS says how many seconds if not 600.
+fuzz: $(VENV)/dev
+	HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest tests/kernels/test_fuzz_model.py -k minutes
+
+# Many more random cases, the tests that take minutes (`fuzz` among them), and the model cards' figures measured again (needs
+# STREAMDRNN_DATA).
 # Ten minutes are a server's soak; STREAMDRNN_SOAK_SECONDS says how many seconds if not 600.
 check-full: lint types
 	HYPOTHESIS_PROFILE=full $(PYTEST)
 	$(BIN)/streamdrnn evaluate embedder
+	$(BIN)/streamdrnn evaluate activity
 
 # Which of the pinned versions have known vulnerabilities. It asks PyPI, so that no other target depends on it; and it has an
 # environment of its own, so that nothing of it is installed with ours.
 audit: $(VENV)-audit/made
 	$(VENV)-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
+
+# docs/demo: the page that hears by itself, for any file server. `make -C kernels/wasm` builds the runtime in it.
+page: $(VENV)/core
+	$(BIN)/python -m streamdrnn.apps.speaker_id.web.static_page docs/demo
 
 $(VENV)-audit/made:
 	$(PYTHON) -m venv $(VENV)-audit

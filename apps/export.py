@@ -13,7 +13,7 @@ class Export:
     """Write a model as files that run without this package, live or in chunks, with its state going in and out.
 
     TorchScript is one file with both a step and a chunk; ONNX and pt2 are a file for each: --out x.onnx writes
-    x.step.onnx and x.chunk.onnx.
+    x.step.onnx and x.chunk.onnx. C is a folder that `make` builds, with a push that keeps the state to itself.
 
     Example: streamdrnn export speaker --format onnx --out speaker.onnx
     """
@@ -22,8 +22,13 @@ class Export:
         tyro.conf.Positional[str],
         tyro.conf.arg(metavar="MODEL|RUN|speaker", help="A model file, the folder of a run, or the shipped model."),
     ]
-    format: Annotated[Literal["torchscript", "onnx", "pt2"], tyro.conf.arg(help="For torch.jit, ONNX or torch.export.")]
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE", help="What to write: a .pt, .onnx or .pt2 file.")]
+    format: Annotated[
+        Literal["torchscript", "onnx", "pt2", "c"],
+        tyro.conf.arg(help="For torch.jit, ONNX, torch.export, or C."),
+    ]
+    out: Annotated[
+        Path, tyro.conf.arg(metavar="FILE|FOLDER", help="What to write: a .pt, .onnx or .pt2 file; for C a folder.")
+    ]
     overwrite: Annotated[bool, tyro.conf.arg(help="Replace files that are there.")] = False
     json: Annotated[bool, tyro.conf.arg(help="Print what was written as one JSON object.")] = False
 
@@ -41,7 +46,7 @@ class Export:
             print(json.dumps({"files": [str(file) for file in files.values()], **description}))
             return
         for entry_point, file in files.items():
-            print(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB): {overview(description, entry_point)}")
+            print(f"wrote {file} ({_size(file) / 1e6:.1f} MB): {overview(description, entry_point)}")
 
 
 def overview(description: dict[str, Any], entry_point: str) -> str:
@@ -50,7 +55,15 @@ def overview(description: dict[str, Any], entry_point: str) -> str:
     for point in [entry_point] if entry_point else description["entry_points"]:
         x, y = (_shape(description["entry_points"][point][name]) for name in ("x", "y"))
         calls.append(f"{point} {x} -> {y}")
-    return f"{description['kind']}, {', '.join(calls)}, with {len(description['state'])} tensors of state in and out"
+    states = len(description["state"])
+    return f"{description['kind']}, {', '.join(calls)}" + (
+        f", with {states} tensors of state in and out" if states else ""
+    )
+
+
+def _size(path: Path) -> int:
+    """The bytes of a file, or of the files in a folder."""
+    return sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
 
 
 def _shape(described: dict[str, Any]) -> str:

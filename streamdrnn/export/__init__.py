@@ -1,18 +1,19 @@
-"""Models as files that other programs run, without this package: TorchScript, ONNX, and ``torch.export``'s archives.
+"""Models as files that other programs run, without this package: TorchScript, ONNX, ``torch.export``'s archives, and C.
 
-A model leaves as a *step* and a *chunk*, both with all of its state as an explicit input and output; see
-``docs/export.md``.
+A model leaves as a *step* and a *chunk*, both with all of its state as an explicit input and output, see
+``docs/export.md``; in C as a *push* that keeps the state to itself, see ``docs/runtime.md``.
 """
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Dict, Literal, NamedTuple, Optional, Tuple, Union
 
 import torch
 
 from streamdrnn.errors import InputError
+from streamdrnn.export.c_folder import describe_in_c, to_c
 from streamdrnn.export.description import describe
 from streamdrnn.export.onnx_graph import to_onnx
 from streamdrnn.export.program import HeadProgram, NetworkProgram, Program
@@ -26,27 +27,30 @@ from streamdrnn.storage import write_whole
 
 __all__ = ["Format", "export_model", "export_paths"]
 
-Format = Literal["torchscript", "onnx", "pt2"]
+Format = Literal["torchscript", "onnx", "pt2", "c"]
 
 
 class _Writer(NamedTuple):
     """How a format is written.
 
     Attributes:
-        ending: of its files' names.
-        contents: the contents of the files that hold a program, by entry point.
-        entry_points: those that have a file of their own; without any the one file has both.
+        ending: of its files' names; None where it is a folder, whose name is any.
+        contents: the contents of the files that hold a program, by entry point; of a folder, of its files by name.
+        entry_points: those that have a file of their own; without any the one file, or folder, has all.
+        describe: what gives the description.
     """
 
-    ending: str
-    contents: Callable[[Program, Dict[str, Any]], Dict[str, bytes]]
+    ending: Optional[str]
+    contents: Callable[[Program, Dict[str, Any]], Mapping[str, Union[bytes, Mapping[str, bytes]]]]
     entry_points: Tuple[str, ...] = ENTRY_POINTS
+    describe: Callable[[Program, Dict[str, str]], Dict[str, Any]] = describe
 
 
 _WRITERS: Dict[str, _Writer] = {
     "torchscript": _Writer(".pt", to_torchscript, ()),
     "onnx": _Writer(".onnx", to_onnx),
     "pt2": _Writer(".pt2", to_pt2),
+    "c": _Writer(None, to_c, (), describe_in_c),
 }
 
 
@@ -61,19 +65,19 @@ def export_model(
 
     Args:
         model: the model, float32 or float64; it stays as it is.
-        path: the file. Where a format has a file for each entry point, their names are in front of the ending:
-            ``x.onnx`` stands for ``x.step.onnx`` and ``x.chunk.onnx``.
-        format: ``"torchscript"``, ``"onnx"`` or ``"pt2"``.
+        path: the file, or for C the folder. Where a format has a file for each entry point, their names are in front of
+            the ending: ``x.onnx`` stands for ``x.step.onnx`` and ``x.chunk.onnx``.
+        format: ``"torchscript"``, ``"onnx"``, ``"pt2"`` or ``"c"``.
         notes: what belongs to the model, as :func:`streamdrnn.model_notes` gives it, for the description in the file.
-        overwrite: whether files that are there are replaced.
+        overwrite: whether files that are there are replaced; others in a folder stay.
 
     Returns:
         the description that was written.
 
     Raises:
         FileExistsError: a file is there.
-        TypeError, ValueError: the model, the format or the name's ending is none that is known, TorchScript cannot
-            compile the network, or ``onnx`` is not installed.
+        TypeError, ValueError: the model, the format or the name's ending is none that is known, the format does not
+            take the network, or ``onnx`` is not installed.
     """
     files = export_paths(path, format)
     if not overwrite:
@@ -81,16 +85,26 @@ def export_model(
             if file.exists():
                 raise FileExistsError(f"{file}: is there already, and not to be overwritten (--overwrite)")
     program = _program(model)
-    description = describe(program, notes or {})
+    writer = _WRITERS[format]
+    description = writer.describe(program, notes or {})
     with quiet():
-        contents = _WRITERS[format].contents(program, description)
+        contents = writer.contents(program, description)
     for entry_point, file in files.items():
-        write_whole(file, contents[entry_point])
+        _write(file, contents[entry_point])
     return description
 
 
+def _write(path: Path, content: Union[bytes, Mapping[str, bytes]]) -> None:
+    if isinstance(content, bytes):
+        write_whole(path, content)
+        return
+    path.mkdir(exist_ok=True)
+    for name, part in content.items():
+        write_whole(path / name, part)
+
+
 def export_paths(path: Union[str, os.PathLike[str]], format: Format) -> Dict[str, Path]:
-    """The files that :func:`export_model` writes, by entry point; one that has both is under ``""``.
+    """The files, or the folder, that :func:`export_model` writes, by entry point; one that has all is under ``""``.
 
     Raises:
         ValueError: the format is unknown, or the name does not end as its files do.
@@ -98,7 +112,7 @@ def export_paths(path: Union[str, os.PathLike[str]], format: Format) -> Dict[str
     if format not in _WRITERS:
         raise InputError(f"format: got {format!r}, expected one of {', '.join(_WRITERS)}")
     path, writer = Path(path), _WRITERS[format]
-    if path.suffix != writer.ending:
+    if writer.ending is not None and path.suffix != writer.ending:
         raise InputError(f"{path}: expected a name that ends in {writer.ending}, as {format} files do")
     if not writer.entry_points:
         return {"": path}
