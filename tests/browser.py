@@ -12,11 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional, Self
 
+import pytest
 from websockets.sync.client import connect
 
 from tests.waiting import PATIENCE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium, and none is installed")
 OPTIONS = (
     "--headless",
     "--no-sandbox",

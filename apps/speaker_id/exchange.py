@@ -28,15 +28,7 @@ def export_profiles(store: ProfileStore, path: Path) -> None:
     stored = store.recordings()
     if not stored:
         raise InputError(f"{store.path}: nobody is enrolled")
-    recordings = [
-        {
-            "name": one.name,
-            "model": one.model,
-            "seconds": one.recording.seconds,
-            "embedding": one.recording.embedding.tolist(),
-        }
-        for one in stored
-    ]
+    recordings = [as_object(one) for one in stored]
     with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
         try:
             json.dump({"format": FORMAT, "recordings": recordings}, file, ensure_ascii=False)
@@ -46,6 +38,12 @@ def export_profiles(store: ProfileStore, path: Path) -> None:
         except BaseException:
             os.unlink(file.name)
             raise
+
+
+def as_object(stored: StoredRecording) -> dict[str, Any]:
+    """A recording as JSON has it; :func:`parse_recording` reads it."""
+    name, model, (seconds, embedding) = stored
+    return {"name": name, "model": model, "seconds": seconds, "embedding": embedding.tolist()}
 
 
 def import_profiles(store: ProfileStore, path: Path) -> None:
@@ -66,13 +64,18 @@ def import_profiles(store: ProfileStore, path: Path) -> None:
         found = content.get("recordings")
         if not isinstance(found, list):
             raise InputError("recordings: expected a list")
-        stored = [_recording(value) for value in found]
+        stored = [parse_recording(value) for value in found]
     except (ValueError, RecursionError) as error:  # what is no JSON or no text is a ValueError too
         raise InputError(f"{path}: no profiles that can be imported ({error})") from None
     store.restore(stored)
 
 
-def _recording(value: Any) -> StoredRecording:
+def parse_recording(value: Any) -> StoredRecording:
+    """A recording of which JSON has been read.
+
+    Raises:
+        ValueError: it is none.
+    """
     if not isinstance(value, dict) or set(value) != {"name", "model", "seconds", "embedding"}:
         raise InputError("a recording: expected an object with name, model, seconds and embedding")
     name, model, seconds, embedding = (value[key] for key in ("name", "model", "seconds", "embedding"))

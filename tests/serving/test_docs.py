@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from streamdrnn.apps.serving.command import Serve
 from streamdrnn.client.protocol import Code
-from tests.browser import CHROMIUM, Browser
+from tests.browser import Browser, needs_chromium
 from tests.serving.servers import assert_same, inputs, offline, running, tagger_file
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -46,7 +45,7 @@ def web_page(folder: Path) -> Iterator[str]:
             thread.join()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+@needs_chromium
 def test_the_client_in_javascript_hears_every_result_once_though_its_server_leaves(tmp_path: Path) -> None:
     model, x = tagger_file(tmp_path), inputs(60)
 

@@ -61,6 +61,9 @@ class Listen:
     web: Annotated[
         bool, tyro.conf.arg(help="Serve a page to this machine's browsers, which listen to their microphones.")
     ] = False
+    local: Annotated[
+        bool, tyro.conf.arg(help="With --web: the page computes everything, and no sound leaves the browser.")
+    ] = False
     port: Annotated[int, tyro.conf.arg(metavar="N", help="Of the page.")] = 8765
     profiles: ProfileFile = None
     model: ModelFile = None
@@ -77,6 +80,8 @@ class Listen:
             raise InputError(f"port: expected 0 (any that is free) to 65535, got {self.port}")
         if self.web and (self.source is not None or self.device is not None or self.record is not None or self.json):
             raise InputError("--web: a page has its own microphone, expected no file, --device, --record or --json")
+        if self.local and not self.web:
+            raise InputError("--local: expected --web with it")
         # First: the rest takes seconds to load, and there may be no microphone.
         source = None if self.web else self._source()
         from streamdrnn.apps.speaker_id.conversation import Conversation
@@ -125,11 +130,16 @@ class Listen:
 
     def _serve(self, model: "SpeakerModel", store: "ProfileStore", threshold: float) -> None:
         try:
-            from streamdrnn.apps.speaker_id.web.server import serve
+            from streamdrnn.apps.speaker_id.web.server import make_app, make_local_app, serve
         except ModuleNotFoundError as error:
             raise InputError(f"--web: {error}; pip install 'streamdrnn[live]'") from None
+        from streamdrnn.apps.speaker_id.model import asset
 
-        serve(model, store, threshold, self.port)
+        if self.local:
+            file = self.model or asset("speaker.safetensors")
+            serve(make_local_app(model, file, store, threshold), self.port)
+        else:
+            serve(make_app(model, store, threshold), self.port)
 
     def _source(self) -> "Source":
         if self.source is None:

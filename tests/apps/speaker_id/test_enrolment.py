@@ -29,9 +29,10 @@ def test_speech_is_told_from_silence_and_noise_whatever_the_chunks() -> None:
     whole = SpeechDetector(16000).push(sound)
     detector = SpeechDetector(16000)
     assert [p for chunk in sound.split(777) for p in detector.push(chunk)] == whole
-    assert max(whole[:30]) < SPEECH
-    assert sum(p >= SPEECH for p in whole[33:90]) > 35
-    assert max(whole[-15:]) < SPEECH
+    assert len(whole) == (len(sound) - 512) // 320 + 1, "a window of 32 ms every 20 ms"
+    assert max(whole[:48]) < SPEECH
+    assert sum(p >= SPEECH for p in whole[52:145]) > 55
+    assert max(whole[-25:]) < SPEECH
 
 
 def test_it_ends_when_enough_clear_speech_was_heard_not_after_a_time() -> None:

@@ -92,6 +92,7 @@ def test_what_cannot_be_listened_to_is_one_line(tmp_path: Path) -> None:
         "seconds: expected more than 0, got nan": ("-", "--seconds", "nan"),
         "port: expected 0 (any that is free) to 65535, got 65536": ("--web", "--port", 65536),
         "--web: a page has its own microphone": ("gone.wav", "--web"),
+        "--local: expected --web with it": ("gone.wav", "--local"),
     }.items():
         done = call("listen", *arguments, "--profiles", tmp_path / "p", stdin=subprocess.DEVNULL)
         assert done.returncode == 1

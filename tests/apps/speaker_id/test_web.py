@@ -23,9 +23,10 @@ from streamdrnn.apps.speaker_id.profiles import ProfileStore
 from streamdrnn.apps.speaker_id.sources.source import Source
 from streamdrnn.apps.speaker_id.timeline import SILENT
 from streamdrnn.apps.speaker_id.web import listener
+from streamdrnn.apps.speaker_id.web.files import page_files
 from streamdrnn.apps.speaker_id.web.server import MAX_PAGES, make_app, make_server
 from tests.apps.speaker_id.demo_voices import CONVERSATION, enrolled, model, speech_of, voices
-from tests.browser import CHROMIUM, Browser
+from tests.browser import Browser, needs_chromium
 
 PATIENCE = 300.0
 """Seconds after which a test says that something hangs; how fast it is depends on what else the machine does."""
@@ -248,20 +249,22 @@ def test_the_page_loads_nothing_from_elsewhere_and_gives_nothing_else(page: Page
     answer = httpx2.get(f"{page.address}/")
     assert answer.status_code == 200
     assert "default-src 'self'" in answer.headers["content-security-policy"]
-    for name in ("page.js", "timeline.js", "microphone.js", "style.css", "icon.svg"):
+    for name in page_files():
         part = httpx2.get(f"{page.address}/{name}")
         assert part.status_code == 200
-        assert "://" not in part.text.replace("http://www.w3.org/2000/svg", "").replace("ws://${location.host}", "")
+        text = part.text.replace("http://www.w3.org/2000/svg", "").replace("ws://${location.host}", "")
+        assert "://" not in text or name == "runtime/runtime.wasm"
     for path in ("/..%2fserver.py", "/%2e%2e/server.py", "/server.py", "//etc/passwd"):
         assert httpx2.get(f"{page.address}{path}").status_code == 404
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium, and none is installed")
+@needs_chromium
 def test_in_a_browser_its_microphone_is_heard_and_a_voice_enrolled(page: Page, tmp_path: Path) -> None:
     samples, rate = soundfile.read(CONVERSATION)
     soundfile.write(tmp_path / "sound.wav", samples, rate, "PCM_16")
     with Browser(tmp_path / "profile", tmp_path / "sound.wav") as browser:
         browser.open(page.address)
+        browser.wait_for("!document.getElementById('listen').disabled")
         # By the keyboard alone.
         browser.press("Tab", 9)
         assert browser.run("document.activeElement.id") == "listen"

@@ -1,14 +1,23 @@
+import { openLocal } from "./local/local.js";
+import { BrowserProfiles, ServerProfiles } from "./local/profiles.js";
+import { openRemote } from "./remote.js";
 import { Timeline, isVoice } from "./timeline.js";
 
 const UNKNOWN = "(unknown)";
 const SECONDS = 30;
-const COLOURS = ["#2f7fb5", "#c77700", "#1d8a55", "#a3459a", "#c4472b", "#6a5acd", "#008b8b", "#8a6d00"];
+const MOST_TURNS = 200; // that are listed
+const COLOURS = ["#2f7fb5", "#c26a00", "#1d8a55", "#a3459a", "#c4472b", "#6a5acd", "#00838a", "#8a6d00"];
 const UNKNOWN_COLOUR = "#7a7a7a";
 const element = (id) => document.getElementById(id);
 
+// Whoever served the page says whether it hears by itself, and gives the user's profiles if there is a program that has them.
+const setup = await (await fetch("setup.json")).json();
+const profiles = !setup.local ? null : setup.recordings ? new ServerProfiles(setup.recordings) : new BrowserProfiles();
+
 const timeline = new Timeline(SECONDS);
-let voices = [];
-let session = null; // while listening: the socket and what feeds it
+let voices = []; // names of those that can be told apart
+let others = []; // names of those that were enrolled with another model
+let session = null; // while listening: what gives the sound, and what hears it
 let sent = []; // [seconds of sound sent so far, when]
 let delays = []; // of the last reports, in ms
 
@@ -22,43 +31,57 @@ function say(message) {
 
 async function start() {
   say("");
-  const stream = await navigator.mediaDevices.getUserMedia({
-    audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
-  });
-  const context = new AudioContext();
-  await context.audioWorklet.addModule("microphone.js");
-  const source = context.createMediaStreamSource(stream);
-  const worklet = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 0 });
-  const socket = new WebSocket(`ws://${location.host}/listen`);
-  socket.binaryType = "arraybuffer";
-  session = { stream, context, socket, seconds: 0 };
-  stream.getAudioTracks()[0].onended = () => stop("the microphone is gone");
-  socket.onopen = () => {
-    socket.send(JSON.stringify({ type: "open", sample_rate: context.sampleRate }));
-    worklet.port.onmessage = ({ data }) => hear(data);
-    source.connect(worklet);
-  };
-  socket.onmessage = ({ data }) => take(JSON.parse(data));
-  socket.onclose = () => stop(element("message").textContent || "the connection to streamdrnn is gone");
-  await context.resume();
-  element("listen").textContent = "Stop";
-  element("begin").disabled = element("restart").disabled = false;
-  element("now").textContent = "listening ...";
+  show("starting ...");
+  element("listen").disabled = true;
+  try {
+    await listen();
+    element("listen").textContent = "Stop";
+    element("restart").disabled = false;
+    show("listening ...");
+  } catch (error) {
+    stop(error.message);
+  } finally {
+    element("listen").disabled = false;
+  }
+}
+
+async function listen() {
+  const own = (session = {});
+  own.stream = await microphone();
+  own.stream.getAudioTracks()[0].onended = () => stop("the microphone is gone");
+  own.context = new AudioContext();
+  await own.context.audioWorklet.addModule("microphone.js");
+  const worklet = new AudioWorkletNode(own.context, "microphone", { numberOfOutputs: 0 });
+  const ends = { take, gone: (reason) => session === own && stop(element("message").textContent || reason) };
+  const { sampleRate } = own.context;
+  own.hearing = await (setup.local ? openLocal(sampleRate, setup, profiles, ends) : openRemote(sampleRate, ends));
+  own.seconds = 0;
+  worklet.port.onmessage = ({ data }) => hear(data);
+  own.context.createMediaStreamSource(own.stream).connect(worklet);
+  await own.context.resume();
+}
+
+async function microphone() {
+  if (!navigator.mediaDevices) throw new Error("browsers give the microphone to pages on https or localhost only");
+  const plainSound = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+  try {
+    return await navigator.mediaDevices.getUserMedia({ audio: plainSound });
+  } catch (error) {
+    throw new Error(`the microphone cannot be had: ${error.message}`);
+  }
 }
 
 function stop(message = "") {
   if (!session) return;
-  const { stream, context, socket } = session;
+  const { stream, context, hearing } = session;
   session = null;
   sent = [];
-  socket.onclose = null;
-  socket.close();
-  stream.getTracks().forEach((track) => track.stop());
-  context.close();
+  hearing?.close();
+  stream?.getTracks().forEach((track) => track.stop());
+  context?.close();
   element("listen").textContent = "Listen";
-  element("begin").disabled = element("restart").disabled = true;
-  element("now").textContent = "not listening";
-  element("now").style.background = "";
+  element("restart").disabled = true;
+  show("not listening");
   element("level").value = -60;
   endEnrolment("");
   timeline.end = 0;
@@ -67,21 +90,20 @@ function stop(message = "") {
 }
 
 function hear(samples) {
-  if (!session || session.socket.readyState !== WebSocket.OPEN) return;
+  if (!session) return;
   session.seconds += samples.length / session.context.sampleRate;
-  session.socket.send(samples);
   sent.push([session.seconds, performance.now()]);
   let power = 1e-12;
   for (const sample of samples) power += (sample * sample) / samples.length;
   const meter = element("level");
   meter.value = Math.max(10 * Math.log10(power), meter.value - 1);
+  session.hearing.hear(samples);
 }
 
 function take(event) {
   switch (event.event) {
     case "ready":
-      voices = event.voices;
-      makeRows();
+      makeRows(event.voices, event.others);
       break;
     case "report":
       measure(event.time);
@@ -89,9 +111,12 @@ function take(event) {
       showNow(event);
       showScores(event.scores);
       break;
-    case "segment":
-      timeline.decide(event.start, event.end, event.speaker ?? (event.score ? UNKNOWN : "(silence)"));
+    case "segment": {
+      const label = event.speaker ?? (event.score ? UNKNOWN : "(silence)");
+      timeline.decide(event.start, event.end, label);
+      if (isVoice(label)) addTurn(event.start, event.end, label);
       break;
+    }
     case "summary":
       showHealth(event);
       break;
@@ -118,34 +143,60 @@ function measure(time) {
   delays = delays.slice(-200);
 }
 
-function makeRows() {
-  element("voices").replaceChildren(
-    ...[...voices, UNKNOWN].map((label) => {
-      const row = document.createElement("li");
-      const [name, score, canvas] = ["span", "span", "canvas"].map((tag) => document.createElement(tag));
-      name.className = "name";
-      name.textContent = plain(label);
-      name.style.color = colour(label);
-      score.className = "score";
-      canvas.setAttribute("aria-hidden", "true");
-      row.append(name, score, canvas);
-      row.dataset.label = label;
-      return row;
-    }),
-  );
+function make(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
 }
 
-function showNow({ label, evidence }) {
+function makeRows(names, namesOfOthers = []) {
+  [voices, others] = [names, namesOfOthers];
+  const known = [...voices, UNKNOWN].map((label) => {
+    const dot = make("span", { className: "dot" });
+    dot.style.background = colour(label);
+    const name = make("span", { className: "name", title: plain(label) }, dot, make("span", {}, plain(label)));
+    const row = make("li", {}, name, make("span", { className: "score" }), make("canvas"));
+    row.querySelector("canvas").setAttribute("aria-hidden", "true");
+    row.dataset.label = label;
+    if (label !== UNKNOWN) row.append(...removal(label));
+    return row;
+  });
+  const strange = others.map((label) => {
+    const why = make("span", { className: "why" }, "enrolled with another model: remove it, then enrol again");
+    return make("li", {}, make("span", { className: "name" }, make("span", {}, label)), why, ...removal(label));
+  });
+  element("voices").replaceChildren(...known, ...strange);
+  element("nobody").hidden = voices.length + others.length > 0;
+}
+
+// The button that removes a voice, where the page may.
+function removal(name) {
+  if (!profiles?.removable) return [];
+  const button = make("button", { type: "button", className: "remove", title: `Remove ${name}` }, "×");
+  button.setAttribute("aria-label", `Remove ${name}`);
+  button.onclick = async () => {
+    if (!confirm(`Remove the voice of ${name}?`)) return;
+    await profiles.remove(name);
+    if (session) session.hearing.ask({ type: "voices" });
+    else makeRows(...[voices, others].map((names) => names.filter((one) => one !== name)));
+  };
+  return [button];
+}
+
+function show(text, label = "") {
   const now = element("now");
-  const text = isVoice(label) ? plain(label) : label === "(listening)" ? "listening ..." : plain(label);
   if (now.textContent !== text) now.textContent = text;
   now.style.background = isVoice(label) ? colour(label) : "";
   now.classList.toggle("voice", isVoice(label));
-  now.title = `${evidence.toFixed(1)} s of speech`;
+}
+
+function showNow({ label, evidence }) {
+  show(label === "(listening)" ? "listening ..." : plain(label), label);
+  element("now").title = `${evidence.toFixed(1)} s of speech`;
 }
 
 function showScores(scores) {
-  for (const row of element("voices").children) {
+  for (const row of element("voices").querySelectorAll("[data-label]")) {
     const score = scores[row.dataset.label];
     // The one of "unknown" is what the others have to reach.
     const below = row.dataset.label === UNKNOWN ? "<" : "";
@@ -154,7 +205,7 @@ function showScores(scores) {
 }
 
 function drawTimelines() {
-  for (const row of element("voices").children) {
+  for (const row of element("voices").querySelectorAll("[data-label]")) {
     const canvas = row.querySelector("canvas");
     const ratio = window.devicePixelRatio || 1;
     const [width, height] = [canvas.clientWidth * ratio, canvas.clientHeight * ratio].map(Math.round);
@@ -166,6 +217,17 @@ function drawTimelines() {
       picture.fillRect(width * (1 - from / SECONDS), 0, (width * (from - to)) / SECONDS, height);
     }
   }
+}
+
+function clock(seconds) {
+  return `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(1).padStart(4, "0")}`;
+}
+
+function addTurn(start, end, label) {
+  const turn = make("li", {}, make("span", { className: "time" }, `${clock(start)} – ${clock(end)}`), plain(label));
+  Object.assign(turn.dataset, { start, end, label });
+  element("turns").prepend(turn);
+  if (element("turns").children.length > MOST_TURNS) element("turns").lastChild.remove();
 }
 
 function showHealth(summary) {
@@ -194,23 +256,23 @@ function endEnrolment(words) {
   element("enrolling").textContent = words;
 }
 
-const ask = (request) => session && session.socket.send(JSON.stringify(request));
-
-element("listen").onclick = () => {
-  if (session) stop();
-  else start().catch((error) => {
-    stop();
-    say(`the microphone cannot be had: ${error.message}`);
-  });
-};
+element("listen").onclick = () => (session ? stop() : start());
 element("restart").onclick = () => {
-  ask({ type: "restart" });
+  session.hearing.ask({ type: "restart" });
   timeline.clear();
 };
-element("enrol").onsubmit = (event) => {
+element("enrol").onsubmit = async (event) => {
   event.preventDefault();
-  ask({ type: "enrol", name: element("name").value.trim() });
+  if (!session) await start();
+  session?.hearing?.ask({ type: "enrol", name: element("name").value.trim() });
 };
-element("stop").onclick = () => ask({ type: "stop enrolling" });
+element("stop").onclick = () => session?.hearing.ask({ type: "stop enrolling" });
+
+element("privacy").textContent = setup.local
+  ? "Everything is computed in this page: no sound leaves your device."
+  : "The sound goes to the streamdrnn program on this computer, and nowhere else.";
+if (profiles?.removable) navigator.serviceWorker?.register("offline.js");
+document.body.classList.toggle("removable", Boolean(profiles?.removable));
+makeRows([...new Set(profiles?.recordings.map(({ name }) => name))].sort());
 setInterval(drawTimelines, 100);
-makeRows();
+element("listen").disabled = element("begin").disabled = false;

@@ -1,0 +1,30 @@
+// The models of a page: of speakers, and of speech.
+import { load } from "../runtime/streamdrnn.js";
+
+// { model, hiddenSize, threshold, id, embed }: the threshold is the cosine below which a voice is nobody's, calibrated with
+// the model; the id is what its profiles are marked with, a digest of its file.
+export async function readSpeaker(file, module) {
+  const model = await load(file, { module });
+  if (model.info.head !== "embedder" || !model.info.sampleRate) throw new Error("expected a speaker model");
+  const streams = model.streams();
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", file));
+  return {
+    model,
+    hiddenSize: model.info.hiddenSize,
+    threshold: thresholdOf(file),
+    id: Array.from(digest.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0")).join(""),
+    embed: (mean) => streams.readOut(mean),
+  };
+}
+
+// { model, threshold }: the model's outputs are the logarithm of the odds of speech, and above the threshold there is speech.
+export async function readDetector(file, module) {
+  return { model: await load(file, { module }), threshold: thresholdOf(file) };
+}
+
+// In the notes that the package's model_notes reads: a safetensors file begins with the length of its JSON header.
+function thresholdOf(file) {
+  const length = Number(new DataView(file).getBigUint64(0, true));
+  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(file, 8, length)));
+  return Number(JSON.parse(header.__metadata__.notes).threshold);
+}

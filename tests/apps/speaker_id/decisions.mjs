@@ -1,0 +1,41 @@
+// Gives the page's decisions for ticks: decisions.mjs FOLDER-OF-THE-PAGE < request.json > answer.json
+import { readFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
+
+const page = pathToFileURL(`${process.argv[2]}/`);
+const { Identifier } = await import(new URL("local/identifier.js", page));
+const { Enrolment } = await import(new URL("local/enrolment.js", page));
+const { FixedLagViterbi } = await import(new URL("local/turns.js", page));
+
+const request = JSON.parse(readFileSync(0, "utf8"));
+const { weight, bias } = request.projection;
+const speaker = {
+  hiddenSize: weight[0].length,
+  embed(mean) {
+    const projected = weight.map((row, i) => row.reduce((sum, w, j) => sum + w * mean[j], bias[i]));
+    const length = Math.hypot(...projected);
+    return Float32Array.from(projected, (value) => value / length);
+  },
+};
+const ticks = request.ticks.map((tick) => ({ ...tick, total: Float64Array.from(tick.total) }));
+const voices = request.voices.map((some) => new Map(some)); // that are known at first, and from the middle on
+
+const identifier = new Identifier(speaker, voices[0], request.threshold);
+const enrolment = new Enrolment(speaker, true);
+const [segments, now, progress] = [[], [], []];
+for (const [i, tick] of ticks.entries()) {
+  if (i === Math.floor(ticks.length / 2)) segments.push(...identifier.replaceVoices(voices[1]));
+  segments.push(...identifier.hear([tick]));
+  now.push(identifier.now());
+  enrolment.hear([tick]);
+  progress.push(enrolment.progress);
+}
+segments.push(...identifier.finish(request.seconds));
+
+const { states, lag, switchCost, scores } = request.path;
+const viterbi = new FixedLagViterbi(states, switchCost, lag);
+const path = scores.map((step) => viterbi.push(step) ?? null);
+
+const { seconds, embedding } = enrolment.finish();
+const enrolled = { seconds, embedding: [...embedding] };
+console.log(JSON.stringify({ segments, now, progress, enrolled, path, undecided: viterbi.undecided() }));

@@ -1,0 +1,32 @@
+"""Who spoke in which order, for comparing what two listeners decided."""
+
+from functools import cache
+from itertools import groupby
+from typing import NamedTuple
+
+from streamdrnn.apps.speaker_id.ear import Ear
+from streamdrnn.apps.speaker_id.identifier import Identifier
+from streamdrnn.apps.speaker_id.turns import Segment
+from tests.apps.speaker_id.demo_voices import conversation_samples, model, recording, voices
+
+
+class Turn(NamedTuple):
+    speaker: str
+    start: float
+    end: float
+
+
+def turns_of(segments: list[Segment]) -> list[Turn]:
+    """What the speakers said, one after the other, whatever was unknown or silence between."""
+    named = [one for one in segments if one.speaker is not None]
+    parts = [list(part) for _, part in groupby(named, lambda one: one.speaker)]
+    return [Turn(str(part[0].speaker), part[0].start, part[-1].end) for part in parts]
+
+
+@cache
+def turns_of_the_demo(times: int = 1) -> list[Turn]:
+    """What `streamdrnn demo` decides of its conversation, heard so many times."""
+    known = {name: recording(path).embedding for name, path in voices()}
+    ear, identifier = Ear(model().embedder), Identifier(model().embedder, known, model().threshold)
+    ticks = [tick for _ in range(times) for tick in ear.push(conversation_samples(60))] + ear.finish()
+    return turns_of(identifier.hear(ticks) + identifier.finish(ear.seconds))
