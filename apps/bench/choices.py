@@ -3,7 +3,7 @@
 from typing import Literal, get_args
 
 Device = Literal["cpu", "cuda"]
-SuiteName = Literal["forward", "train", "stream", "memory", "growth", "serve", "listen"]
+SuiteName = Literal["forward", "train", "stream", "memory", "growth", "serve", "listen", "weights"]
 Cell = Literal["gru", "rnn", "lstm"]
 Precision = Literal["tf32", "ieee", "bf16", "fp16"]
 

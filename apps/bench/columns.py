@@ -80,6 +80,7 @@ COLUMNS: dict[str, Column] = {
     "seconds": of_times(lambda times: times.ms / 1e3),
     "quartiles_seconds": of_times(lambda times: (times.quartiles_ms[0] / 1e3, times.quartiles_ms[1] / 1e3)),
     "us_per_sample": us_per_sample,
+    "ns_per_step": lambda entry: None if (us := us_per_sample(entry)) is None else 1e3 * us,
     "times_ours": lambda entry: quotient(entry.comparison.ms(entry.name), entry.comparison.ms(OURS)),
     "turns": timed_calls,
     "steps_timed": timed_calls,

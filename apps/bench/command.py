@@ -10,6 +10,7 @@ from typing import Annotated, Optional
 import tyro
 
 from streamdrnn.apps.bench.choices import Cell, Device, Precision, SuiteName
+from streamdrnn.apps.training.commands import DataDir
 from streamdrnn.errors import InputError
 
 
@@ -33,8 +34,9 @@ class Bench:
         tyro.conf.arg(
             help="forward, train: whole sequences. stream: single steps. memory: of a training step (CPU only). "
             "growth: cost against each size; on a GPU a training step against hidden units. serve: servers under load, "
-            "some minutes (CPU only). listen: live speaker identification, some minutes (CPU only). By default all but "
-            "the last two."
+            "some minutes (CPU only). listen: live speaker identification, some minutes (CPU only). weights: live "
+            "streams on rounded weights, how fast they are and what they lose (CPU only). By default all but the last "
+            "three."
         ),
     ] = ()
     cell: Annotated[
@@ -51,6 +53,14 @@ class Bench:
             "tf32, for forward and train also ieee and bf16. Streams take tf32 and ieee only. The CPU has ieee."
         ),
     ] = ()
+    rtneural: Annotated[
+        Optional[Path],
+        tyro.conf.arg(
+            metavar="FOLDER",
+            help="A copy of RTNeural's sources (github.com/jatinchowdhury18/RTNeural, with its submodules), which is "
+            "compiled and measured beside our C library. CPU only, with the suite stream.",
+        ),
+    ] = None
     repeats: Annotated[
         Optional[int],
         tyro.conf.arg(
@@ -58,6 +68,7 @@ class Bench:
             "default 7, on a GPU 21."
         ),
     ] = None
+    data_dir: DataDir = None
     quick: Annotated[bool, tyro.conf.arg(help="Tiny sizes, to see that everything runs.")] = False
     out: Annotated[
         Optional[Path], tyro.conf.arg(metavar="FOLDER", help="Where to write results.json, results.md and plots.")
@@ -82,9 +93,12 @@ class Bench:
         if not self.json:
             require("rich", "tables need")
         chosen = self.suite or tuple(name for name, suite in of_device.items() if suite.by_default)
+        self.check_rtneural(chosen)
         sizes = (QUICK_SIZES if self.quick else SIZES)[self.device]
         repeats = target.repeats if self.repeats is None else self.repeats
-        session = Session(target, sizes, self.cell, self.precision, repeats, self.quick, say)
+        session = Session(
+            target, sizes, self.cell, self.precision, repeats, self.quick, say, self.data_dir, self.rtneural
+        )
         tables = suites.measure(session, chosen)
         command = self.command_line(chosen, repeats)
         result = report.to_json(command, session.facts, tables)
@@ -109,6 +123,20 @@ class Bench:
             if value not in available:
                 raise InputError(f"--{option} {value}: not on {self.device}, where there is {', '.join(available)}")
 
+    def check_rtneural(self, suites: Iterable[SuiteName]) -> None:
+        """Raise unless RTNeural can be compiled, and is measured, if it was asked for.
+
+        Raises:
+            InputError: it cannot, or is not.
+        """
+        if self.rtneural is None:
+            return
+        if self.device != "cpu" or "stream" not in suites:
+            raise InputError("--rtneural: only on the CPU, with --suite stream")
+        from streamdrnn.apps.bench.from_c import check_folder
+
+        check_folder(self.rtneural)
+
     def command_line(self, suites: Iterable[SuiteName], repeats: int) -> str:
         """The command that repeats this, without the name of anyone's folder."""
         words = ["streamdrnn bench"]
@@ -116,7 +144,9 @@ class Bench:
         words += ["--suite", *suites]
         words += ["--cell", *self.cell] if self.cell else []
         words += ["--precision", *self.precision] if self.precision else []
+        words += ["--rtneural FOLDER"] if self.rtneural is not None else []
         words += ["--repeats", str(repeats)]
+        words += ["--data-dir FOLDER"] if self.data_dir is not None else []
         words += ["--quick"] if self.quick else []
         words += ["--out FOLDER"] if self.out is not None else []
         return " ".join(words + (["--json"] if self.json else []))

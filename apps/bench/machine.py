@@ -6,12 +6,12 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 
 import streamdrnn
 from streamdrnn import kernels
+from streamdrnn.apps.processor import processor
 from streamdrnn.kernels import cpu
 
 
@@ -62,17 +62,6 @@ def version_of(package: str) -> str:
 def system() -> str:
     """The kind of system."""
     return f"{platform.system()} {platform.machine()}"
-
-
-def processor() -> str:
-    """The processor's model, as it calls itself."""
-    description = Path("/proc/cpuinfo")
-    if description.is_file():
-        for line in description.read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def usable_cores() -> int:

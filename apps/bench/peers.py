@@ -193,7 +193,8 @@ class Live(Generic[State]):
 
 def live(model: DilatedRNN, step: Step[Tensor], batch_size: int) -> Callable[[Tensor], Tensor]:
     """The step of a live batch, ``(B, I)`` to ``(B, H)``, on a step of the stack for tensors."""
-    return Live(model, step, *zero_states(model, batch_size)).step
+    with torch.inference_mode():  # as later states are: torch.compile would else compile anew for each layer
+        return Live(model, step, *zero_states(model, batch_size)).step
 
 
 def zero_states(model: DilatedRNN, batch_size: int) -> Tuple[List[Tensor], List[Tensor]]:

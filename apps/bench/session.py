@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import Optional
 
 from streamdrnn.apps.bench.ceilings import Ceilings, Peak, ceiling_facts, measured_ceilings, measured_peak
 from streamdrnn.apps.bench.choices import CELLS, Cell, Precision
@@ -27,6 +29,8 @@ class Session:
         repeats: the most turns that anything is timed in.
         quick: whether to see that everything runs is enough.
         say: told what is being measured.
+        data_dir: the folder of the data sets; None is that which the environment names.
+        rtneural: a folder of RTNeural's sources, if it is measured.
         until: after this time, on the monotonic clock, the suite that runs begins no further comparison.
         problems: what was wrong, or failed where it must not, in words.
     """
@@ -38,6 +42,8 @@ class Session:
     repeats: int
     quick: bool
     say: Say
+    data_dir: Optional[Path] = None
+    rtneural: Optional[Path] = None
     until: float = math.inf
     problems: list[str] = field(default_factory=list)
 

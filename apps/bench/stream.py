@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Optional
 
 from streamdrnn.apps.bench.ceilings import step_floors
@@ -9,6 +10,7 @@ from streamdrnn.apps.bench.choices import Cell, Precision
 from streamdrnn.apps.bench.columns import rows
 from streamdrnn.apps.bench.comparison import Comparison, compare
 from streamdrnn.apps.bench.contenders import GIVEN_MEMORY, OURS, PUSHED, STEPPED
+from streamdrnn.apps.bench.from_c import FromC, contenders
 from streamdrnn.apps.bench.jobs import Audio, Steps
 from streamdrnn.apps.bench.machine import one_thread
 from streamdrnn.apps.bench.precision import AUTOCAST
@@ -20,6 +22,7 @@ from streamdrnn.apps.bench.workloads import Case
 COMPILED = "loop torch.compile"
 ON_CPU = (OURS, GIVEN_MEMORY, "loop", "loop TorchScript", COMPILED, "onnxruntime")
 ON_GPU = (OURS, "torch", "cuDNN", COMPILED)
+C_CELLS: tuple[Cell, ...] = ("gru", "lstm")
 GPU_CELLS: tuple[Cell, ...] = ("gru", "lstm")
 GPU_PRECISIONS: tuple[Precision, ...] = ("tf32",)
 FRAMES = 16
@@ -40,6 +43,7 @@ def on_cpu(session: Session) -> list[Table]:
     pushed_and_stepped[0]["how"] = f"{PUSHED}, {sizes.chunk} at once"
     network = f"GRU, {sizes.layers} layers of {sizes.hidden}, dilations 1, 2, 4, ...; one thread"
     count = sizes.blocks * sizes.block
+    from_c = [] if session.rtneural is None else [steps_from_c(session, session.rtneural)]
     return [
         Table(
             "stream_steps",
@@ -59,7 +63,32 @@ def on_cpu(session: Session) -> list[Table]:
             rows(many, "streams us_per_step us_per_step_of_a_stream"),
             (f"{network}, I={sizes.hidden}. Medians of {count} steps.",),
         ),
+        *from_c,
     ]
+
+
+def steps_from_c(session: Session, rtneural: Path) -> Table:
+    """Single steps of one stream in a loop of C++, ours beside RTNeural's; on one thread."""
+    sizes = session.sizes.stream
+    turns = Turns(sizes.blocks, sizes.block, session.target.seconds_each, FEWEST_TURNS)
+    layers = [(one.inputs, one.hidden) for one in sizes.from_c if one.layers == 1]
+    job = partial(FromC, folder=rtneural, sizes=layers)
+    found: list[Comparison] = []
+    with one_thread():
+        for case in (Case(workload, cell) for workload in sizes.from_c for cell in C_CELLS):
+            what = f"stream: from C++, {case.cell}, {case.workload.name}, I={case.workload.inputs}"
+            found += compare(session, what, case, job, {"ieee": contenders(case)}, turns)
+    return Table(
+        "stream_from_c",
+        "One step of one stream, called from C++",
+        rows(found, "work cell inputs contender times_ours ns_per_step output_error why_not"),
+        (
+            "A loop of single steps in C++ is timed as a whole, in turns with the others; its steps share the median. "
+            "Several layers have dilations 1, 2, 4, ... One thread.",
+            "ours: streamdrnn_push, one step at a time, sizes known when the model is loaded. RTNeural: ModelT, sizes "
+            "known when it is compiled (-O3 -march=native -ffast-math).",
+        ),
+    )
 
 
 def steps(

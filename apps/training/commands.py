@@ -25,10 +25,14 @@ class Evaluate:
 
     run_folder: Annotated[
         tyro.conf.Positional[str],
-        tyro.conf.arg(metavar="RUN|embedder", help="The folder of a run, or embedder: the speaker model."),
+        tyro.conf.arg(
+            metavar="RUN|embedder|activity",
+            help="The folder of a run, or embedder: the speaker model, or activity: the speech detector beside Silero.",
+        ),
     ]
     model: Annotated[
-        Optional[Path], tyro.conf.arg(metavar="FILE", help="The speaker model, if not the shipped one.")
+        Optional[Path],
+        tyro.conf.arg(metavar="FILE", help="The speaker model or speech detector, if not the shipped one."),
     ] = None
     stream: Annotated[
         bool, tyro.conf.arg(help="Give the run's model one step after the other, as a live stream does.")
@@ -37,9 +41,10 @@ class Evaluate:
     json: Json = False
 
     def run(self) -> None:
-        report(self._embedder() if self.run_folder == "embedder" else self._run(), self.json)
+        measure = {"embedder": self._embedder, "activity": self._activity}.get(self.run_folder, self._run)
+        report(measure(), self.json)
 
-    def _embedder(self) -> dict[str, float]:
+    def _embedder(self) -> dict[str, Any]:
         from streamdrnn.apps.speaker_id.model import load_speaker_model
         from streamdrnn.apps.training.data import data_folder
         from streamdrnn.apps.training.embedder import evaluate, load_speakers
@@ -49,14 +54,23 @@ class Evaluate:
         model = load_speaker_model(self.model)
         return evaluate(model.embedder, load_speakers(data_folder(self.data_dir, "librispeech")))
 
-    def _run(self) -> dict[str, float]:
+    def _activity(self) -> dict[str, Any]:
+        check_installed()
+        from streamdrnn.apps.speaker_id.model import load_activity_model
+        from streamdrnn.apps.training.activity_scores import compare
+
+        if self.stream:
+            raise InputError("--stream: the speech detector's batches give what its streams give")
+        return compare(load_activity_model(self.model), self.data_dir)
+
+    def _run(self) -> dict[str, Any]:
         check_installed()
         from streamdrnn.apps.training.evaluation import evaluate
         from streamdrnn.apps.training.run_folder import RunFolder
         from streamdrnn.apps.training.runs import load_run
 
         if self.model is not None:
-            raise InputError("--model: a run has its own model; --model is for evaluate embedder")
+            raise InputError("--model: a run has its own model; --model is for evaluate embedder and activity")
         model, task = load_run(RunFolder(Path(self.run_folder)), self.data_dir)
         return evaluate(model, task, "test", self.stream)
 

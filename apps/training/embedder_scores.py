@@ -1,5 +1,6 @@
 """How well a speaker model tells voices apart, and the threshold at which a voice is nobody's."""
 
+from collections.abc import Callable
 from math import comb
 from typing import NamedTuple
 
@@ -28,23 +29,29 @@ def join(parts: list[Parts]) -> Parts:
     return Parts(torch.cat([p.enrolment for p in parts]), torch.cat([p.test for p in parts]))
 
 
-def cosines(embedder: SpeakerEmbedder, speakers: list[Parts], window: float = 0.0) -> tuple[Tensor, Tensor]:
+def cosines(
+    embedder: SpeakerEmbedder,
+    speakers: list[Parts],
+    window: float = 0.0,
+    embed: Callable[[SpeakerEmbedder, Tensor], Tensor] = embed_recording,
+) -> tuple[Tensor, Tensor]:
     """Every test against every enrolment.
 
     Args:
         speakers: the voices.
         window: the seconds of each test; 0 takes all of a test part as one. Windows overlap by half.
+        embed: from the embedder and a recording ``(N,)`` to its embedding.
 
     Returns:
         the cosines ``(tests, speakers)``, and ``(tests,)`` whose voice each test is.
     """
     assert embedder.frontend is not None
-    enrolled = torch.stack([embed_recording(embedder, parts.enrolment) for parts in speakers])
+    enrolled = torch.stack([embed(embedder, parts.enrolment) for parts in speakers])
     length = round(window * embedder.frontend.sample_rate)
     embeddings, owners = [], []
     for owner, parts in enumerate(speakers):
         for piece in _windows(parts.test, length):
-            embeddings.append(embed_recording(embedder, piece))
+            embeddings.append(embed(embedder, piece))
             owners.append(owner)
     return torch.stack(embeddings) @ enrolled.T, torch.tensor(owners)
 

@@ -5,11 +5,13 @@ from typing import Any, Union
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, log_softmax, one_hot
+from torch.nn.functional import log_softmax, one_hot
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.utilities import dim_zero_cat
 
-from streamdrnn.apps.training.tasks.task import IGNORED, Task
+from streamdrnn.apps.training.prediction import entropy
+from streamdrnn.apps.training.tasks.task import FALSE_ALARMS, IGNORED, Task
 
 
 class CrossEntropy(Metric):
@@ -30,9 +32,8 @@ class CrossEntropy(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, target: Tensor) -> None:
-        """Add predictions: logits ``(N, C)``, targets ``(N,)``."""
-        losses = cross_entropy(logits.double(), target, ignore_index=IGNORED, reduction="none")
-        self.total += losses.sum()
+        """Add predictions, arguments as for :func:`entropy`."""
+        self.total += entropy(logits.double(), target, reduction="none").sum()
         self.count += (target != IGNORED).sum()
 
     def compute(self) -> Tensor:
@@ -68,11 +69,50 @@ class UtteranceAccuracy(Metric):
         return (self.total.argmax(-1) == self.label)[heard].double().mean()
 
 
+class RecallAtFalseAlarms(Metric):
+    """Of what is there, the share that is found, with the threshold above which an output says that it is there."""
+
+    higher_is_better = True
+    outputs: list[Tensor]
+    targets: list[Tensor]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("outputs", [], dist_reduce_fx="cat")
+        self.add_state("targets", [], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Add predictions: logits ``(N, 1)`` and probabilities ``(N,)``; what has one of 0.5 or more is there."""
+        self.outputs.append(logits[:, 0])
+        self.targets.append(target)
+
+    def compute(self) -> dict[str, Tensor]:
+        outputs, targets = dim_zero_cat(self.outputs), dim_zero_cat(self.targets)
+        return dict(zip(("recall", "threshold"), recall_and_threshold(outputs, targets >= 0.5), strict=True))
+
+
+def recall_and_threshold(outputs: Tensor, is_there: Tensor) -> tuple[Tensor, Tensor]:
+    """What is found by outputs above the lowest threshold with no more than :data:`FALSE_ALARMS`.
+
+    Args:
+        outputs: ``(N,)``.
+        is_there: ``(N,)`` bool, whether there is what they should find.
+
+    Returns:
+        the share of it that is found, and the threshold.
+    """
+    alarms = outputs[~is_there].sort(descending=True).values
+    threshold = alarms[int(FALSE_ALARMS * len(alarms))]
+    return (outputs[is_there] > threshold).double().mean(), threshold
+
+
 def metrics_of(task: Task) -> MetricCollection:
     """The loss in nats per prediction, and the metric of the task."""
     metrics: dict[str, Union[Metric, MetricCollection]] = {"loss": CrossEntropy()}
     if task.metric == "accuracy":
         metrics["accuracy"] = MulticlassAccuracy(task.num_outputs, average="micro", ignore_index=IGNORED)
+    elif task.metric == "recall":
+        metrics["recall"] = RecallAtFalseAlarms()
     elif task.metric == "bits":
         metrics["bits"] = CrossEntropy(base=2)
     if task.num_groups:

@@ -1,12 +1,13 @@
-"""What a model predicts of a batch."""
+"""What a model predicts of a batch, and how far that is from what is true."""
 
-from typing import Optional
+from typing import Literal, Optional
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from streamdrnn.apps.training.network import Model
-from streamdrnn.apps.training.tasks.task import Batch
+from streamdrnn.apps.training.tasks.task import IGNORED, Batch
 from streamdrnn.state import StreamState
 
 
@@ -25,3 +26,15 @@ def predict(model: Model, batch: Batch, state: Optional[StreamState], per_step: 
     if not per_step:
         y = y[-1] if lengths is None else y[lengths - 1, torch.arange(y.shape[1], device=y.device)]
     return model.output(y), state
+
+
+def entropy(logits: Tensor, target: Tensor, reduction: Literal["mean", "none"] = "mean") -> Tensor:
+    """The cross-entropy of predictions in nats.
+
+    Args:
+        logits: ``(N, C)``, or ``(N, 1)`` where the targets are probabilities.
+        target: ``(N,)`` int64 classes, :data:`IGNORED` where nothing is to be predicted; or float32 probabilities.
+    """
+    if target.is_floating_point():
+        return binary_cross_entropy_with_logits(logits[:, 0], target.to(logits.dtype), reduction=reduction)
+    return cross_entropy(logits, target, ignore_index=IGNORED, reduction=reduction)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
 
-from streamdrnn.apps.bench.machine import processor
+from streamdrnn.apps.processor import processor
 from streamdrnn.apps.training.tasks.task import Recipe
 from streamdrnn.errors import InputError
 

@@ -7,6 +7,7 @@ from typing import Any, Optional
 from streamdrnn.apps.training import network
 from streamdrnn.apps.training.network import Model, NetworkRecipe
 from streamdrnn.apps.training.run_folder import RunFolder
+from streamdrnn.apps.training.tasks.activity import ActivityRecipe
 from streamdrnn.apps.training.tasks.copying import CopyRecipe
 from streamdrnn.apps.training.tasks.labelled_series import CSVRecipe
 from streamdrnn.apps.training.tasks.mnist import MNISTRecipe, NoisyMNISTRecipe
@@ -17,7 +18,8 @@ from streamdrnn.apps.training.training_recipe import TrainingRecipe
 from streamdrnn.errors import InputError
 
 RECIPES: dict[str, type[Recipe]] = {
-    recipe.name: recipe for recipe in (CopyRecipe, MNISTRecipe, NoisyMNISTRecipe, PTBRecipe, SpeakerRecipe, CSVRecipe)
+    recipe.name: recipe
+    for recipe in (CopyRecipe, MNISTRecipe, NoisyMNISTRecipe, PTBRecipe, SpeakerRecipe, ActivityRecipe, CSVRecipe)
 }
 
 

@@ -15,7 +15,8 @@ def find_utterances(folder: Path) -> list[Utterance]:
 
     VCTK: ``wav48_silence_trimmed/p225/p225_001_mic1.flac`` (the first microphone) or ``wav48/p225/p225_001.wav``.
     LibriSpeech: ``<speaker>-<chapter>-<number>.flac`` at any depth. Free Spoken Digit Dataset:
-    ``<digit>_<speaker>_<index>.wav`` at any depth. Any other: ``<speaker>/*.wav``, ``.flac``, ``.ogg`` or ``.mp3``.
+    ``<digit>_<speaker>_<index>.wav`` at any depth. Any other: ``<speaker>/*.wav``, ``.flac``, ``.ogg``, ``.opus`` or
+    ``.mp3``.
 
     Raises:
         FileNotFoundError: there are no recordings in any of these layouts.
@@ -24,7 +25,7 @@ def find_utterances(folder: Path) -> list[Utterance]:
     if not found:
         raise FileNotFoundError(
             f"{folder}: no recordings; expected the layout of VCTK, LibriSpeech or FSDD, or <speaker>/*.wav, .flac, "
-            ".ogg or .mp3"
+            ".ogg, .opus or .mp3"
         )
     return sorted(found)
 

@@ -8,6 +8,7 @@ import tyro
 
 from streamdrnn.apps.training.commands import DataDir, Json, check_installed, report
 from streamdrnn.apps.training.embedder_recipe import EmbedderRecipe
+from streamdrnn.apps.training.tasks.activity import ActivityRecipe
 from streamdrnn.apps.training.tasks.copying import CopyRecipe
 from streamdrnn.apps.training.tasks.labelled_series import CSVRecipe
 from streamdrnn.apps.training.tasks.mnist import MNISTRecipe, NoisyMNISTRecipe
@@ -57,7 +58,7 @@ class TrainEmbedder:
 
 @dataclass
 class TrainTask(Generic[R]):
-    """Train on one of the paper's tasks, in a folder of its own."""
+    """Train on a task, in a folder of its own."""
 
     out: Annotated[Path, tyro.conf.arg(metavar="RUN", help="The folder of the run.")]
     recipe: R
@@ -132,6 +133,10 @@ class Train:
                 "Tell which of N known speakers says this.",
                 "--dataset librispeech --features mfcc --dilations 1 2 4 8 --out runs/speaker",
             ),
+        ],
+        Annotated[
+            TrainTask[ActivityRecipe],
+            task_command("activity", "Tell when there is speech, as a large teacher does.", "--out runs/activity"),
         ],
         Annotated[
             TrainTask[CSVRecipe],

@@ -9,7 +9,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from streamdrnn import save_model
 from streamdrnn.apps.training import checkpoint, network
@@ -17,9 +16,9 @@ from streamdrnn.apps.training.checkpoint import Checkpoint, Progress
 from streamdrnn.apps.training.csv_log import CSVLog
 from streamdrnn.apps.training.evaluation import evaluate
 from streamdrnn.apps.training.network import KINDS, Model, NetworkRecipe
-from streamdrnn.apps.training.prediction import predict
+from streamdrnn.apps.training.prediction import entropy, predict
 from streamdrnn.apps.training.run_folder import RunFolder
-from streamdrnn.apps.training.tasks.task import IGNORED, Batch, Recipe, Split, Task
+from streamdrnn.apps.training.tasks.task import Batch, Recipe, Split, Task
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
 from streamdrnn.errors import InputError
 from streamdrnn.state import StreamState, batch_dim
@@ -38,7 +37,7 @@ class Learner(nn.Module):
 
     def forward(self, batch: Batch, state: Optional[StreamState]) -> tuple[Tensor, StreamState]:
         logits, state = predict(self.model, batch, state, self.per_step)
-        return cross_entropy(logits.float().flatten(0, -2), batch.target.flatten(), ignore_index=IGNORED), state
+        return entropy(logits.float().flatten(0, -2), batch.target.flatten()), state
 
 
 class Trainer:
@@ -152,7 +151,8 @@ class Trainer:
 
     def _save_model(self) -> None:
         if self.accelerator.is_main_process:
-            save_model(self.model, self.folder.model, self.task.notes())
+            notes = {**self.task.notes(), **self.task.notes_of(self.progress.best)}
+            save_model(self.model, self.folder.model, notes)
 
     def _measure(self, model: Model, split: Split) -> dict[str, float]:
         accelerator = self.accelerator

@@ -371,6 +371,15 @@ def test_export_writes_what_it_says(run: Run, tmp_path: Path) -> None:
     assert json.loads(extra["streamdrnn.json"]) == described
 
 
+def test_a_model_in_c_is_a_folder(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "voice"
+    outcome = run("export", "speaker", "--format", "c", "--out", out)
+    assert outcome.out.startswith(f"wrote {out} (")
+    assert outcome.out.endswith(" MB): SpeakerEmbedder, push (samples, batch) -> (steps, batch, 128)\n")
+    assert (out / "Makefile").exists()
+    run("export", "speaker", "--format", "c", "--out", out).is_one_line_about("voice: is there already")
+
+
 @pytest.mark.parametrize("network", KINDS)
 def test_every_network_that_trains_is_exported(run: Run, tmp_path: Path, network: str) -> None:
     recipe = NetworkRecipe(network=network, hidden_size=4, dilations=(1, 2))

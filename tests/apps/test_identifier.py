@@ -70,7 +70,11 @@ def at(time: float) -> Segment:
 
 def test_each_voice_is_named_and_silence_and_strangers_are_nobodys() -> None:
     assert [at(time).speaker for time in (1.0, 4.0, 5.75, 7.5)] == ["heather", "paul", None, None]
-    assert at(5.75) == Segment(5.6, 6.0, None, 0.0), "where nobody speaks half a second around"
+    silence = at(5.75)
+    assert (silence.speaker, silence.score) == (None, 0.0)
+    # Where nobody speaks half a second around; the detector may let speech fade out.
+    assert silence.start == pytest.approx(5.6, abs=0.15)
+    assert silence.end == pytest.approx(6.0, abs=0.15)
     assert 0 < at(7.5).score < THRESHOLD < at(4.0).score
 
 
@@ -146,7 +150,7 @@ def test_a_profile_of_another_size_is_refused() -> None:
 def test_nobody_is_named_before_there_is_evidence() -> None:
     listener = Listener()
     named = []
-    for block in CONVERSATION[:84800].split(1600):
+    for block in torch.cat([HEARD[:80000], load_audio(asset("paul.flac"))]).split(1600):
         listener.push(block)
         now = listener.now()
         if now.evidence < 1.5:

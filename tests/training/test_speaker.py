@@ -78,7 +78,15 @@ def test_librispeech_and_fsdd_folders_are_read_at_any_depth(data_dir: Path, tmp_
 
 def test_other_folders_have_a_folder_for_every_speaker(tmp_path: Path) -> None:
     # Also where some recordings are named as a data set would.
-    for name in ("anna/hello.wav", "anna/84-1-1.flac", "bo b/x.MP3", "bo b/y.ogg", "notes.txt", "anna/notes.txt"):
+    for name in (
+        "anna/hello.wav",
+        "anna/84-1-1.flac",
+        "bo b/x.MP3",
+        "bo b/y.ogg",
+        "bo b/z.opus",
+        "notes.txt",
+        "anna/notes.txt",
+    ):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
@@ -87,6 +95,7 @@ def test_other_folders_have_a_folder_for_every_speaker(tmp_path: Path) -> None:
         Utterance("anna", tmp_path / "anna/hello.wav"),
         Utterance("bo b", tmp_path / "bo b/x.MP3"),
         Utterance("bo b", tmp_path / "bo b/y.ogg"),
+        Utterance("bo b", tmp_path / "bo b/z.opus"),
     ]
 
 

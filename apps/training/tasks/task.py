@@ -16,8 +16,11 @@ from streamdrnn.errors import InputError
 IGNORED = -100
 """The target where nothing is to be predicted, as ``torch.nn.functional.cross_entropy`` has it."""
 
+FALSE_ALARMS = 0.01
+"""The share of steps without what is to be found in which it may yet be reported, where recall is measured."""
+
 Split = Literal["valid", "test"]
-Metric = Literal["loss", "accuracy", "bits"]
+Metric = Literal["loss", "accuracy", "bits", "recall"]
 
 
 class Batch(NamedTuple):
@@ -25,7 +28,8 @@ class Batch(NamedTuple):
 
     Attributes:
         x: ``(T, B, I)``, or ``(N, B)`` samples for a task that is heard.
-        target: the class of each sequence ``(B,)``, or of each step ``(T, B)``; int64.
+        target: the class of each sequence ``(B,)``, or of each step ``(T, B)``; int64. With a single output, whose
+            logit it is, the probability: float32.
         begins: whether the sequences begin here, rather than continue those of the batch before.
         lengths: ``(B,)`` int64, the steps (or samples) that are each sequence's own; None is all. What follows them
             cannot change what a causal network says of them, and is not asked about.
@@ -60,7 +64,7 @@ class Task(ABC):
 
     Attributes:
         input_size: I, the features per step.
-        num_outputs: the classes.
+        num_outputs: the classes; 1 where there is a yes or no.
         per_step: whether every step is predicted, or the sequence.
         carries: whether streams go on from batch to batch.
         length: T, the steps of a training batch.
@@ -95,6 +99,10 @@ class Task(ABC):
 
     def notes(self) -> dict[str, str]:
         """What belongs to a trained model beside its weights."""
+        return {}
+
+    def notes_of(self, scores: dict[str, float]) -> dict[str, str]:
+        """What belongs to a trained model with these scores on the validation set."""
         return {}
 
     def check(self, network: NetworkRecipe) -> None:

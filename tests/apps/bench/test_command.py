@@ -22,8 +22,10 @@ from streamdrnn.apps.bench.process_usage import NEEDS, measurable
 from streamdrnn.apps.bench.suites import SUITES
 from streamdrnn.apps.bench.target import TARGETS
 from streamdrnn.apps.bench.workloads import QUICK_GPU, QUICK_SIZES, SIZES, Workload
+from streamdrnn.kernels import HELD
 from tests.apps.bench.conftest import Outcome
 from tests.apps.bench.stand_in import on_cpu
+from tests.kernels.cases import needs_native
 
 Bench = Callable[..., Outcome]
 PLOTS = ["forward.png", "growth.png", "stream.png", "train.png"]
@@ -234,6 +236,37 @@ def test_what_a_gpu_does_not_have_is_one_line(bench: Bench, tmp_path: Path, monk
     assert err.startswith("streamdrnn: --device cuda needs an NVIDIA GPU: torch ")
     assert len(err.splitlines()) == 1
     assert not (tmp_path / "new").exists()
+
+
+@needs_native
+def test_rounded_weights_are_measured_also_without_data(bench: Bench, tmp_path: Path) -> None:
+    code, printed, err = bench("--quick", "--suite", "weights", "--data-dir", tmp_path, "--json")
+    assert code == 0, err
+    result = json.loads(printed)
+    assert "--suite weights --repeats 7 --data-dir FOLDER --quick" in result["command"]
+    steps = result["tables"]["weights_steps"]["rows"]
+    assert [row["weights"] for row in steps] == [*HELD] * 2
+    for row in steps:
+        (wide,) = (one for one in steps if one["streams"] == row["streams"] and one["weights"] == "float32")
+        assert row["times_float32"] == pytest.approx(row["us_per_step"] / wide["us_per_step"])
+        assert row["kb"] == wide["kb"] / {"float32": 1, "bf16": 2, "int8": 4}[row["weights"]]
+    assert [row["why_not"] for row in result["tables"]["weights_accuracy"]["rows"]] == [
+        "no data set librispeech",
+        "no data set mnist",
+    ]
+
+
+@needs_native
+@pytest.mark.full
+def test_what_rounded_weights_lose_is_measured(bench: Bench, data_dir: Path) -> None:
+    code, printed, err = bench("--quick", "--suite", "weights", "--data-dir", data_dir, "--json")
+    assert code == 0, err
+    rows = json.loads(printed)["tables"]["weights_accuracy"]["rows"]
+    assert [row["model"] for row in rows] == ["speaker"] * 4 + ["images"]
+    for row in rows:
+        assert abs(row["bf16"] - row["float32"]) < 3
+        assert abs(row["int8"] - row["float32"]) < 3
+    assert rows[1]["float32"] > 90
 
 
 @needs_memory

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 import torch
@@ -84,6 +84,23 @@ def test_a_compiled_peer_has_our_outputs(monkeypatch: pytest.MonkeyPatch) -> Non
         step = STEPS[COMPILED](model, 4)
         assert_close(torch.stack([step(x_t) for x_t in x]), model(x)[0])
     assert len(compiled) == 3
+
+
+def test_all_states_of_a_live_step_are_of_inference_mode() -> None:
+    """A compiled step would else be compiled once more for each layer, and torch stops at eight."""
+    model = DilatedRNN(2, 5, 3)
+    seen: set[bool] = set()
+    step = peers.StackStep(model)
+
+    def seeing(x: Tensor, h: list[Tensor], c: list[Tensor]) -> Any:
+        seen.update(state.is_inference() for state in h)
+        return step(x, h, c)
+
+    live = peers.live(model, seeing, 4)
+    with torch.inference_mode():
+        for x_t in torch.randn(9, 4, 2):
+            live(x_t)
+    assert seen == {True}
 
 
 def test_a_missing_compiler_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
