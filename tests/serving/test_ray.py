@@ -93,6 +93,7 @@ class Talker(threading.Thread):
         assert_same(np.concatenate(self._heard), offline(self._cluster.model, np.concatenate(self._said)))
 
 
+@pytest.mark.full
 def test_streams_go_on_when_replicas_are_killed_and_when_there_are_to_be_fewer(cluster: Cluster) -> None:
     cluster.run(replicas=2)
     enough = threading.Event()
