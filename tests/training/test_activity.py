@@ -1,5 +1,6 @@
 """The speech detector's training: what its teacher says, the scenes it hears, and how detectors are judged."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import soundfile
 import torch
 
 from streamdrnn.apps.speaker_id.activity import SPEECH
-from streamdrnn.apps.speaker_id.model import ActivityModel, load_activity_model
+from streamdrnn.apps.speaker_id.model import ActivityModel, asset, load_activity_model
 from streamdrnn.apps.training import activity_scores, scenes
 from streamdrnn.apps.training.labelled_speech import (
     PAUSE,
@@ -368,3 +369,18 @@ def test_silero_is_compared_with_itself_where_there_is_no_noise(
     own = scores["at own threshold"]
     assert own["speech"]["silero"] > own["no speech"]["silero"]
     assert isinstance(load_activity_model(), ActivityModel)
+
+
+@pytest.mark.full
+def test_the_shipped_detector_scores_what_its_card_says(data_dir: Path) -> None:
+    card = asset("activity.md").read_text(encoding="utf-8")
+    column = re.split(r" *\| *", re.findall(r"\| set .*", card)[0]).index("10 dB")
+    rows = re.findall(r"\| `arabic_sc` .*\n\| \| Silero .*", card)[0].splitlines()
+    ours, silero = (float(re.split(r" *\| *", row)[column]) for row in rows)
+    sets = [load_speakers(data_dir / "voices" / "arabic_sc", "test", activity_scores.MINUTES)]
+    noises = load_noises(data_dir / "noise", "test")
+    judgements = activity_scores.judgements(load_activity_model(), sets, noises, activity_scores.CONDITIONS["10 dB"])
+    recall = judgements.recall()
+    assert 100 * recall["ours"] == pytest.approx(ours, abs=0.3)
+    assert 100 * recall["silero"] == pytest.approx(silero, abs=0.3)
+    assert recall["ours"] > 0.88
