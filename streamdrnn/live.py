@@ -63,9 +63,8 @@ def live_streams(model: Any, state: Any, held: str) -> Live:
     Raises:
         ValueError, TypeError: the weights fit neither one another nor the state, or cannot be held so.
     """
-    weight, carried = parameter_of(model), next(t.dtype for t in state.tensors().values() if t.dtype != torch.int64)
-    if isinstance(state, ModelState):
-        carried = next(t.dtype for t in state.rnn.tensors().values() if t.is_floating_point())
+    weight, rnn = parameter_of(model), state.rnn if isinstance(state, ModelState) else state
+    carried = next(t.dtype for t in rnn.tensors().values() if t.is_floating_point())
     if carried_dtype(weight.dtype) != carried:
         raise ValueError(f"model: its dtype is {weight.dtype} now, and the streams' {carried}; make a new stream")
     runtime = _runtime_of(model, state.batch_size, held)

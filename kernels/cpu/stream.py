@@ -76,7 +76,7 @@ class CPUStream:
             return None
         if out is None:
             out = _new(self._y)
-        elif not _is_plain(out, self._y_shape) or out.requires_grad:
+        elif not is_plain_float32(out) or out.shape != self._y_shape or out.requires_grad:
             return None
         elif not out.is_inference():
             _written([out])  # so that autograd sees it
@@ -124,15 +124,3 @@ class CPUStream:
         live = Live(self._packed.handle, rings)
         live.state_tensors = tensors  # what the structure points to lives as long as it does
         return live
-
-
-def _is_plain(tensor: Tensor, shape: torch.Size) -> bool:
-    """Whether the library can take a tensor as it is."""
-    return (
-        type(tensor) is Tensor
-        and tensor.shape == shape
-        and tensor.dtype is _FLOAT32
-        and tensor.is_cpu
-        and tensor.is_contiguous()
-        and not tensor.is_neg()
-    )
