@@ -87,6 +87,8 @@ class Bench:
         self.check("suite", self.suite, of_device)
         target = TARGETS[self.device]()
         self.check("precision", self.precision, target.precisions)
+        if self.data_dir is not None and not self.data_dir.is_dir():
+            raise InputError(f"--data-dir {self.data_dir}: no such folder")
         if self.out is not None:  # what would fail after minutes fails now
             require("matplotlib", "plots need")
             self.out.mkdir(parents=True, exist_ok=True)

@@ -80,7 +80,9 @@ def test_others_are_computed_by_their_parts() -> None:
         assert agrees(stream, torch.randn(500, 1))
 
 
-@pytest.mark.parametrize("change", ["weight", "head", "standardisation", "replaced", "constants", "hook", "forward"])
+@pytest.mark.parametrize(
+    "change", ["weight", "head", "standardisation", "replaced", "constants", "hook", "head hook", "forward", "read_out"]
+)
 def test_a_change_of_the_model_is_seen_by_the_next_call(change: str) -> None:
     model, x = listener(), torch.randn(300, 1)
     stream = StreamingDRNN(model)
@@ -98,6 +100,11 @@ def test_a_change_of_the_model_is_seen_by_the_next_call(change: str) -> None:
             model.frontend.mel.mul_(2)
         if change == "hook":
             model.rnn.register_forward_hook(lambda module, args, result: (2 * result[0], result[1]))
+        if change == "head hook":
+            model.register_forward_hook(lambda module, args, result: (2 * result[0], result[1]))
+        if change == "read_out":
+            read_out = model.read_out
+            model.read_out = lambda y, pooled, before, after: read_out(2 * y, pooled, before, after)
         if change == "forward":
             own = model.output.forward
             model.output.forward = lambda x: own(x) + 1

@@ -256,6 +256,12 @@ def test_rounded_weights_are_measured_also_without_data(bench: Bench, tmp_path: 
     ]
 
 
+def test_a_data_folder_that_is_missing_is_one_line(bench: Bench, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    code, printed, err = bench("--suite", "weights", "--data-dir", missing)
+    assert (code, printed, err) == (1, "", f"streamdrnn: --data-dir {missing}: no such folder\n")
+
+
 @needs_native
 @pytest.mark.full
 def test_what_rounded_weights_lose_is_measured(bench: Bench, data_dir: Path) -> None:

@@ -29,6 +29,9 @@ def test_speech_is_told_from_silence_and_noise_whatever_the_chunks() -> None:
     whole = SpeechDetector(16000).push(sound)
     detector = SpeechDetector(16000)
     assert [p for chunk in sound.split(777) for p in detector.push(chunk)] == whole
+    detector.push(PAUL[32000:40000])
+    detector.reset()
+    assert detector.push(sound) == whole
     assert len(whole) == (len(sound) - 512) // 320 + 1, "a window of 32 ms every 20 ms"
     assert max(whole[:48]) < SPEECH
     assert sum(p >= SPEECH for p in whole[52:145]) > 55
