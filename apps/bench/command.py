@@ -71,13 +71,15 @@ class Bench:
     data_dir: DataDir = None
     quick: Annotated[bool, tyro.conf.arg(help="Tiny sizes, to see that everything runs.")] = False
     out: Annotated[
-        Optional[Path], tyro.conf.arg(metavar="FOLDER", help="Where to write results.json, results.md and plots.")
+        Optional[Path],
+        tyro.conf.arg(metavar="FOLDER", help="Where to write results.json, results.md and plots, after each suite."),
     ] = None
     json: Annotated[bool, tyro.conf.arg(help="Print the results as one JSON object.")] = False
 
     def run(self) -> None:
         from streamdrnn.apps.bench import plots, report, suites
         from streamdrnn.apps.bench.session import Session
+        from streamdrnn.apps.bench.tables import Table
         from streamdrnn.apps.bench.target import TARGETS
         from streamdrnn.apps.bench.workloads import QUICK_SIZES, SIZES
 
@@ -101,13 +103,17 @@ class Bench:
         session = Session(
             target, sizes, self.cell, self.precision, repeats, self.quick, say, self.data_dir, self.rtneural
         )
-        tables = suites.measure(session, chosen)
-        command = self.command_line(chosen, repeats)
-        result = report.to_json(command, session.facts, tables)
-        if self.out is not None:
-            page = report.to_markdown(command, session.facts, tables, plots.draw(tables, self.out))
-            (self.out / "results.json").write_text(result + "\n", encoding="utf-8")
-            (self.out / "results.md").write_text(page, encoding="utf-8")
+        done: list[SuiteName] = []
+        tables: list[Table] = []
+        for name, of_suite in suites.measure(session, chosen):
+            done.append(name)
+            tables += of_suite
+            command = self.command_line(done, repeats)
+            result = report.to_json(command, session.facts, tables)
+            if self.out is not None:  # after each suite: a run that is stopped leaves those before
+                page = report.to_markdown(command, session.facts, tables, plots.draw(tables, self.out))
+                (self.out / "results.json").write_text(result + "\n", encoding="utf-8")
+                (self.out / "results.md").write_text(page, encoding="utf-8")
         if self.json:
             print(result)
         else:

@@ -140,6 +140,7 @@ def single_steps(found: Tables) -> Figure:
     last.loglog(streams, numbers(many, "us_per_step_of_a_stream"), "s-", color=GREEN, label="per stream")
     last.set_title("many streams at once, ours")
     label(last, "streams", "time (µs)", streams)
+    last.legend(fontsize=9)
     return figure
 
 
@@ -153,6 +154,7 @@ def costs(found: Tables) -> Figure:
         lines(axes, of_axis, "size", "ms", "runner", lambda name, known=known: name + known.get(name, ""))  # type: ignore[misc]
         axes.set_yscale("log")
         label(axes, axis, "time (ms)", numbers(of_axis, "size"))
+        axes.legend(fontsize=9)
     if over_time:
         thousands = [steps / 1000 for steps in numbers(over_time, "steps")]
         last.plot(thousands, numbers(over_time, "resident_mib"), "o-", color=OURS, markersize=4)
@@ -175,6 +177,7 @@ def serving(found: Tables) -> Figure:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylim(bottom=1)
     label(axes, "streams in real time", "latency (ms), lower is better", numbers(rows, "streams"))
+    axes.legend(fontsize=9)
     return figure
 
 
@@ -191,6 +194,7 @@ def ratios_by_size(found: Tables) -> Figure:
         axes.set_ylim(bottom=0)
         axes.set_title(precision)
         label(axes, "hidden units", "reshape / ours, higher is better", numbers(rows, "hidden"))
+        axes.legend(fontsize=9)
     return figure
 
 
@@ -204,6 +208,7 @@ def many_streams(found: Tables) -> Figure:
         axes.set_yscale("log")
         axes.set_title(kind)
         label(axes, "streams", "time of a step (µs), lower is better", numbers(rows, "streams"))
+    legend_below(figure)
     return figure
 
 
@@ -240,7 +245,6 @@ def label(axes: Axes, x: str, y: str, sizes: Sequence[float]) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=9)
 
 
 def groups(rows: Sequence[Row], *names: str) -> dict[str, list[Row]]:

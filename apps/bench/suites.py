@@ -1,14 +1,15 @@
-"""The registry of suites: what each device has, in the order in which they run."""
+"""The registry of suites: what each device has, in the order in which they run.
+
+A suite that reads audio files, serves or needs data sets is imported when it runs: the others do without its packages.
+"""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from streamdrnn.apps.bench import growth, memory, sequences, stream, weights
+from streamdrnn.apps.bench import growth, memory, sequences, stream
 from streamdrnn.apps.bench.choices import Device, SuiteName
-from streamdrnn.apps.bench.listening import suite as listening
-from streamdrnn.apps.bench.serving import suite as serving
 from streamdrnn.apps.bench.session import Session
 from streamdrnn.apps.bench.tables import Table
 
@@ -29,12 +30,23 @@ class Suite(NamedTuple):
 
 def serve(session: Session) -> list[Table]:
     """Servers under load."""
+    from streamdrnn.apps.bench.serving import suite as serving
+
     return serving.measure(serving.QUICK_SERVE if session.quick else serving.SERVE, session.say)
 
 
 def listen(session: Session) -> list[Table]:
     """Live speaker identification."""
+    from streamdrnn.apps.bench.listening import suite as listening
+
     return listening.measure(listening.QUICK_LISTEN if session.quick else listening.LISTEN, session.say)
+
+
+def round_weights(session: Session) -> list[Table]:
+    """Live streams on rounded weights."""
+    from streamdrnn.apps.bench import weights
+
+    return weights.on_cpu(session)
 
 
 SUITES: dict[Device, dict[SuiteName, Suite]] = {
@@ -44,18 +56,9 @@ SUITES: dict[Device, dict[SuiteName, Suite]] = {
         "stream": Suite(stream.on_cpu),
         "memory": Suite(memory.measure),
         "growth": Suite(growth.on_cpu),
-        "serve": Suite(
-            serve,
-            by_default=False,
-        ),
-        "listen": Suite(
-            listen,
-            by_default=False,
-        ),
-        "weights": Suite(
-            weights.on_cpu,
-            by_default=False,
-        ),
+        "serve": Suite(serve, by_default=False),
+        "listen": Suite(listen, by_default=False),
+        "weights": Suite(round_weights, by_default=False),
     },
     "cuda": {
         "forward": Suite(partial(sequences.on_gpu, train=False), share=2.0),
@@ -66,14 +69,16 @@ SUITES: dict[Device, dict[SuiteName, Suite]] = {
 }
 
 
-def measure(session: Session, names: Collection[SuiteName]) -> list[Table]:
-    """Run some suites of the session's device, in the registry's order, which share its time."""
+def measure(session: Session, names: Collection[SuiteName]) -> Iterator[tuple[SuiteName, list[Table]]]:
+    """Run some suites of the session's device, in the registry's order, which share its time.
+
+    Yields:
+        each suite's name and tables, as soon as it has run.
+    """
     chosen = {name: suite for name, suite in SUITES[session.target.name].items() if name in names}
     left, end = sum(suite.share for suite in chosen.values()), time.monotonic() + session.target.total_seconds
-    tables: list[Table] = []
-    for suite in chosen.values():
+    for name, suite in chosen.items():
         now = time.monotonic()
         session.until = now + (end - now) * suite.share / left  # what a suite leaves goes to those after it
         left -= suite.share
-        tables += suite.measure(session)
-    return tables
+        yield name, suite.measure(session)

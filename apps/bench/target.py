@@ -88,7 +88,7 @@ def gpu() -> Target:
         cache_bytes=torch.cuda.get_device_properties("cuda").L2_cache_size,
         repeats=21,
         seconds_each=0.3,
-        total_seconds=540.0,
+        total_seconds=450.0,
     )
 
 

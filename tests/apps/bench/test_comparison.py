@@ -101,12 +101,13 @@ def test_suites_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
         "stream": Suite(takes(1), share=100),
     }
     monkeypatch.setitem(suites.SUITES, "cuda", of_device)
-    suites.measure(session(STAND_IN._replace(total_seconds=90)), ("growth", "train", "forward"))
+    measured = suites.measure(session(STAND_IN._replace(total_seconds=90)), ("growth", "train", "forward"))
+    assert [name for name, _ in measured] == ["forward", "train", "growth"]
     assert [round(until) for until, _ in seen] == [118, 150, 190]
     assert [over for _, over in seen] == [False, True, False]
     seen.clear()
     asked: tuple[SuiteName, ...] = ("forward",)
-    suites.measure(session(), asked)
+    list(suites.measure(session(), asked))
     assert seen == [(math.inf, False)]
 
 
