@@ -1,7 +1,7 @@
 """`streamdrnn evaluate`, `generate` and `reproduce`, and what `streamdrnn train` shares with them."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional
 
@@ -34,6 +34,17 @@ class Evaluate:
         Optional[Path],
         tyro.conf.arg(metavar="FILE", help="The speaker model or speech detector, if not the shipped one."),
     ] = None
+    folds: Annotated[
+        Optional[Path],
+        tyro.conf.arg(
+            metavar="FOLDER",
+            help="Speaker models fold-1.safetensors and so on, each judged by the voices that it was trained without."
+            " Of any other model, only those corpora count that did not train it.",
+        ),
+    ] = None
+    peer: Annotated[
+        Optional[Literal["resemblyzer"]], tyro.conf.arg(help="Judge this on the same trials as the speaker model.")
+    ] = None
     stream: Annotated[
         bool, tyro.conf.arg(help="Give the run's model one step after the other, as a live stream does.")
     ] = False
@@ -41,18 +52,35 @@ class Evaluate:
     json: Json = False
 
     def run(self) -> None:
-        measure = {"embedder": self._embedder, "activity": self._activity}.get(self.run_folder, self._run)
-        report(measure(), self.json)
+        if self.run_folder == "embedder":
+            self._embedder()
+            return
+        for option in ("folds", "peer"):
+            if getattr(self, option) is not None:
+                raise InputError(f"--{option}: only for evaluate embedder")
+        report((self._activity if self.run_folder == "activity" else self._run)(), self.json)
 
-    def _embedder(self) -> dict[str, Any]:
+    def _embedder(self) -> None:
         from streamdrnn.apps.speaker_id.model import load_speaker_model
         from streamdrnn.apps.training.data import data_folder
-        from streamdrnn.apps.training.embedder import evaluate, load_speakers
+        from streamdrnn.apps.training.embedder_judgement import Embed, Part, compare, embedding, fold_models, markdown
+        from streamdrnn.apps.training.embedder_peers import PEERS
+        from streamdrnn.apps.training.voices import CORPORA, training_voices
 
         if self.stream:
             raise InputError("--stream: the embedder is always measured as a stream's windows")
-        model = load_speaker_model(self.model)
-        return evaluate(model.embedder, load_speakers(data_folder(self.data_dir, "librispeech")))
+        if self.folds is not None and self.model is not None:
+            raise InputError("--folds: has its own models, expected no --model")
+        peers: dict[str, Embed] = {name: load() for name, load in PEERS.items() if name == self.peer}
+        root = data_folder(self.data_dir, CORPORA["librispeech"].folder).parent
+        voices = training_voices(root, [name for name, corpus in CORPORA.items() if (root / corpus.folder).is_dir()])
+        if self.folds is None:
+            model = load_speaker_model(self.model)
+            compared = compare([Part(embedding(model.embedder), voices)], peers)
+        else:
+            models = fold_models(self.folds, voices)
+            compared = compare([Part(embedding(model), left) for model, left in models], peers)
+        print(json.dumps(asdict(compared)) if self.json else markdown(compared))
 
     def _activity(self) -> dict[str, Any]:
         check_installed()

@@ -1,167 +1,417 @@
-"""The speaker model: an embedder that is trained to tell the voices of a folder apart."""
+"""The speaker model: an embedder that is trained to tell the voices of several corpora apart.
 
-from collections.abc import Callable
+It learns from two sides: to separate its own voices (additive angular margin, Deng et al. 2019), and to say of
+distorted speech what a large teacher says of the same speech when it is clean.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import BinaryIO, NamedTuple, Optional
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
 from streamdrnn import DilatedRNN, SpeakerEmbedder
-from streamdrnn.apps.speaker_id.identifier import WINDOW_SECONDS
-from streamdrnn.apps.training.augmentation import at_other_speeds, augment
-from streamdrnn.apps.training.data import librispeech
+from streamdrnn.apps.training import checkpoint
+from streamdrnn.apps.training.checkpoint import Checkpoint, Progress
+from streamdrnn.apps.training.distortion import Chances, distort
 from streamdrnn.apps.training.embedder_recipe import EmbedderRecipe
-from streamdrnn.apps.training.embedder_scores import Parts, closed_set_accuracy, cosines, cut, join
-from streamdrnn.apps.training.side_by_side import Progress, side_by_side
-from streamdrnn.apps.training.unheard_voices import Trials, UnheardVoices, long_enough, trials, unheard_voices
-from streamdrnn.audio import LogMel, load_audio
+from streamdrnn.apps.training.labelled_speech import load_noises
+from streamdrnn.apps.training.scenes import coloured_noises
+from streamdrnn.apps.training.side_by_side import Progress as Report
+from streamdrnn.apps.training.side_by_side import side_by_side
+from streamdrnn.apps.training.teacher import EMBEDDING_SIZE, Teacher
+from streamdrnn.apps.training.voices import RATE, Voice, float32, fold_of, in_random_order, without_pauses
+from streamdrnn.audio import LogMel
 from streamdrnn.errors import InputError
+from streamdrnn.storage import read_safetensors, write_safetensors
 
-SAMPLE_RATE = 16000
-SHORTEST_UTTERANCE = 1.5
-"""Seconds; less than that leaves nothing to cut into parts."""
-TRAIN_SHARE = 0.7
-"""The first part of every utterance trains; the rest is held back to test."""
-FEWEST_SPEAKERS = 20
-SHORTEST_CROP, LONGEST_CROP = 40, 150
-"""Frames of 20 ms: 0.8 to 3 s."""
+SEGMENT_SECONDS = 4.0
+SHORTEST_SEGMENT = 1.0
+"""Seconds of a session's rest that are still a segment, repeated until it is long enough."""
+SPEEDS = (1.0, 0.9, 1.1, 0.82, 1.22)
+"""At which every voice is heard; as pitch and formants move along, the others are other voices. The more of them, the
+better (Yamamoto, Lee, Okabe, Koshinaka 2019, "Speaker augmentation and bandwidth extension for deep speaker
+embedding")."""
+SHORTEST_CROP, LONGEST_CROP = 40, 180
+"""Frames of 20 ms: 0.8 to 3.6 s."""
+LEAD = 25
+"""Frames of another voice before some crops: in use the network has just heard whoever spoke before."""
+MILD = Chances(room=0.15, response=0.5, noise=0.3, telephone=0.15, clipping=0.03, hum=0.05, offset=0.05)
+"""In the finish, for every other batch; the others are as recorded. Where everything is distorted as much as can be
+understood, a model of this size knows clean voices less well."""
+_LONG_PAUSES = 1.25
+_CHECKPOINT_STEPS = 500
+_TOLD_STEPS = 50
+_STATISTICS_BATCHES = 8
+_TAUGHT_AT_ONCE = 64
+_FORMAT = "streamdrnn-segments"
 
 
-class _Job(NamedTuple):
-    """A model to train: on the voices of a folder, without every ``folds``-th from ``fold`` on, or (None) on all."""
+class Segments(NamedTuple):
+    """What is heard in training; the segments of a class, a voice at one speed, lie together.
 
+    Attributes:
+        samples: ``(S, N)`` int16.
+        taught: ``(S, 192)``, what the teacher says of them.
+        first, number: ``(C,)``, where each class begins and how many segments it has.
+        weight: ``(C,)``, how often it is heard, in proportion.
+    """
+
+    samples: Tensor
+    taught: Tensor
+    first: Tensor
+    number: Tensor
+    weight: Tensor
+
+    def to(self, device: torch.device) -> "Segments":
+        """The same on a device."""
+        return Segments(*(tensor.to(device) for tensor in self))
+
+    def of(self, classes: Tensor) -> "Segments":
+        """Some classes ``(C',)`` alone; the samples are shared."""
+        return self._replace(first=self.first[classes], number=self.number[classes], weight=self.weight[classes])
+
+    @property
+    def middle(self) -> Tensor:
+        """The mean ``(192,)`` of what is taught of the classes."""
+        spans = zip(self.first.tolist(), self.number.tolist(), strict=True)
+        return torch.stack([self.taught[at : at + n].sum(0) for at, n in spans]).sum(0) / self.number.sum()
+
+
+def cut_segments(voice: Voice, speed: float) -> Tensor:
+    """A voice's segments ``(S, N)`` int16 at a speed; none reaches over two sessions."""
+    import soxr
+
+    length = round(SEGMENT_SECONDS * RATE)
+    found: list[Tensor] = []
+    sessions = [in_random_order(session) for session in voice.sessions.values()]
+    spoken = [torch.cat([without_pauses(utterance) for utterance in session]) for session in sessions]
+    whole = [torch.cat(session) for session in sessions]
+    # With its pauses too if they are long: in use some pauses are heard.
+    of_pauses = [all_ for all_, said in zip(whole, spoken, strict=True) if len(all_) > _LONG_PAUSES * len(said)]
+    for samples in (*spoken, *of_pauses):
+        if speed != 1:
+            samples = torch.from_numpy(soxr.resample(samples.numpy(), round(1000 * speed), 1000))
+        pieces = list(samples.split(length))
+        if len(pieces) > 1 and len(pieces[-1]) < SHORTEST_SEGMENT * RATE:
+            pieces.pop()
+        found += [piece.repeat(-(-length // len(piece)))[:length] for piece in pieces]
+    return torch.stack(found)
+
+
+def load_segments(voices: Sequence[Voice], folder: Path, device: torch.device) -> Segments:
+    """Everything that the voices say, with what the teacher says of it: class ``s V + v`` is voice v at speed s.
+
+    It takes hours on a processor, so it is kept in a folder, in files larger than memory that are mapped into it.
+
+    Args:
+        device: where the teacher is.
+
+    Raises:
+        ValueError: the folder's files are damaged, or of other voices; or the teacher is not installed.
+    """
+    sounds, rest = folder / "segments.raw", folder / "segments.safetensors"
+    names = " ".join(f"{voice.corpus}/{voice.speaker}" for voice in voices)
+    if not rest.exists():
+        spoken = [(voice, speed) for speed in SPEEDS for voice in voices]
+        with ThreadPoolExecutor() as threads, sounds.open("wb") as file:
+            counts = [_written(file, pieces) for pieces in threads.map(lambda one: cut_segments(*one), spoken)]
+        of_corpus = Counter(voice.corpus for voice in voices)
+        # A corpus of many speakers is heard more often, but less than in proportion: corpora differ in more than their
+        # speakers. Voices as they are make up half.
+        weight = [of_corpus[v.corpus] ** -0.25 * (1 if speed == 1 else 1 / (len(SPEEDS) - 1)) for v, speed in spoken]
+        tensors = {"taught": _taught(_mapped(sounds), counts, device), "weight": torch.tensor(weight)}
+        tensors["count"] = torch.tensor(counts)
+        metadata = {"format": _FORMAT, "version": "1", "voices": hashlib.sha256(names.encode()).hexdigest()}
+        write_safetensors(rest, tensors, metadata)
+    metadata, tensors = read_safetensors(rest, _FORMAT, 1)
+    if metadata.get("voices") != hashlib.sha256(names.encode()).hexdigest():
+        raise InputError(f"{rest}: of other voices than these; expected a new folder, or the same corpora")
+    count = tensors["count"]
+    return Segments(_mapped(sounds), tensors["taught"], count.cumsum(0) - count, count, tensors["weight"])
+
+
+def _written(file: BinaryIO, pieces: Tensor) -> int:
+    file.write(pieces.numpy().tobytes())
+    return len(pieces)
+
+
+def _mapped(sounds: Path) -> Tensor:
+    samples = np.memmap(sounds, np.int16, "c")
+    return torch.from_numpy(samples).view(-1, round(SEGMENT_SECONDS * RATE))
+
+
+def _taught(samples: Tensor, counts: list[int], device: torch.device) -> Tensor:
+    """Half of what is taught is of the segment, half of everything that the voice says."""
+    teacher = Teacher(device)
+    said = torch.cat([teacher.embed(float32(some.to(device))).cpu() for some in samples.split(_TAUGHT_AT_ONCE)])
+    of_voice = torch.cat([normalize(own, dim=1).mean(0).expand_as(own) for own in said.split(counts)])
+    return normalize(said, dim=1) + normalize(of_voice, dim=1)
+
+
+def clips_of_noise(folder: Path) -> Tensor:
+    """The training clips of a folder ``(K, 5 s)``, and as many of steady coloured noise.
+
+    Raises:
+        FileNotFoundError, ValueError: there are none, or they cannot be read.
+    """
+    clips = load_noises(folder, "train")
+    clips += coloured_noises(np.random.default_rng(0), len(clips))
+    return torch.from_numpy(np.stack([np.resize(clip, 5 * RATE) for clip in clips]))
+
+
+class Job(NamedTuple):
+    """A model to train: without the voices of a fold, or (None) on all.
+
+    Attributes:
+        voices: all of them.
+        noises: the folder of noise.
+        folder: of the run, with the segments.
+        device: torch's name of it.
+    """
+
+    voices: list[Voice]
+    noises: Path
     folder: Path
     recipe: EmbedderRecipe
     fold: Optional[int]
+    device: str
+
+    @property
+    def name(self) -> str:
+        """For people and files."""
+        return "model" if self.fold is None else f"fold-{self.fold + 1}"
 
 
-class TrainedSpeakers(NamedTuple):
-    """A speaker model and what was measured of it.
-
-    Attributes:
-        embedder: the model, trained on all voices.
-        unheard: how well models of the same recipe know voices that they never heard; it has the threshold.
-        scores: as :func:`evaluate` gives them.
-        voices: how many there were.
-    """
-
-    embedder: SpeakerEmbedder
-    unheard: UnheardVoices
-    scores: dict[str, float]
-    voices: int
-
-
-def load_speakers(folder: Path) -> list[Parts]:
-    """The speakers of a LibriSpeech folder, every utterance cut into what trains and what tests.
+def train_embedders(
+    voices: list[Voice], noises: Path, folder: Path, recipe: EmbedderRecipe, device: str, report: Report
+) -> list[SpeakerEmbedder]:
+    """The model of all voices, then that of each fold, which are trained without its voices.
 
     Raises:
-        FileNotFoundError: there are no utterances.
-        ValueError: one of them cannot be read or is too short, or there are too few speakers to judge by.
+        ValueError: the folder holds another run.
     """
-    speakers: dict[str, list[Parts]] = {}
-    for speaker, path in librispeech(folder):
-        samples = load_audio(path, SAMPLE_RATE)
-        if len(samples) < SHORTEST_UTTERANCE * SAMPLE_RATE:
-            raise InputError(
-                f"{path}: {len(samples) / SAMPLE_RATE:.2f} s long, expected {SHORTEST_UTTERANCE} s or more"
-            )
-        speakers.setdefault(speaker, []).append(cut(samples, TRAIN_SHARE))
-    if len(speakers) < FEWEST_SPEAKERS:
-        raise InputError(f"{folder}: {len(speakers)} speakers, expected {FEWEST_SPEAKERS} or more")
-    return [join(parts) for parts in speakers.values()]
+    load_segments(voices, folder, torch.device(device))
+    jobs = [Job(voices, noises, folder, recipe, fold, device) for fold in (None, *range(recipe.folds))]
+    if device == "cpu":
+        return side_by_side(train, jobs, report)
+    return [train(job, report) for job in jobs]
 
 
-def left_out(speakers: list[Parts], fold: int, folds: int) -> list[Tensor]:
-    """Every ``folds``-th voice from ``fold`` on, whole, if it is long enough to be tried.
+def train(job: Job, report: Report) -> SpeakerEmbedder:
+    """One of the models."""
+    device = torch.device(job.device)
+    segments = load_segments(job.voices, job.folder, device)
+    folds = fold_of(job.voices, job.recipe.folds)
+    heard = [c for c in range(len(segments.number)) if folds[c % len(folds)] != job.fold]
+    return fit(
+        segments.of(torch.tensor(heard)).to(device),
+        clips_of_noise(job.noises).to(device),
+        job.recipe,
+        partial(report, job.name),
+        job.folder / f"{job.name}.checkpoint.safetensors",
+    ).cpu()
+
+
+def new_embedder(recipe: EmbedderRecipe) -> SpeakerEmbedder:
+    """The network of a recipe, with new weights."""
+    frontend = LogMel(RATE, hop_length=320, n_mels=recipe.bands)
+    dilations = [2**layer for layer in range(recipe.layers)]
+    rnn = DilatedRNN(frontend.num_features, recipe.hidden_size, dilations=dilations, dropout=recipe.dropout)
+    return SpeakerEmbedder(rnn, EMBEDDING_SIZE, frontend)
+
+
+class Training(nn.Module):
+    """The embedder and what it has only while it learns.
+
+    Args:
+        embedder: with a front-end.
+        classes: C.
+    """
+
+    def __init__(self, embedder: SpeakerEmbedder, classes: int) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self.centres = nn.Parameter(0.1 * torch.randn(classes, embedder.embedding_size))
+
+    def features(self, samples: Tensor) -> Tensor:
+        """What the network is given of recordings ``(B, N)``: ``(T, B, M)``, the same whatever the level is.
+
+        Features are in dB, so a gain adds one number to all bands; what is left after it is taken out of the
+        standardised bands is a linear function of them, which :func:`fold_level` puts into the first weights.
+        """
+        embedder = self.embedder
+        assert embedder.frontend is not None
+        bands = embedder.frontend(samples.T)[0]
+        standard = (bands - embedder.feature_mean) / embedder.feature_std
+        level: Tensor = standard @ self._level()[:, None]
+        unlevelled: Tensor = standard - level * self._gain()
+        return unlevelled
+
+    def _gain(self) -> Tensor:
+        """What 1 dB adds to the standardised bands ``(M,)``."""
+        return 1 / self.embedder.feature_std
+
+    def _level(self) -> Tensor:
+        """The weights ``(M,)`` by which the standardised bands tell the level, in dB."""
+        return self._gain() / self._gain().square().sum()
+
+    @torch.no_grad()
+    def fold_level(self) -> None:
+        """Let the network itself take the level out of its input, for use without this class."""
+        weight = self.embedder.rnn.weight_ih_l0
+        weight -= torch.outer(weight @ self._gain(), self._level())
+
+
+def fit(
+    segments: Segments,
+    noises: Tensor,
+    recipe: EmbedderRecipe,
+    progress: Callable[[int, int, float], None],
+    resume_from: Optional[Path] = None,
+) -> SpeakerEmbedder:
+    """Train an embedder on segments, on their device.
+
+    Args:
+        progress: told the step, the number of steps and the loss now and then.
+        resume_from: a checkpoint, which is written now and then and gone on from if it is there.
 
     Raises:
-        ValueError: they are too few.
-    """
-    return long_enough([torch.cat(parts) for parts in speakers[fold::folds]], SAMPLE_RATE)
-
-
-def check_folds(speakers: list[Parts], folds: int) -> None:
-    """Raise ``ValueError`` if there are too few voices to be tried in a fold."""
-    for fold in range(folds):
-        left_out(speakers, fold, folds)
-
-
-def train_embedder(folder: Path, recipe: EmbedderRecipe, progress: Progress) -> TrainedSpeakers:
-    """Train on the first part of every utterance; judge by voices left out, and by what is held back.
-
-    Args:
-        folder: of LibriSpeech, that :func:`load_speakers` and :func:`check_folds` find nothing wrong with.
-    """
-    jobs = [_Job(folder, recipe, fold) for fold in (None, *range(recipe.folds))]
-    (embedder, _), *others = side_by_side(_train, jobs, progress)
-    speakers = load_speakers(folder)
-    unheard = unheard_voices([trials for _, trials in others if trials is not None])
-    return TrainedSpeakers(embedder, unheard, evaluate(embedder, speakers), len(speakers))
-
-
-def _train(job: _Job, progress: Progress) -> tuple[SpeakerEmbedder, Optional[Trials]]:
-    folder, recipe, fold = job
-    speakers = load_speakers(folder)
-    if fold is None:
-        return fit([parts.enrolment for parts in speakers], recipe, partial(progress, "model")), None
-    known = [parts.enrolment for i, parts in enumerate(speakers) if i % recipe.folds != fold]
-    embedder = fit(known, recipe, partial(progress, f"fold {fold + 1} of {recipe.folds}"))
-    return embedder, trials(embedder, left_out(speakers, fold, recipe.folds))
-
-
-def evaluate(embedder: SpeakerEmbedder, speakers: list[Parts]) -> dict[str, float]:
-    """Closed-set accuracy: each held-back part, and windows of it, against every voice's training part."""
-    return {
-        "accuracy": closed_set_accuracy(*cosines(embedder, speakers)),
-        "accuracy_window": closed_set_accuracy(*cosines(embedder, speakers, WINDOW_SECONDS)),
-    }
-
-
-def fit(voices: list[Tensor], recipe: EmbedderRecipe, progress: Callable[[int, int, float], None]) -> SpeakerEmbedder:
-    """Train an embedder to tell voices apart, by the additive margin softmax (Wang et al. 2018).
-
-    Args:
-        voices: ``(N,)`` samples of each.
+        ValueError: the checkpoint is damaged, or of another model.
     """
     torch.manual_seed(recipe.seed)
-    generator = torch.Generator().manual_seed(recipe.seed)
-    frontend = LogMel(SAMPLE_RATE, hop_length=320, n_mels=64)
-    rnn = DilatedRNN(frontend.num_features, recipe.hidden_size, num_layers=recipe.layers, dropout=recipe.dropout)
-    embedder = SpeakerEmbedder(rnn, recipe.embedding_size, frontend)
-    features = [frontend(samples[:, None])[0][:, 0] for samples in at_other_speeds(voices)]
-    everything = torch.cat(features)
-    embedder.feature_mean.copy_(everything.mean(0))
-    embedder.feature_std.copy_(everything.std(0))
-    centres = torch.nn.Parameter(0.1 * torch.randn(len(features), recipe.embedding_size))
-    parameters = [*embedder.parameters(), centres]
-    batch_frames = round(recipe.batch_seconds * frontend.sample_rate / frontend.hop_length)
-    steps = max(1, recipe.epochs * len(everything) // batch_frames)
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps, pct_start=0.1)
-    lengths = torch.tensor([float(len(f)) for f in features])
-    for step in range(steps):
-        T = int(torch.randint(SHORTEST_CROP, LONGEST_CROP + 1, (), generator=generator))
-        owners = torch.multinomial(lengths.sqrt(), max(1, batch_frames // T), replacement=True, generator=generator)
-        crops = torch.stack([_crop(features[i], T, generator) for i in owners.tolist()], 1)
-        x = augment(crops, embedder.feature_mean, generator)
-        y, _ = rnn((x - embedder.feature_mean) / embedder.feature_std)
-        cosine = embedder.embed(y.mean(0)) @ normalize(centres, dim=1).T
-        wanted = cosine - recipe.margin * one_hot(owners, len(features))
-        loss = cross_entropy(recipe.scale * wanted, owners)
+    training = Training(new_embedder(recipe), len(segments.number)).to(segments.samples.device)
+    embedder = training.embedder
+    optimizer = torch.optim.AdamW(training.parameters(), weight_decay=1e-2)
+    begun = 0
+    if resume_from is not None and resume_from.is_file():
+        saved = checkpoint.read(resume_from)
+        checkpoint.restore(saved, training, optimizer)
+        begun = saved.progress.step
+    else:
+        _standardise(embedder, segments, noises, recipe)
+    middle = segments.middle
+    for step in range(begun, recipe.all_steps):
+        plan = plan_of(step, recipe)
+        for group in optimizer.param_groups:
+            group["lr"] = plan.learning_rate
+        # Seeded anew at each step: a training that is resumed goes on with the same numbers.
+        torch.manual_seed(recipe.seed + step)
+        generator = Generator(segments.samples.device).manual_seed(recipe.seed + step)
+        lead = LEAD if torch.rand(()) < 0.5 else 0
+        T = int(torch.randint(SHORTEST_CROP, LONGEST_CROP + 1, ()))
+        chances = plan.chances if torch.rand(()) < plan.distorted else None
+        samples, owners, taught = _batch(segments, noises, T, lead, chances, recipe, generator)
+        y, _ = embedder.rnn(_masked(training.features(samples), generator))
+        voice = embedder.embed(y[lead:].mean(0))
+        loss = angular_margin_loss(voice, training.centres, owners, plan.margin, recipe.scale)
+        loss = loss + plan.teacher_weight * (1 - (voice * normalize(taught - middle, dim=1)).sum(1).mean())
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+        nn.utils.clip_grad_norm_(training.parameters(), 5.0)
         optimizer.step()
-        schedule.step()
-        progress(step + 1, steps, loss.item())
+        done = step + 1
+        if done % _TOLD_STEPS == 0 or done == recipe.all_steps:
+            progress(done, recipe.all_steps, loss.item())
+        if resume_from is not None and (done % _CHECKPOINT_STEPS == 0 or done == recipe.all_steps):
+            weights, learned = training.state_dict(), checkpoint.optimizer_tensors(optimizer)
+            nothing = torch.zeros(0, dtype=torch.uint8)
+            checkpoint.write(Checkpoint(Progress(done), weights, {}, learned, nothing, None, {}), resume_from)
+    training.fold_level()
     return embedder.eval()
 
 
-def _crop(features: Tensor, T: int, generator: torch.Generator) -> Tensor:
-    """``(T, M)`` from a random place; a recording that is too short is repeated."""
-    features = features.repeat(-(-T // len(features)), 1)
-    start = int(torch.randint(0, len(features) - T + 1, (), generator=generator))
-    return features[start : start + T]
+class Plan(NamedTuple):
+    """What a step is made with."""
+
+    learning_rate: float
+    margin: float
+    teacher_weight: float
+    chances: Chances
+    distorted: float
+
+
+def plan_of(step: int, recipe: EmbedderRecipe) -> Plan:
+    """First everything is distorted, the teacher is heard and the margin grows; in the finish it is larger.
+
+    A margin from the start would keep the centres where they began. The finish: Garcia-Romero, Sell, McCree 2020,
+    "MagNetO: X-vector magnitude estimation network plus offset for improved speaker recognition".
+    """
+    if step < recipe.steps:
+        at = step / recipe.steps
+        rate = recipe.learning_rate * min(1.0, 20 * at + 1e-3) * (0.5 + 0.5 * np.cos(np.pi * at))
+        return Plan(rate, recipe.margin * min(1.0, 2 * at), recipe.teacher_weight, Chances(), 1.0)
+    at = (step - recipe.steps) / recipe.finish
+    rate = recipe.learning_rate / 2 * (0.5 + 0.5 * np.cos(np.pi * at))
+    return Plan(rate, recipe.margin + 0.1 * at, 0.0, MILD, 0.5)
+
+
+def _standardise(embedder: SpeakerEmbedder, segments: Segments, noises: Tensor, recipe: EmbedderRecipe) -> None:
+    """Set the mean and deviation of the features to those of some batches."""
+    assert embedder.frontend is not None
+    generator = Generator(segments.samples.device).manual_seed(recipe.seed)
+    batches = [
+        _batch(segments, noises, LONGEST_CROP, 0, Chances(), recipe, generator)[0] for _ in range(_STATISTICS_BATCHES)
+    ]
+    with torch.no_grad():
+        bands = torch.cat([embedder.frontend(samples.T)[0].flatten(0, 1) for samples in batches])
+        embedder.feature_mean.copy_(bands.mean(0))
+        embedder.feature_std.copy_(bands.std(0))
+
+
+def angular_margin_loss(voices: Tensor, centres: Tensor, owners: Tensor, margin: float, scale: float) -> Tensor:
+    """The cross-entropy of cosines, the own one's angle made larger by a margin (Deng et al. 2019, equation 3)."""
+    cosines = voices @ normalize(centres, dim=1).T
+    own = cosines.gather(1, owners[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)
+    harder = torch.cos(own.acos() + margin)
+    # Beyond pi the cosine would grow again; a line goes on there.
+    harder = torch.where(own > -torch.cos(torch.tensor(margin)), harder, own - margin * np.sin(margin))
+    return cross_entropy(scale * (cosines + one_hot(owners, len(centres)) * (harder - own)), owners)
+
+
+def _batch(
+    segments: Segments,
+    noises: Tensor,
+    T: int,
+    lead: int,
+    chances: Optional[Chances],
+    recipe: EmbedderRecipe,
+    generator: Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Crops ``(B, N)`` of T frames after ``lead`` frames of other voices, their classes, and what is taught of them.
+
+    They are distorted if there are chances of that.
+    """
+    device = segments.samples.device
+    B = max(8, round(recipe.batch_seconds * 50 / T))
+    owners = torch.multinomial(segments.weight, B, replacement=True, generator=generator)
+    among = (torch.rand(B, generator=generator, device=device) * segments.number[owners]).long()
+    index = segments.first[owners] + among
+    N, before = T * 320, lead * 320
+    start = torch.randint(segments.samples.shape[1] - N + 1, (B, 1), generator=generator, device=device)
+    at = start + torch.arange(N, device=device)
+    crops = float32(segments.samples[index[:, None], at])
+    if before:
+        crops = torch.cat([crops.roll(1, 0)[:, -before:], crops], 1)
+    if chances is not None:
+        crops = distort(crops, noises, generator, chances)
+    return crops, owners, segments.taught[index]
+
+
+def _masked(x: Tensor, generator: Generator) -> Tensor:
+    """Features ``(T, B, M)`` with some bands and a stretch of time hidden by their mean (Park et al. 2019)."""
+    T, B, M = x.shape
+    hidden = torch.zeros(T, B, M, dtype=torch.bool, device=x.device)
+    for size, widest, shape in ((M, M // 6, (1, 1, M)), (T, T // 8, (T, 1, 1))):
+        at = torch.arange(size, device=x.device).view(shape)
+        width = torch.randint(0, widest + 1, (1, B, 1), generator=generator, device=x.device)
+        first = (torch.rand(1, B, 1, generator=generator, device=x.device) * (size - width)).long()
+        hidden = hidden | ((at >= first) & (at < first + width))
+    return x.masked_fill(hidden, 0.0)

@@ -11,34 +11,43 @@ class EmbedderRecipe:
 
     Attributes:
         folds: models that are trained beside it, each without its share of the voices, which then judge it.
-        epochs: times that the network hears as much audio as there is, at three speeds.
+        steps: gradient steps with everything distorted and a teacher.
+        finish: gradient steps after them, nearer to sound as it is recorded and with a larger margin.
         hidden_size: units per layer.
         layers: number of layers, dilated 1, 2, 4, ...
-        embedding_size: dimensions of an embedding.
+        bands: of the log-mel features.
         dropout: between two layers.
         learning_rate: the highest, of a one-cycle schedule.
-        batch_seconds: seconds of audio per step, in crops of 0.8 to 3 s.
-        margin: by which the right voice's cosine must win.
+        batch_seconds: seconds of audio per step, in crops of 0.8 to 3.6 s.
+        margin: by which the right voice's angle must win, in radians.
         scale: of the cosines in the softmax.
+        teacher_weight: of the disagreement with the teacher in the loss.
         seed: of everything random.
     """
 
-    folds: int = 5
-    epochs: int = 160
-    hidden_size: int = 128
-    layers: int = 4
-    embedding_size: int = 128
-    dropout: float = 0.1
+    folds: int = 4
+    steps: int = 5000
+    finish: int = 450
+    hidden_size: int = 192
+    layers: int = 5
+    bands: int = 64
+    dropout: float = 0.05
     learning_rate: float = 2e-3
-    batch_seconds: float = 64.0
+    batch_seconds: float = 256.0
     margin: float = 0.2
     scale: float = 30.0
+    teacher_weight: float = 10.0
     seed: int = 0
+
+    @property
+    def all_steps(self) -> int:
+        """Those of the finish included."""
+        return self.steps + self.finish
 
     def check(self) -> None:
         """Raise ``ValueError`` if nothing can be trained with this."""
         for name, value in vars(self).items():
-            if name not in ("dropout", "margin", "seed") and not value > 0:
+            if name not in ("dropout", "margin", "teacher_weight", "seed") and not value > 0:
                 raise InputError(f"{name}: expected more than 0, got {value}")
         if self.folds < 2:
             raise InputError(f"folds: expected 2 or more, got {self.folds}")

@@ -1,7 +1,6 @@
-"""How well a speaker model tells voices apart, and the threshold at which a voice is nobody's."""
+"""How well a model tells voices apart whose recordings are cut in two: a first part enrols, the rest is tried."""
 
 from collections.abc import Callable
-from math import comb
 from typing import NamedTuple
 
 import torch
@@ -22,11 +21,6 @@ def cut(samples: Tensor, share: float) -> Parts:
     """The first ``share`` of an utterance, and the rest."""
     at = int(share * len(samples))
     return Parts(samples[:at], samples[at:])
-
-
-def join(parts: list[Parts]) -> Parts:
-    """All utterances of one speaker as one."""
-    return Parts(torch.cat([p.enrolment for p in parts]), torch.cat([p.test for p in parts]))
 
 
 def cosines(
@@ -65,17 +59,6 @@ def _windows(samples: Tensor, length: int) -> list[Tensor]:
 def closed_set_accuracy(scores: Tensor, owners: Tensor) -> float:
     """The share of tests whose nearest enrolment is their own."""
     return float((scores.argmax(1) == owners).double().mean())
-
-
-def identification_rate(scores: Tensor, owners: Tensor, among: int) -> float:
-    """How often a test's own enrolment is the nearest of ``among``: its own, and others drawn at random.
-
-    The mean over all draws: of n others k are nearer, and none of them may be drawn.
-    """
-    own = scores[torch.arange(len(owners)), owners]
-    nearer = (scores > own[:, None]).sum(1).tolist()
-    others, drawn = scores.shape[1] - 1, among - 1
-    return sum(comb(others - k, drawn) for k in nearer) / (len(nearer) * comb(others, drawn))
 
 
 class EqualError(NamedTuple):

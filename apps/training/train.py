@@ -1,8 +1,9 @@
 """`streamdrnn train`: its tasks' recipes are its options, and load torch."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
 import tyro
 
@@ -17,43 +18,53 @@ from streamdrnn.apps.training.tasks.speaker import SpeakerRecipe
 from streamdrnn.apps.training.tasks.task import Recipe
 from streamdrnn.errors import InputError
 
+Corpus = Literal["librispeech", "speechocean762", "dspspeech20", "arabic_sc", "wuw2"]
+
 R = TypeVar("R", bound=Recipe)
 
 
 @dataclass
 class TrainEmbedder:
-    """Tell the voices of a LibriSpeech folder apart.
+    """Tell the voices of several corpora apart: the model that `listen` and `identify` know people by.
 
-    Writes OUT.safetensors and OUT.md, the model card.
+    Writes model.safetensors, its card model.md, and a model for each fold, which is trained without its voices and
+    judged by them. A training that is interrupted goes on where it was. It takes nights on two cores.
 
-    Example: streamdrnn train embedder --data-dir data --out voices
+    Example: streamdrnn train embedder --data-dir data --out runs/voices
     """
 
-    out: Annotated[Path, tyro.conf.arg(metavar="OUT", help="What to write, without its ending.")]
+    out: Annotated[Path, tyro.conf.arg(metavar="RUN", help="The folder of the run; one that is there is gone on with.")]
     data_dir: DataDir = None
+    without: Annotated[
+        tuple[Corpus, ...],
+        tyro.conf.arg(
+            help="Corpora to leave out, for their licence: wuw2 is share-alike, speechocean762's is unverified."
+        ),
+    ] = ()
+    device: Annotated[Literal["cpu", "cuda"], tyro.conf.arg(help="What computes.")] = "cpu"
     recipe: EmbedderRecipe = field(default_factory=EmbedderRecipe)
-    json: Json = False
 
     def run(self) -> None:
         from streamdrnn import save_model
         from streamdrnn.apps.training.data import data_folder
-        from streamdrnn.apps.training.embedder import check_folds, load_speakers, train_embedder
-        from streamdrnn.apps.training.model_card import model_card
+        from streamdrnn.apps.training.embedder import train_embedders
+        from streamdrnn.apps.training.embedder_release import finish_embedder
+        from streamdrnn.apps.training.voices import CORPORA, training_voices
 
         check_installed()
         from streamdrnn.apps.training.progress import training_progress
 
         self.recipe.check()
-        folder = data_folder(self.data_dir, "librispeech")
-        check_folds(load_speakers(folder), self.recipe.folds)
-        self.out.parent.mkdir(parents=True, exist_ok=True)
+        noises = data_folder(self.data_dir, "noise")
+        voices = training_voices(noises.parent, [name for name in CORPORA if name not in self.without])
+        self.out.mkdir(parents=True, exist_ok=True)
         with training_progress() as progress:
-            trained = train_embedder(folder, self.recipe, progress)
-        notes = {"task": "embedder", "threshold": f"{trained.unheard.threshold:.4f}"}
-        save_model(trained.embedder, Path(f"{self.out}.safetensors"), notes)
-        card = model_card(trained, self.recipe)
-        Path(f"{self.out}.md").write_text(card, encoding="utf-8")
-        report({**trained.scores, **trained.unheard._asdict()}, self.json)
+            model, *folds = train_embedders(voices, noises, self.out, self.recipe, self.device, progress)
+        recipe = json.dumps(vars(self.recipe))
+        for number, fold in enumerate(folds):
+            notes = {"fold": str(number), "folds": str(len(folds)), "recipe": recipe}
+            save_model(fold.half(), self.out / f"fold-{number + 1}.safetensors", notes)
+        finish_embedder(self.out, model, voices)
 
 
 @dataclass

@@ -1,0 +1,142 @@
+"""What rooms, microphones, noise and telephones do to recordings, imitated on many of them at once, on any device."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+RATE = 16000
+_TAIL = round(0.8 * RATE)
+_CURVE_POINTS = 9
+"""Of a microphone's random frequency response, evenly spaced on a scale of octaves from 60 Hz."""
+
+
+class Chances(NamedTuple):
+    """How often each happens to a recording."""
+
+    room: float = 0.5
+    response: float = 0.8
+    noise: float = 0.7
+    telephone: float = 0.3
+    clipping: float = 0.1
+    hum: float = 0.15
+    offset: float = 0.15
+
+
+def distort(samples: Tensor, noises: Tensor, generator: Generator, chances: Chances) -> Tensor:
+    """Put each recording into a room, before a microphone, among noise, over a telephone, at any level.
+
+    Args:
+        samples: ``(B, N)``, from -1 to 1.
+        noises: ``(K, L)`` clips, L >= N; other recordings of the batch, a babble, are noise too.
+        generator: of everything random, on the device of the samples.
+
+    Returns:
+        ``(B, N)``, rounded to 16 bits.
+    """
+    random = _Random(samples, generator)
+    level = _level(samples)
+    heard = _filtered(random, samples / level, chances)
+    heard = torch.where(random.happens(chances.noise), heard + _noise(random, samples, noises), heard)
+    heard = torch.where(random.happens(chances.hum), heard + _hum(random, samples.shape[1]), heard)
+    narrow = _over_a_telephone(random, heard)
+    heard = torch.where(random.happens(chances.telephone), narrow, heard)
+    heard = heard / _level(heard)
+    # A voice is -45 to -15 dB of full scale on average, and its peaks are about 15 dB above; clipping cuts into it.
+    heard = heard * 10 ** (random.uniform(-45, -15) / 20)
+    peak = heard.abs().amax(1, keepdim=True)
+    bound = torch.where(random.happens(chances.clipping), peak * random.uniform(0.1, 0.6), peak)
+    heard = torch.maximum(torch.minimum(heard, bound), -bound)
+    heard = heard + torch.where(random.happens(chances.offset), 10 ** random.uniform(-3.5, -1.5), 0)
+    return (heard.clamp(-1, 1) * 32767).round() / 32767
+
+
+class _Random:
+    """Numbers ``(B, 1)``, one for each recording."""
+
+    def __init__(self, samples: Tensor, generator: Generator) -> None:
+        self.batch = len(samples)
+        self.generator, self.device = generator, samples.device
+
+    def uniform(self, low: float, high: float, size: int = 1) -> Tensor:
+        return low + (high - low) * torch.rand(self.batch, size, generator=self.generator, device=self.device)
+
+    def normal(self, size: int) -> Tensor:
+        return torch.randn(self.batch, size, generator=self.generator, device=self.device)
+
+    def happens(self, chance: float) -> Tensor:
+        return self.uniform(0, 1) < chance
+
+    def choice(self, count: int) -> Tensor:
+        return torch.randint(count, (self.batch,), generator=self.generator, device=self.device)
+
+
+def _level(samples: Tensor) -> Tensor:
+    """The root mean square ``(B, 1)``, which silence has too."""
+    return samples.square().mean(1, keepdim=True).sqrt().clamp(min=1e-4)
+
+
+def _filtered(random: _Random, samples: Tensor, chances: Chances) -> Tensor:
+    """A room's reflections and a microphone's response, as one product of spectra."""
+    N = samples.shape[1]
+    size = 1 << (N + _TAIL - 1).bit_length()
+    spectrum = torch.fft.rfft(samples, size)
+    room = torch.where(random.happens(chances.room), torch.fft.rfft(_reflections(random), size), 1)
+    response = torch.where(random.happens(chances.response), _response(random, size), 1)
+    heard: Tensor = torch.fft.irfft(spectrum * room * response, size)[:, :N]
+    return heard
+
+
+def _reflections(random: _Random) -> Tensor:
+    """The direct sound and noise that follows, falls by 60 dB in 0.1 to 0.8 s, and has -15 to 3 dB of its energy."""
+    time = torch.arange(_TAIL, device=random.device) / RATE
+    tail: Tensor = random.normal(_TAIL) * 10 ** (-3 * time / random.uniform(0.1, 0.8))
+    tail = tail * (time > random.uniform(0.001, 0.02))  # the first reflection has gone 0.3 m to 7 m farther
+    tail = tail * 10 ** (random.uniform(-15, 3) / 20) / tail.norm(dim=1, keepdim=True)
+    tail[:, 0] = 1
+    return tail
+
+
+def _response(random: _Random, size: int) -> Tensor:
+    """A smooth curve, 4 dB (standard deviation) around 0, with a low and a high cut for some."""
+    hertz = torch.fft.rfftfreq(size, 1 / RATE, device=random.device)
+    at = (hertz.clamp(min=60) / 60).log2() * (_CURVE_POINTS - 1) / 7.06  # 8 kHz is 7.06 octaves above 60 Hz
+    left = at.long().clamp(max=_CURVE_POINTS - 2)
+    points, share = 4 * random.normal(_CURVE_POINTS), at - left
+    curve = points[:, left] * (1 - share) + points[:, left + 1] * share
+    low = torch.where(random.happens(0.3), random.uniform(50, 300), 1)
+    high = torch.where(random.happens(0.3), random.uniform(3000, 8000), 1e5)
+    falls = 10 * torch.log10(1 + (low / hertz.clamp(min=1)) ** 4) + 10 * torch.log10(1 + (hertz / high) ** 8)
+    gain: Tensor = 10 ** ((curve - falls) / 20)
+    return gain
+
+
+def _noise(random: _Random, samples: Tensor, noises: Tensor) -> Tensor:
+    """A clip, or a babble of the batch's other voices, at 0 to 25 dB below a mean square of 1."""
+    N = samples.shape[1]
+    start = int(torch.randint(noises.shape[1] - N + 1, (), generator=random.generator, device=random.device))
+    clip = noises[random.choice(len(noises)), start : start + N]
+    voices = samples / _level(samples)
+    babble = sum(voices.roll(shift, 0) for shift in (1, 3, 4, 7))
+    noise = torch.where(random.happens(0.25), babble, clip)
+    return noise / _level(noise) * 10 ** (-random.uniform(0, 25) / 20)
+
+
+def _hum(random: _Random, length: int) -> Tensor:
+    """Mains: 50 or 60 Hz with harmonics, at 5 to 30 dB below a mean square of 1."""
+    time = torch.arange(length, device=random.device) / RATE
+    pitch = torch.where(random.happens(0.5), 50.0, 60.0)
+    phases = random.uniform(0, 6.3, 5)
+    waves = [(6.2832 * k * pitch * time + phases[:, k - 1 : k]).sin() / k for k in range(1, 6)]
+    return torch.stack(waves).sum(0) * 10 ** (-random.uniform(5, 30) / 20)
+
+
+def _over_a_telephone(random: _Random, samples: Tensor) -> Tensor:
+    """Between 100 to 350 and 3200 to 3900 Hz, in the 8 bits of ITU-T G.711's curve."""
+    N = samples.shape[1]
+    hertz = torch.fft.rfftfreq(N, 1 / RATE, device=random.device)
+    band = (hertz >= random.uniform(100, 350)) & (hertz <= random.uniform(3200, 3900))
+    narrow = torch.fft.irfft(torch.fft.rfft(samples) * band, N)
+    narrow = narrow / narrow.abs().amax(1, keepdim=True).clamp(min=1e-4) * 10 ** (-random.uniform(0, 30) / 20)
+    code = (127 * torch.log1p(255 * narrow.abs()) / 5.5452).round()
+    return torch.copysign(torch.expm1(code / 127 * 5.5452) / 255, narrow)
