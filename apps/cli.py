@@ -28,7 +28,7 @@ class Entry(NamedTuple):
 
     Attributes:
         module: below ``streamdrnn.apps``; it is imported when the command is chosen, and imports what is slow to load
-            (torch, librosa) when the command runs.
+            (torch) when the command runs.
         name: of the command's class there.
         summary: the first sentence of the class's docstring.
     """
@@ -63,7 +63,7 @@ COMMANDS = {
     "calibrate": Entry(
         "speaker_id.commands.calibrate",
         "Calibrate",
-        "Measure how well voices are told apart, and set the threshold to where both errors are equal.",
+        "Measure how well voices are told apart, and make the probabilities right for them.",
     ),
     "train": Entry("training.train", "Train", "Train a model, and measure it."),
     "evaluate": Entry(

@@ -33,13 +33,13 @@ class Export:
     json: Annotated[bool, tyro.conf.arg(help="Print what was written as one JSON object.")] = False
 
     def run(self) -> None:
-        from streamdrnn import load_model, model_notes
-        from streamdrnn.apps.model_file import model_file
+        from streamdrnn import model_notes
+        from streamdrnn.apps.model_file import load_to_run, model_file
         from streamdrnn.export import export_model, export_paths
 
         path = model_file(self.model)
         files = export_paths(self.out, self.format)
-        model, notes = load_model(path), model_notes(path)
+        model, notes = load_to_run(path), model_notes(path)
         self.out.parent.mkdir(parents=True, exist_ok=True)
         description = export_model(model, self.out, self.format, notes, self.overwrite)
         if self.json:

@@ -29,9 +29,7 @@ class ScoreFolder:
         tyro.conf.Positional[str],
         tyro.conf.arg(metavar="MODEL|RUN|speaker", help="A model file, the folder of a run, or the shipped model."),
     ]
-    folder: Annotated[
-        tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER", help="WAV, FLAC, OGG and MP3 files at any depth.")
-    ]
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER", help="Recordings at any depth.")]
     out: Annotated[Path, tyro.conf.arg(metavar="FILE", help="The .npz file to write.")]
     workers: Annotated[
         int, tyro.conf.arg(help="Processes that score. More than one are on Ray, see docs/scale-out.md.")
@@ -51,7 +49,7 @@ class ScoreFolder:
             raise FileNotFoundError(f"{self.folder}: no such folder")
         paths = sorted(path for path in self.folder.rglob("*") if is_audio(path) and path.is_file())
         if not paths:
-            raise InputError(f"{self.folder}: no recordings, expected WAV, FLAC, OGG or MP3 files")
+            raise InputError(f"{self.folder}: no recordings, expected files such as WAV, FLAC, OGG, MP3 or m4a")
         recordings = [path.relative_to(self.folder).as_posix() for path in paths]
         model = model_file(self.model)
         scorer = Scorer(model, self.folder)  # here too, so that what cannot be is said at once

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from streamdrnn import Classifier, SpeakerEmbedder, load_model
+from streamdrnn import Classifier, SpeakerEmbedder
+from streamdrnn.apps.model_file import load_to_run
 from streamdrnn.apps.speaker_id.model import embed_recording
 from streamdrnn.audio import load_audio
 from streamdrnn.errors import InputError
@@ -40,7 +41,7 @@ class Scorer:
 
     def __init__(self, model: Path, folder: Path) -> None:
         torch.set_num_threads(1)
-        loaded = load_model(model)
+        loaded = load_to_run(model)
         if not isinstance(loaded, Classifier | SpeakerEmbedder) or loaded.frontend is None:
             raise InputError(f"{model}: expected a model that judges samples: a Classifier or SpeakerEmbedder")
         self._model, self._sample_rate, self._folder = loaded, loaded.frontend.sample_rate, folder

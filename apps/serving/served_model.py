@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from streamdrnn import load_model
+from streamdrnn.apps.model_file import load_to_run
 from streamdrnn.apps.serving.batcher import Batcher
 from streamdrnn.apps.serving.engine import Engine, Result
 from streamdrnn.apps.serving.limits import Limits, RefusalError
@@ -26,7 +26,7 @@ class ServedModel:
         deliver: called with every result.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`load_model`.
+        FileNotFoundError, ValueError: as :func:`streamdrnn.load_model`.
 
     Attributes:
         digest: of the file, by which a stream finds the same model on another server.
@@ -36,7 +36,7 @@ class ServedModel:
     def __init__(
         self, path: Path, limits: Limits, max_wait: float, metrics: Metrics, deliver: Callable[[Result], None]
     ) -> None:
-        model = load_model(path)
+        model = load_to_run(path)
         self.name = path.stem
         self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
         self.kind = type(model).__name__

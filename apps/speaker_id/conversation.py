@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from typing import Optional
 
-from streamdrnn.apps.speaker_id.enrolment import Enrolled, Enrolling, Enrolment, NotEnrolled
+from streamdrnn.apps.speaker_id.enrolment import Enrolled, Enrolling, Enrolment, NotEnrolled, likenesses
 from streamdrnn.apps.speaker_id.model import SpeakerModel
-from streamdrnn.apps.speaker_id.profiles import ProfileStore, check_name
+from streamdrnn.apps.speaker_id.profiles import ProfileStore, clean_name
 from streamdrnn.apps.speaker_id.session import Event, Session, Summary
 from streamdrnn.apps.speaker_id.sources.source import Chunk
+from streamdrnn.apps.speaker_id.strangers import Strangers
 from streamdrnn.errors import InputError
 
 ENOUGH_SECONDS = 10.0
@@ -22,9 +24,10 @@ class Conversation:
     Args:
         model: the speaker model.
         store: the profiles; whoever is enrolled is kept there.
-        threshold: the cosine below which a voice is nobody's.
+        threshold: the probability from which a voice is named.
         sample_rate: of the chunks.
         enough: seconds of clear speech for an enrolment.
+        number_strangers: as for :class:`Identifier`.
 
     Raises:
         ValueError: a profile is of another model.
@@ -37,17 +40,23 @@ class Conversation:
         threshold: float,
         sample_rate: int,
         enough: float = ENOUGH_SECONDS,
+        number_strangers: bool = False,
     ) -> None:
         self._model, self._store = model, store
         self._enough = enough
-        self._session = Session(model, store.voices(model.id), threshold, sample_rate)
+        self._session = Session(model, store.voices(model.id), threshold, sample_rate, number_strangers)
         self._requests: SimpleQueue[Callable[[], list[Event]]] = SimpleQueue()
         self._enrolling = ""  # whose voice, while one is enrolled
 
     @property
     def names(self) -> list[str]:
-        """Whose voices are known."""
-        return self._session.identifier.names
+        """Whose voices are known, strangers with a number included."""
+        return self._session.identifier.labels
+
+    @property
+    def strangers(self) -> Optional[Strangers]:
+        """The voices that nobody enrolled, if they have numbers."""
+        return self._session.identifier.strangers
 
     @property
     def summary(self) -> Summary:
@@ -60,7 +69,7 @@ class Conversation:
         Raises:
             ValueError: the name cannot be one, or the profile was made with another model.
         """
-        check_name(name)
+        name = clean_name(name)
         self._store.check_model(name, self._model.id)
         self._requests.put(lambda: self._begin_enrolment(name))
 
@@ -108,8 +117,9 @@ class Conversation:
         self._session.enrolment = None
         try:
             recording = enrolment.finish()
-            self._store.add(name, self._model.id, [recording])
+            warnings = [*recording.warnings, *likenesses(self._model, name, recording, self._store)]
+            name = self._store.add(name, self._model.id, [recording])
             voices = self._store.voices(self._model.id)
         except (OSError, InputError) as error:  # the disk is full, say; listening goes on
             return [NotEnrolled(name, str(error))]
-        return [*self._session.replace_voices(voices), Enrolled(name, recording.seconds)]
+        return [*self._session.replace_voices(voices), Enrolled(name, recording.seconds, warnings)]

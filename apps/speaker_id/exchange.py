@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from streamdrnn.apps.speaker_id.profiles import ProfileStore, Recording, StoredRecording, check_name
+from streamdrnn.apps.speaker_id.profiles import ProfileStore, Recording, StoredRecording, clean_name
 from streamdrnn.errors import InputError
 
 FORMAT = "streamdrnn profiles 1"
@@ -42,7 +42,7 @@ def export_profiles(store: ProfileStore, path: Path) -> None:
 
 def as_object(stored: StoredRecording) -> dict[str, Any]:
     """A recording as JSON has it; :func:`parse_recording` reads it."""
-    name, model, (seconds, embedding) = stored
+    name, model, (seconds, embedding, _) = stored
     return {"name": name, "model": model, "seconds": seconds, "embedding": embedding.tolist()}
 
 
@@ -81,7 +81,7 @@ def parse_recording(value: Any) -> StoredRecording:
     name, model, seconds, embedding = (value[key] for key in ("name", "model", "seconds", "embedding"))
     if not isinstance(name, str):
         raise InputError(f"name: expected text, got {name!r}")
-    check_name(name)
+    name = clean_name(name)
     if not (isinstance(model, str) and len(model) == _MODEL_DIGITS and set(model) <= set("0123456789abcdef")):
         raise InputError(f"model of {name!r}: expected {_MODEL_DIGITS} hexadecimal digits")
     if not (_is_number(seconds) and seconds > 0):

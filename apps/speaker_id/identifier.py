@@ -5,25 +5,35 @@ from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from streamdrnn import SpeakerEmbedder
+from streamdrnn.apps.speaker_id.model import SpeakerModel
+from streamdrnn.apps.speaker_id.profiles import Recording
+from streamdrnn.apps.speaker_id.scores import THRESHOLD, Scores, Voices, log_odds, probabilities
+from streamdrnn.apps.speaker_id.strangers import Strangers
 from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS, Tick, mean_embedding, tick_zero
-from streamdrnn.apps.speaker_id.turns import FixedLagViterbi, Segment, TurnBuilder
+from streamdrnn.apps.speaker_id.turns import Decision, FixedLagViterbi, Segment, TurnBuilder
 from streamdrnn.errors import InputError
 
 REACH_TICKS = 5
 """A moment is judged by the outputs from this long before it to this long after it."""
 WINDOW_SECONDS = (2 * REACH_TICKS + 1) * TICK_SECONDS
 LAG_TICKS = 8
-SWITCH_COST = 0.6
+EVIDENCE_PER_TICK = 1 / 3
+"""The windows of neighbouring ticks overlap: each adds this part of what its log likelihood ratio says."""
+SWITCH_COST = 1.4
+"""Of a change of speakers, in the unit of log likelihood ratios."""
 SILENCE_TICKS = 5
 """A moment is silent if nobody speaks so near to it."""
 FORGET_TICKS = 30
 """Who speaks now is judged by the speech of the present turn that is no older than this."""
-MIN_EVIDENCE_SECONDS = 1.5
-"""With less speech than this nobody is named yet."""
+PROBABLE_SECONDS, CERTAIN_SECONDS = 1.0, 1.5
+"""With less speech nobody is named yet, and with less nobody for certain."""
+CERTAIN = 0.9
+"""With a lower probability a name is said to be probable."""
+LOUD_DBFS = -45.0
+"""Sound without speech is no silence if all of it is as loud as this."""
+UNKNOWN, LISTENING, SILENCE, NO_SPEECH = "(unknown)", "(listening)", "(silence)", "(no speech)"
+PROBABLY = "probably "
 
 
 class Now(NamedTuple):
@@ -31,11 +41,13 @@ class Now(NamedTuple):
 
     Attributes:
         time: seconds from the stream's beginning.
-        speaker: a profile's name; None where there is none to be told.
-        label: the speaker for people, or "(unknown)", "(listening)" (too little evidence yet), "(silence)".
-        scores: the cosine of each profile, and under "(unknown)" the one that it has to reach; empty without evidence.
+        speaker: a profile's name, if it is certain; else None.
+        label: for people: the speaker, "probably" one, "(unknown)", "(listening)" (it cannot be told yet),
+            "(no speech)" or "(silence)".
+        scores: the cosine of each profile; empty without evidence.
         evidence: the seconds of speech that the scores rest on.
         level: the last tick's level in dBFS.
+        probability: how probable each profile is, and under "(unknown)" that it is nobody's; empty without evidence.
     """
 
     time: float
@@ -44,6 +56,25 @@ class Now(NamedTuple):
     scores: dict[str, float]
     evidence: float
     level: float
+    probability: dict[str, float]
+
+    @property
+    def mark(self) -> str:
+        """The label that a picture of the past keeps: a name only if it is certain."""
+        return LISTENING if self.speaker is None and self.label.startswith(PROBABLY) else self.label
+
+
+class _Moment(NamedTuple):
+    """What a tick is judged by.
+
+    Attributes:
+        cosines, probabilities: of each voice, and of nobody and each voice; None where nobody speaks.
+        nobody: the label if nobody who is enrolled speaks.
+    """
+
+    cosines: Optional[np.ndarray]
+    probabilities: Optional[np.ndarray]
+    nobody: str
 
 
 class Identifier:
@@ -53,12 +84,16 @@ class Identifier:
     not wait for that.
 
     Args:
-        model: the embedder whose ticks they are.
-        profiles: the enrolled voices, name to embedding ``(E,)``; without any, every voice is unknown.
-        threshold: the cosine below which a voice is nobody's.
+        model: what heard the ticks.
+        voices: who is enrolled, by name; without any, every voice is unknown.
+        threshold: the probability from which a voice is named.
+
+        number_strangers: voices that nobody enrolled have numbers: "Speaker 1", "Speaker 2", ...
 
     Attributes:
         ticks: how many ticks have been heard.
+        names: who is enrolled.
+        strangers: what has been heard of voices that nobody enrolled, if they have numbers.
 
     Raises:
         ValueError: a profile is of another size than the model's embeddings.
@@ -66,15 +101,22 @@ class Identifier:
 
     latency = (REACH_TICKS + LAG_TICKS) * TICK_SECONDS
 
-    def __init__(self, model: SpeakerEmbedder, profiles: dict[str, Tensor], threshold: float) -> None:
+    def __init__(
+        self,
+        model: SpeakerModel,
+        voices: dict[str, Recording],
+        threshold: float = THRESHOLD,
+        number_strangers: bool = False,
+    ) -> None:
         self.model = model
+        self.strangers = Strangers(model) if number_strangers else None
         self.threshold = threshold
-        self._notes: deque[Tick] = deque([tick_zero(model)], maxlen=FORGET_TICKS + REACH_TICKS + 2)
+        self._notes: deque[Tick] = deque([tick_zero(model.embedder)], maxlen=FORGET_TICKS + REACH_TICKS + 2)
         self.ticks = 0
         self._judged = 0  # ticks that have been scored
-        self._undecided: deque[Tensor | None] = deque()  # the cosines of scored ticks, None in silence
+        self._undecided: deque[_Moment] = deque()  # the ticks that have been scored
         self._turns = TurnBuilder(TICK_SECONDS)
-        self._use(profiles)
+        self._use(voices)
 
     def hear(self, ticks: Iterable[Tick]) -> list[Segment]:
         """The segments that have ended, by the ticks that follow, in order of time."""
@@ -86,10 +128,10 @@ class Identifier:
                 ended += self._judge()
         return ended
 
-    def replace_voices(self, profiles: dict[str, Tensor]) -> list[Segment]:
-        """Go on with other profiles; what is undecided is decided now, and returned as by :meth:`hear`."""
+    def replace_voices(self, voices: dict[str, Recording]) -> list[Segment]:
+        """Go on with other voices; what is undecided is decided now, and returned as by :meth:`hear`."""
         ended = [segment for state in self._path.undecided() for segment in self._decide(state)]
-        self._use(profiles)
+        self._use(voices)
         return ended
 
     def finish(self, seconds: float) -> list[Segment]:
@@ -108,34 +150,71 @@ class Identifier:
         first = self._note(max(self._turn_start(), self.ticks - FORGET_TICKS) - 1)
         evidence = round((last.spoken - first.spoken) * TICK_SECONDS, 3)
         scores: dict[str, float] = {}
+        probability: dict[str, float] = {}
         if last.frames > first.frames:
-            cosines = self._voices @ mean_embedding(self.model, first, last)
-            scores = dict(zip(self.names, cosines.tolist(), strict=True))
-        speaker, label = None, "(listening)"
-        if not any(self._note(tick).has_speech for tick in range(self.ticks - SILENCE_TICKS, self.ticks)):
-            label = "(silence)"
-        elif evidence >= MIN_EVIDENCE_SECONDS:
-            best = max(scores, key=scores.__getitem__, default=None)
-            speaker = best if best is not None and scores[best] >= self.threshold else None
-            label = speaker or "(unknown)"
-        if last.frames > first.frames:
-            scores["(unknown)"] = self.threshold
-        return Now(round(self.ticks * TICK_SECONDS, 3), speaker, label, scores, evidence, last.level)
+            cosines, ratios = self._compare(first, last)
+            nobody, *known = probabilities(ratios).tolist()
+            scores = dict(zip(self.labels, cosines.tolist(), strict=True))
+            probability = dict(zip(self.labels, known, strict=True)) | {UNKNOWN: nobody}
+        speaker = None
+        if not self._speech_near(self.ticks - SILENCE_TICKS, self.ticks - 1):
+            label = self._sound(self.ticks - SILENCE_TICKS, self.ticks - 1)
+        else:
+            speaker, label = self._judgement(probability, evidence)
+        time = round(self.ticks * TICK_SECONDS, 3)
+        return Now(time, speaker, label, scores, evidence, last.level, probability)
 
-    def _use(self, profiles: dict[str, Tensor]) -> None:
-        self.names = list(profiles)
-        size = self.model.embedding_size
-        for name, voice in profiles.items():
-            if tuple(voice.shape) != (size,):
-                raise InputError(f"profile {name!r}: an embedding of shape {tuple(voice.shape)}, expected ({size},)")
-        self._voices = torch.stack(list(profiles.values())) if profiles else torch.zeros(0, size)
-        self._path = FixedLagViterbi(1 + len(profiles), SWITCH_COST, LAG_TICKS)
+    def _judgement(self, probability: dict[str, float], evidence: float) -> tuple[Optional[str], str]:
+        """Who speaks, if that is certain, and the label."""
+        if evidence < PROBABLE_SECONDS:
+            return None, LISTENING
+        best = max(self.labels, key=probability.__getitem__, default=None)
+        is_certain = evidence >= CERTAIN_SECONDS
+        if best is None or probability[best] < self.threshold:
+            is_nobodys = is_certain and probability[UNKNOWN] >= 1 - self.threshold
+            return None, UNKNOWN if is_nobodys else LISTENING
+        if is_certain and probability[best] >= CERTAIN:
+            return (best if best in self.names else None), best
+        return None, PROBABLY + best
+
+    @property
+    def labels(self) -> list[str]:
+        """Whose voices are told apart: who is enrolled, and strangers who have a number."""
+        return [*self.names, *(() if self.strangers is None else self.strangers.voices)]
+
+    def _use(self, voices: dict[str, Recording]) -> None:
+        self.names = list(voices)
+        self._known = voices
+        size = self.model.embedder.embedding_size
+        for name, (_, embedding, _) in voices.items():
+            if tuple(embedding.shape) != (size,):
+                raise InputError(
+                    f"profile {name!r}: an embedding of shape {tuple(embedding.shape)}, expected ({size},)"
+                )
+        self._compare_with_all()
+        self._path = FixedLagViterbi(1 + len(self.labels), SWITCH_COST, LAG_TICKS)
         self._decided_state, self._decided_start = 0, self._judged - len(self._undecided)
+
+    def _compare_with_all(self) -> None:
+        strangers = {} if self.strangers is None else self.strangers.voices
+        self._voices = Voices(self.model.scorer, [*self._known.values(), *strangers.values()])
 
     def _note(self, tick: int) -> Tick:
         """The note at the end of a tick, or the nearest there is."""
         oldest = self.ticks - len(self._notes)
         return self._notes[min(max(tick - oldest, 0), len(self._notes) - 1)]
+
+    def _speech_near(self, first: int, last: int) -> bool:
+        return any(self._note(tick).has_speech for tick in range(first, last + 1))
+
+    def _sound(self, first: int, last: int) -> str:
+        """The label of ticks without speech."""
+        return NO_SPEECH if all(self._note(tick).level >= LOUD_DBFS for tick in range(first, last + 1)) else SILENCE
+
+    def _compare(self, first: Tick, last: Tick) -> Scores:
+        """The speech between two ticks against each voice; there must be some."""
+        seconds = (last.spoken - first.spoken) * TICK_SECONDS
+        return self._voices.compare(mean_embedding(self.model.embedder, first, last), seconds)
 
     def _turn_start(self) -> int:
         """The tick with which the present turn began, as it looks now."""
@@ -151,26 +230,60 @@ class Identifier:
         tick = self._judged
         self._judged += 1
         first, last = self._note(tick - REACH_TICKS - 1), self._note(tick + REACH_TICKS)
-        near = range(tick - SILENCE_TICKS, tick + SILENCE_TICKS + 1)
-        silent = last.frames == first.frames or not any(self._note(t).has_speech for t in near)
-        scores = np.zeros(1 + len(self.names))  # 0 for nobody, and in silence for everybody
-        cosines = None
-        if not silent:
-            cosines = self._voices @ mean_embedding(self.model, first, last)
-            scores[1:] = cosines.numpy() - self.threshold
-        self._undecided.append(cosines)
-        state = self._path.push(scores)
+        near = (tick - SILENCE_TICKS, tick + SILENCE_TICKS)
+        if last.frames == first.frames or not self._speech_near(*near):
+            moment = _Moment(None, None, self._sound(*near))
+            evidence = np.zeros(1 + len(self.labels))  # for nobody and for everybody the same
+        else:
+            cosines, ratios = self._compare(first, last)
+            moment = _Moment(cosines, probabilities(ratios), UNKNOWN)
+            evidence = EVIDENCE_PER_TICK * log_odds(ratios, self.threshold)
+        self._undecided.append(moment)
+        state = self._path.push(evidence)
         return [] if state is None else self._decide(state)
 
     def _decide(self, state: int) -> list[Segment]:
         """Take the path's decision for the oldest undecided tick."""
         if state != self._decided_state:
             self._decided_state, self._decided_start = state, self._judged - len(self._undecided)
-        cosines = self._undecided.popleft()
-        speaker, score = None, 0.0
-        if cosines is not None:
-            speaker = self.names[state - 1] if state else None
-            # With nobody enrolled the nearest voice is as far as can be; 0 would be silence.
-            score = float(cosines[state - 1] if state else cosines.max() if len(cosines) else -1.0)
-        ended = self._turns.push(speaker, score)
+        cosines, shares, nobody = self._undecided.popleft()
+        if cosines is None or shares is None:
+            decision = Decision(None, nobody)
+        else:
+            label = self.labels[state - 1] if state else nobody
+            speaker = label if label in self.names else None
+            # With nobody enrolled the nearest voice is as far as can be.
+            score = cosines[state - 1] if state else cosines.max(initial=-1.0)
+            decision = Decision(speaker, label, float(score), float(shares[state]))
+        ended = self._turns.push(decision)
+        if self.strangers is not None:
+            self._gather(self.strangers, self._judged - len(self._undecided) - 1, decision)
         return [] if ended is None else [ended]
+
+    def _gather(self, strangers: Strangers, tick: int, decision: Decision) -> None:
+        """Give a stranger a number when a decided tick completes enough speech, or learn more of one who has it."""
+        if decision.speaker is not None or decision.label in (SILENCE, NO_SPEECH):
+            strangers.pause()
+            return
+        whose = None if decision.label == UNKNOWN else decision.label
+        recording = strangers.gather(self._note(tick - 1), self._note(tick), whose)
+        if recording is None:
+            return
+        if whose is not None:
+            strangers.join(whose, recording)
+        else:
+            ratios = self._voices.compare(recording.embedding, recording.seconds).log_ratios
+            name = strangers.add(recording, self.names) if probabilities(ratios)[0] >= 1 - self.threshold else None
+            if name is None:
+                return
+            self._path.split_first_state()
+            self._undecided = deque(
+                one
+                if one.cosines is None or one.probabilities is None
+                else _Moment(
+                    np.append(one.cosines, 0.0), np.append(one.probabilities, one.probabilities[0]), one.nobody
+                )
+                for one in self._undecided
+            )
+            self._turns.relabel(UNKNOWN, name)
+        self._compare_with_all()

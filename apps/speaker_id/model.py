@@ -1,6 +1,5 @@
 """The models that are shipped, or the user's own: of speakers, and of speech."""
 
-import math
 import os
 from importlib.resources import files
 from pathlib import Path
@@ -10,7 +9,9 @@ import torch
 from torch import Tensor
 
 from streamdrnn import SpeakerEmbedder, Tagger, load_model, model_notes
+from streamdrnn.apps.model_file import load_to_run
 from streamdrnn.apps.speaker_id.profiles import model_id
+from streamdrnn.apps.speaker_id.scores import Scorer, read_scorer, read_threshold
 from streamdrnn.errors import InputError
 from streamdrnn.heads import Head
 
@@ -27,12 +28,12 @@ class SpeakerModel(NamedTuple):
 
     Attributes:
         embedder: the network with its front-end.
-        threshold: the cosine below which a voice is nobody's, calibrated with the model.
+        scorer: what makes log likelihood ratios of its cosines, calibrated with the model.
         id: what its profiles are marked with.
     """
 
     embedder: SpeakerEmbedder
-    threshold: float
+    scorer: Scorer
     id: str
 
     @property
@@ -56,24 +57,14 @@ def load_speaker_model(path: Optional[Path] = None) -> SpeakerModel:
         ValueError: it is damaged, or no speaker model.
     """
     path = asset("speaker.safetensors") if path is None else path
-    model = load_model(path)
+    model = load_to_run(path)
     if not isinstance(model, SpeakerEmbedder) or model.frontend is None:
         raise InputError(f"{path}: expected a SpeakerEmbedder with a front-end, got a {type(model).__name__}")
-    return SpeakerModel(model, _threshold(path), model_id(path))
-
-
-def _threshold(path: Path) -> float:
-    """The one in a model's notes; ``ValueError`` if there is none."""
-    notes = model_notes(path)
-    if "threshold" not in notes:
-        raise InputError(f"{path}: has no calibrated threshold in its notes")
     try:
-        threshold = float(notes["threshold"])
-    except ValueError:
-        threshold = math.nan
-    if not math.isfinite(threshold):
-        raise InputError(f"{path}: the threshold in its notes is no number")
-    return threshold
+        scorer = read_scorer(model_notes(path), model.embedding_size)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return SpeakerModel(model, scorer, model_id(path))
 
 
 class ActivityModel(NamedTuple):
@@ -99,7 +90,10 @@ def load_activity_model(path: Optional[Path] = None) -> ActivityModel:
     model = load_model(path)
     if not isinstance(model, Tagger) or model.frontend is None or model.num_outputs != 1:
         raise InputError(f"{path}: expected a Tagger with a front-end and one output, got a {type(model).__name__}")
-    return ActivityModel(model, _threshold(path))
+    try:
+        return ActivityModel(model, read_threshold(model_notes(path)))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def embed_recording(embedder: Head, samples: Tensor) -> Tensor:

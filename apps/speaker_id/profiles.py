@@ -2,10 +2,11 @@
 
 import hashlib
 import sqlite3
+import unicodedata
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 import platformdirs
@@ -27,19 +28,26 @@ CREATE TABLE IF NOT EXISTS recordings (
 )
 """,
     """
-CREATE TABLE IF NOT EXISTS thresholds (
+CREATE TABLE IF NOT EXISTS offsets (
     model TEXT PRIMARY KEY,
-    cosine REAL NOT NULL CHECK (cosine BETWEEN -1 AND 1)
+    log_ratio REAL NOT NULL CHECK (abs(log_ratio) <= 100)
 )
 """,
 )
 
 
 class Recording(NamedTuple):
-    """What one recording says of a voice: its length in seconds and its embedding ``(E,)``."""
+    """What one recording says of a voice.
+
+    Attributes:
+        seconds: of clear speech.
+        embedding: ``(E,)``.
+        warnings: what makes it less than good to know the voice by, a line each; not kept.
+    """
 
     seconds: float
     embedding: Tensor
+    warnings: tuple[str, ...] = ()
 
 
 class StoredRecording(NamedTuple):
@@ -69,15 +77,19 @@ def model_id(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def check_name(name: str) -> str:
-    """``name`` if it can be a profile's.
+def clean_name(name: str) -> str:
+    """A name as profiles have it: without spaces around it, accents composed (Unicode's NFC).
 
     Raises:
-        ValueError: it is empty, too long, or has characters that cannot be printed on one line.
+        ValueError: it is empty, too long, has characters that cannot be printed on one line, or is in brackets as the
+            labels are that are nobody's name.
     """
-    if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
+    cleaned = unicodedata.normalize("NFC", name).strip()
+    if not cleaned or len(cleaned) > MAX_NAME or not cleaned.isprintable():
         raise InputError(f"name: expected 1 to {MAX_NAME} printable characters, got {name!r}")
-    return name
+    if cleaned.startswith("(") and cleaned.endswith(")"):
+        raise InputError(f"name: {cleaned!r} could be a label such as (unknown), expected no brackets around it")
+    return cleaned
 
 
 class ProfileStore:
@@ -92,17 +104,22 @@ class ProfileStore:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def add(self, name: str, model: str, recordings: list[Recording]) -> None:
+    def add(self, name: str, model: str, recordings: list[Recording]) -> str:
         """Add recordings to a profile, or make it.
+
+        Returns:
+            the name that the profile has: cleaned, and of a known profile as that writes it ("anna" is "Anna").
 
         Raises:
             ValueError: the name cannot be one, or the profile was made with another model.
         """
-        check_name(name)
+        clean_name(name)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._transaction() as db:
+            name = _spelling(db, name)
             _check_model(db, name, model)
             _insert(db, [StoredRecording(name, model, recording) for recording in recordings])
+        return name
 
     def check_model(self, name: str, model: str) -> None:
         """Check that recordings by this model can be added to a profile.
@@ -112,7 +129,7 @@ class ProfileStore:
         """
         if self.path.is_file():
             with self._transaction() as db:
-                _check_model(db, name, model)
+                _check_model(db, _spelling(db, name), model)
 
     def remove(self, name: str) -> None:
         """Remove a profile.
@@ -122,7 +139,7 @@ class ProfileStore:
         """
         self._check_file(name)
         with self._transaction() as db:
-            if not db.execute("DELETE FROM recordings WHERE name = ?", (name,)).rowcount:
+            if not db.execute("DELETE FROM recordings WHERE name = ?", (_spelling(db, name),)).rowcount:
                 raise InputError(f"no profile {name!r} in {self.path}")
 
     def rename(self, name: str, new: str) -> None:
@@ -131,11 +148,12 @@ class ProfileStore:
         Raises:
             ValueError: there is none of this name, or one of the new name, or the new name cannot be one.
         """
-        check_name(new)
+        new = clean_name(new)
         self._check_file(name)
         with self._transaction() as db:
-            if db.execute("SELECT 1 FROM recordings WHERE name = ?", (new,)).fetchone():
-                raise InputError(f"there is a profile {new!r} already in {self.path}")
+            name, taken = _spelling(db, name), _spelling(db, new)
+            if taken != name and db.execute("SELECT 1 FROM recordings WHERE name = ?", (taken,)).fetchone():
+                raise InputError(f"there is a profile {taken!r} already in {self.path}")
             if not db.execute("UPDATE recordings SET name = ? WHERE name = ?", (new, name)).rowcount:
                 raise InputError(f"no profile {name!r} in {self.path}")
 
@@ -158,27 +176,28 @@ class ProfileStore:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._transaction() as db:
             for one in recordings:
-                check_name(one.name)
-                _check_model(db, one.name, one.model)
-                _insert(db, [one])
+                clean_name(one.name)
+                named = one._replace(name=_spelling(db, one.name))
+                _check_model(db, named.name, named.model)
+                _insert(db, [named])
 
-    def threshold(self, model: str) -> Optional[float]:
-        """The threshold that was calibrated for a model; None if none was."""
+    def offset(self, model: str) -> float:
+        """What the user's calibration adds to a model's log likelihood ratios; 0 if there is none."""
         if not self.path.is_file():
-            return None
+            return 0.0
         with self._transaction() as db:
-            row = db.execute("SELECT cosine FROM thresholds WHERE model = ?", (model,)).fetchone()
-        return None if row is None else float(row[0])
+            row = db.execute("SELECT log_ratio FROM offsets WHERE model = ?", (model,)).fetchone()
+        return 0.0 if row is None else float(row[0])
 
-    def set_threshold(self, model: str, cosine: float) -> None:
-        """Keep a calibrated threshold.
+    def set_offset(self, model: str, log_ratio: float) -> None:
+        """Keep what a calibration found; 0 is as if there were none.
 
         Raises:
-            ValueError: it is no cosine.
+            ValueError: it is beyond all reason.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO thresholds (model, cosine) VALUES (?, ?)", (model, cosine))
+            db.execute("INSERT OR REPLACE INTO offsets (model, log_ratio) VALUES (?, ?)", (model, log_ratio))
 
     def profiles(self) -> list[Profile]:
         """All profiles by name."""
@@ -190,8 +209,8 @@ class ProfileStore:
             ).fetchall()
         return [Profile(*row) for row in rows]
 
-    def voices(self, model: str) -> dict[str, Tensor]:
-        """The embedding ``(E,)`` of each profile, the mean of its recordings by their lengths.
+    def voices(self, model: str) -> dict[str, Recording]:
+        """The recordings of each profile as one: their seconds in all, and the mean of their embeddings by length.
 
         Raises:
             ValueError: some profile was made with another model.
@@ -200,13 +219,14 @@ class ProfileStore:
             return {}
         with self._transaction() as db:
             rows = db.execute("SELECT name, model, seconds, embedding FROM recordings ORDER BY name, id").fetchall()
-        sums: dict[str, Tensor] = {}
+        sums: dict[str, Recording] = {}
         for name, made_with, seconds, blob in rows:
             if made_with != model:
                 raise InputError(f"profile {name!r} was enrolled with another model; remove it, then enrol again")
             embedding = _embedding(blob)
-            sums[name] = sums.get(name, torch.zeros_like(embedding)) + seconds * embedding
-        return {name: normalize(total, dim=0) for name, total in sums.items()}
+            before = sums.get(name, Recording(0.0, torch.zeros_like(embedding)))
+            sums[name] = Recording(before.seconds + seconds, before.embedding + seconds * embedding)
+        return {name: Recording(one.seconds, normalize(one.embedding, dim=0)) for name, one in sums.items()}
 
     def _check_file(self, name: str) -> None:
         if not self.path.is_file():
@@ -229,9 +249,21 @@ def _check_model(db: sqlite3.Connection, name: str, model: str) -> None:
         raise InputError(f"profile {name!r} was enrolled with another model; remove it first, then enrol again")
 
 
+def _spelling(db: sqlite3.Connection, name: str) -> str:
+    """A name as a profile writes it that differs by case, spaces or composition only; cleaned if there is none."""
+
+    def plain(text: str) -> str:
+        return unicodedata.normalize("NFC", text).strip().casefold()
+
+    known = [row[0] for row in db.execute("SELECT DISTINCT name FROM recordings ORDER BY name")]
+    if name in known:
+        return name
+    return next((one for one in known if plain(one) == plain(name)), unicodedata.normalize("NFC", name).strip())
+
+
 def _insert(db: sqlite3.Connection, recordings: list[StoredRecording]) -> None:
     """Insert what is not there yet."""
-    for name, model, (seconds, embedding) in recordings:
+    for name, model, (seconds, embedding, _) in recordings:
         row = (name, model, seconds, embedding.numpy().astype("<f4").tobytes())
         known = "SELECT 1 FROM recordings WHERE (name, model, seconds, embedding) = (?, ?, ?, ?)"
         if not db.execute(known, row).fetchone():

@@ -6,13 +6,12 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple, Optional, Protocol, Union
 
-from torch import Tensor
-
 from streamdrnn.apps.speaker_id.ear import Ear
 from streamdrnn.apps.speaker_id.enrolment import Enrolled, Enrolling, Enrolment, NotEnrolled
 from streamdrnn.apps.speaker_id.identifier import Identifier, Now
 from streamdrnn.apps.speaker_id.latency import Latency
 from streamdrnn.apps.speaker_id.model import SpeakerModel
+from streamdrnn.apps.speaker_id.profiles import Recording
 from streamdrnn.apps.speaker_id.sources.source import Chunk, Source
 from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS, Tick
 from streamdrnn.apps.speaker_id.turns import Segment
@@ -88,17 +87,25 @@ class Session:
 
     Args:
         model: the speaker model.
-        voices: the enrolled voices, name to embedding ``(E,)``.
-        threshold: the cosine below which a voice is nobody's.
+        voices: who is enrolled, by name.
+        threshold: the probability from which a voice is named.
         sample_rate: of the chunks.
+        number_strangers: as for :class:`Identifier`.
 
     Attributes:
         identifier: what decides; its :meth:`~Identifier.now` can be asked at any time.
         enrolment: what takes the same ticks, while somebody is enrolled.
     """
 
-    def __init__(self, model: SpeakerModel, voices: dict[str, Tensor], threshold: float, sample_rate: int) -> None:
-        self.identifier = Identifier(model.embedder, voices, threshold)
+    def __init__(
+        self,
+        model: SpeakerModel,
+        voices: dict[str, Recording],
+        threshold: float,
+        sample_rate: int,
+        number_strangers: bool = False,
+    ) -> None:
+        self.identifier = Identifier(model, voices, threshold, number_strangers)
         self.enrolment: Optional[Enrolment] = None
         self._ear = Ear(model.embedder, sample_rate)
         self._sample_rate = sample_rate
@@ -126,11 +133,11 @@ class Session:
         self._computing += time.perf_counter() - started
         return events
 
-    def replace_voices(self, voices: dict[str, Tensor]) -> list[Event]:
+    def replace_voices(self, voices: dict[str, Recording]) -> list[Event]:
         """Go on with other voices."""
         return list(self.identifier.replace_voices(voices))
 
-    def restart(self, voices: dict[str, Tensor]) -> list[Event]:
+    def restart(self, voices: dict[str, Recording]) -> list[Event]:
         """Hear what follows afresh, and forget how late things were; the clock goes on."""
         events = [*self._report(self._ear.flush()), *self.identifier.replace_voices(voices)]
         events += self._decide(self._ear.skip(0))

@@ -6,7 +6,7 @@ from streamdrnn.apps.speaker_id.identifier import Now
 from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS
 from streamdrnn.apps.speaker_id.turns import Segment
 
-SILENT = ("", "(silence)", "(listening)")
+SILENT = ("", "(silence)", "(no speech)", "(listening)")
 """Labels of moments that nobody's voice is known to fill."""
 
 
@@ -26,7 +26,7 @@ class Timeline:
         """Take a report; what the last one said has held until now."""
         end = round(now.time / TICK_SECONDS)
         self._grow(end - 1, self._label)
-        self._label = now.label
+        self._label = now.mark
         self._grow(end, self._label)
 
     def decide(self, segment: Segment) -> None:

@@ -1,9 +1,12 @@
 """From scores to turns: who speaks when, decided a fixed time late."""
 
 from collections import deque
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
+
+CRUMB_SECONDS = 0.5
+"""What is decided for less than this is no segment of its own."""
 
 
 class Segment(NamedTuple):
@@ -11,19 +14,35 @@ class Segment(NamedTuple):
 
     Attributes:
         start, end: seconds from the stream's beginning.
-        speaker: a profile's name; None is silence, or a voice that nobody enrolled.
-        score: the mean cosine of the decided speaker, or of the nearest one for a voice nobody enrolled; 0 in silence.
+        speaker: a profile's name; None where nobody speaks, or nobody who is enrolled.
+        score: the mean cosine of the decided speaker, or of the nearest one for a voice nobody enrolled; 0 where nobody
+            speaks.
+        probability: how probable it was on average that the decision is right; 0 where nobody speaks.
+        nobody: the label where the speaker is None, such as "(unknown)" or "(silence)".
     """
 
     start: float
     end: float
     speaker: Optional[str]
     score: float
+    probability: float = 0.0
+    nobody: str = "(unknown)"
 
     @property
     def label(self) -> str:
         """Who speaks, for people."""
-        return self.speaker or ("(unknown)" if self.score else "(silence)")
+        return self.speaker or self.nobody
+
+    def as_object(self) -> dict[str, Any]:
+        """The segment as JSON has it."""
+        return {
+            "start": self.start,
+            "end": self.end,
+            "speaker": self.speaker,
+            "score": self.score,
+            "probability": self.probability,
+            "label": self.label,
+        }
 
 
 class FixedLagViterbi:
@@ -53,6 +72,14 @@ class FixedLagViterbi:
         """The states of the last ``lag`` steps as they look now; later steps may change them."""
         return self._path()[-self.lag :] if self.lag else []
 
+    def split_first_state(self) -> None:
+        """One more state: where the first is the best now, and was so all along, it is the new one instead."""
+        new = len(self._best)
+        self._best = np.append(self._best, self._best[0])
+        self._best[0] -= self.switch_cost
+        steps = [np.append(step, new if step[0] == 0 else step[0]) for step in self._came_from]
+        self._came_from = deque(steps, maxlen=self.lag + 1)
+
     def _path(self) -> list[int]:
         """The best states of the steps remembered, first to last."""
         path = [int(self._best.argmax())] if self._came_from else []
@@ -61,31 +88,77 @@ class FixedLagViterbi:
         return path[::-1]
 
 
+class Decision(NamedTuple):
+    """What was decided about a tick; the attributes are as those of :class:`Segment`."""
+
+    speaker: Optional[str]
+    nobody: str
+    score: float = 0.0
+    probability: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """Who speaks, for people."""
+        return self.speaker or self.nobody
+
+
+class _Run:
+    """Ticks of one decision: since which tick, how many, and the sums of their scores and probabilities."""
+
+    def __init__(self, decision: Decision, start: int) -> None:
+        self.decision = decision
+        self.start = start
+        self.ticks = 0
+        self.sums = np.zeros(2)
+
+
 class TurnBuilder:
-    """Joins the decisions of single ticks into segments."""
+    """Joins the decisions of single ticks into segments.
+
+    A decision that holds for less than :data:`CRUMB_SECONDS` makes no segment: its time goes to the segment before it,
+    or at a stream's beginning to the one after it.
+
+    Args:
+        tick: seconds.
+    """
 
     def __init__(self, tick: float) -> None:
         self._tick = tick
-        self._speaker: Optional[str] = None
-        self._start = self._ticks = 0
-        self._score = 0.0
+        self._enough = round(CRUMB_SECONDS / tick)
+        self._ticks = 0
+        self._turn: Optional[_Run] = None  # the segment under way
+        self._newest: Optional[_Run] = None  # the same, or what may come after it
 
-    def push(self, speaker: Optional[str], score: float) -> Optional[Segment]:
+    def push(self, decision: Decision) -> Optional[Segment]:
         """Take the decision for the next tick; give the segment that it ends, if it does."""
-        ended = None
-        # Silence and a voice that nobody enrolled are both nobody's, and yet two things.
-        if self._ticks and (speaker, score == 0) != (self._speaker, self._score == 0):
-            ended = self._segment(self._tick * (self._start + self._ticks))
-            self._start, self._ticks, self._score = self._start + self._ticks, 0, 0.0
-        self._speaker = speaker
+        if self._newest is None or decision.label != self._newest.decision.label:
+            returned = self._turn is not None and decision.label == self._turn.decision.label
+            self._newest = self._turn if returned else _Run(decision, self._ticks)
+        newest, turn = self._newest, self._turn
+        assert newest is not None
+        newest.ticks += 1
+        newest.sums += (decision.score, decision.probability)
         self._ticks += 1
-        self._score += score
-        return ended
+        if newest is turn or newest.ticks < self._enough:
+            return None
+        self._turn = newest
+        if turn is None:
+            newest.start = 0
+            return None
+        return self._segment(turn, self._tick * newest.start)
+
+    def relabel(self, old: str, new: str) -> None:
+        """From now on, what is under way and was nobody's with one label has another."""
+        for run in (self._turn, self._newest):
+            if run is not None and run.decision.label == old:
+                run.decision = run.decision._replace(nobody=new)
 
     def finish(self, end: float) -> Optional[Segment]:
         """The last segment, up to the stream's end in seconds."""
-        return self._segment(end) if self._ticks else None
+        last = self._turn or self._newest
+        return None if last is None else self._segment(last, end)
 
-    def _segment(self, end: float) -> Segment:
-        mean = round(self._score / self._ticks, 4)
-        return Segment(round(self._tick * self._start, 3), round(end, 3), self._speaker, mean)
+    def _segment(self, run: _Run, end: float) -> Segment:
+        score, probability = (round(float(mean), 4) for mean in run.sums / run.ticks)
+        speaker, nobody, *_ = run.decision
+        return Segment(round(self._tick * run.start, 3), round(end, 3), speaker, score, probability, nobody)

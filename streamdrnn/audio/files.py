@@ -1,79 +1,136 @@
 """Reading audio files."""
 
-import io
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Union
+from typing import TYPE_CHECKING, BinaryIO, Optional, Self, Union
 
 import torch
 from torch import Tensor
 
+from streamdrnn.audio.formats import AudioFileError, is_audio
+from streamdrnn.audio.mixing import Mixer
+from streamdrnn.audio.resample import StreamingResampler
 from streamdrnn.checks import check_positive
-from streamdrnn.errors import InputError
 
-_NO_LENGTH = 0x7FFFF000
-"""From here up a length in a WAV header stands for "not known": programs that write to a pipe put such values there."""
+if TYPE_CHECKING:  # libsndfile is loaded when there is something to read
+    from streamdrnn.audio.decoding import Raw
 
+__all__ = ["AudioFileError", "AudioReader", "is_audio", "load_audio", "stream_audio"]
 
-_ENDINGS = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
-
-
-def is_audio(path: Path) -> bool:
-    """Whether a file in a folder of recordings is one, by its name."""
-    return path.suffix.lower() in _ENDINGS
+_BLOCK_SECONDS = 1.0
 
 
-class AudioFileError(InputError):
-    """A file that is no usable recording; the message is one line that begins with its path."""
+class AudioReader:
+    """A recording, decoded once from its beginning to its end, in constant memory; a context manager that closes it.
+
+    libsndfile decodes it, or if that cannot, the program ffmpeg, if there is one. Only the content tells the format.
+
+    Args:
+        recording: a file or a named pipe; or a pipe, such as ``sys.stdin.buffer``, of which nothing has been read.
+        channel: the one to take, from 1 on; None averages them, see :class:`~streamdrnn.audio.mixing.Mixer`.
+        raw: the kind of samples that it has if it begins like no known format; None refuses such a recording.
+
+    Attributes:
+        name: for people.
+        sample_rate: samples per second.
+        seconds: the length; None if it is not known.
+        live: it is a pipe, so that sound may come while it is made.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        AudioFileError: it is no audio, damaged from the beginning, or empty, or it has no such channel.
+    """
+
+    def __init__(
+        self,
+        recording: Union[str, os.PathLike[str], BinaryIO],
+        channel: Optional[int] = None,
+        raw: "Optional[Raw]" = None,
+    ) -> None:
+        from streamdrnn.audio.decoding import open_decoder
+
+        path: Optional[Path] = None
+        with ExitStack() as stack:
+            if not isinstance(recording, (str, os.PathLike)):
+                file, self.name = recording.fileno(), "standard input"
+            else:
+                path = Path(recording)
+                self.name = str(path)
+                if not path.exists():
+                    raise FileNotFoundError(f"{path}: no such file")
+                if path.is_dir():
+                    raise AudioFileError(f"{path}: not a file")
+                file = stack.enter_context(path.open("rb", buffering=0)).fileno()
+            self._decoder = open_decoder(file, path, self.name, raw, stack)
+            self.sample_rate, self.seconds = self._decoder.sample_rate, self._decoder.seconds
+            self._mixer = Mixer(self.name, self.sample_rate, self._decoder.channels, channel)
+            self.live = path is None or not path.is_file()
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def blocks(self, seconds: float) -> Iterator[Tensor]:
+        """One channel of it, ``(N,)`` float32, full scale from -1 to 1, in blocks no longer than some seconds.
+
+        Raises:
+            AudioFileError: it has no samples, one is NaN or infinite, or it is damaged or cut short; the blocks before
+                that have been given. MP3 and OGG need not tell their length: one of those that is cut short is read as
+                far as it goes.
+        """
+        frames = max(1, round(seconds * self.sample_rate))
+        empty = True
+        while len(block := self._decoder.read(frames)):
+            empty = False
+            samples = self._mixer.mix(torch.from_numpy(block))
+            if not torch.isfinite(samples).all():
+                raise AudioFileError(f"{self.name}: has NaN or infinite samples")
+            yield samples
+        if empty:
+            raise AudioFileError(f"{self.name}: has no samples, expected a recording")
 
 
-def load_audio(path: Union[str, os.PathLike[str]], sample_rate: int = 16000) -> Tensor:
+def stream_audio(
+    path: Union[str, os.PathLike[str]], sample_rate: int = 16000, channel: Optional[int] = None
+) -> Iterator[Tensor]:
+    """A recording as one channel at one sample rate, in pieces ``(N,)`` float32: :func:`load_audio` in constant memory.
+
+    Raises:
+        FileNotFoundError, AudioFileError, ValueError, TypeError: as :func:`load_audio`, after what can be heard.
+    """
+    check_positive("sample_rate", sample_rate)
+    with AudioReader(path, channel) as reader:
+        resampler = StreamingResampler(reader.sample_rate, sample_rate)
+        count = 0
+        for block in reader.blocks(_BLOCK_SECONDS):
+            yield (samples := resampler.push(block))
+            count += len(samples)
+        yield (samples := resampler.flush())
+        if not count + len(samples):  # it had so few that not one is left
+            raise AudioFileError(f"{reader.name}: has no samples at {sample_rate} Hz, expected a recording")
+
+
+def load_audio(path: Union[str, os.PathLike[str]], sample_rate: int = 16000, channel: Optional[int] = None) -> Tensor:
     """A recording as one channel at one sample rate.
 
     Args:
-        path: a WAV, FLAC, OGG or MP3 file, or another that libsndfile reads. Channels are averaged.
+        path: a file that libsndfile reads (WAV, FLAC, OGG, MP3, AIFF and others), or if ffmpeg is installed any other
+            with sound in it, such as MPEG-4.
         sample_rate: samples per second of the result; other rates are resampled (soxr, high quality).
+        channel: the one to take, from 1 on; None averages them, or takes one if they cancel each other out.
 
     Returns:
         ``(N,)`` float32, N >= 1, full scale from -1 to 1.
 
     Raises:
         FileNotFoundError: there is no such file.
-        AudioFileError: it is no audio, damaged, cut short, empty, or holds NaN or infinite samples. MP3 and OGG need
-            not tell their length: one of those that is cut short is read as far as it goes.
+        AudioFileError: it is no audio, damaged, cut short, empty, or holds NaN or infinite samples, or has no such
+            channel. MP3 and OGG need not tell their length: one of those that is cut short is read as far as it goes.
         ValueError, TypeError: ``sample_rate`` is no positive int.
     """
-    check_positive("sample_rate", sample_rate)
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
-    if not path.is_file():
-        raise AudioFileError(f"{path}: not a file")
-    data = path.read_bytes()
-    if not data:
-        raise AudioFileError(f"{path}: an empty file, expected a recording")
-    if _wav_length(data) > len(data) + 1:  # some programs count the byte that pads an odd length, and leave it out
-        raise AudioFileError(f"{path}: cut short, got {len(data)} bytes, expected {_wav_length(data)}")
-    import soundfile
-
-    try:
-        # Not by its name: libsndfile would take any bytes in a file named .raw for samples.
-        samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise AudioFileError(f"{path}: damaged, or no audio file that can be read ({error.error_string})") from None
-    mono = torch.from_numpy(samples).mean(1)
-    if not torch.isfinite(mono).all():
-        raise AudioFileError(f"{path}: has NaN or infinite samples")
-    if rate != sample_rate:
-        import soxr
-
-        mono = torch.from_numpy(soxr.resample(mono.numpy(), rate, sample_rate))
-    if not len(mono):  # either it had none, or so few that not one is left
-        raise AudioFileError(f"{path}: has no samples at {sample_rate} Hz, expected a recording")
-    return mono
-
-
-def _wav_length(data: bytes) -> int:
-    """The length in bytes that a WAV file says it has, 0 if it says none; libsndfile reads a shorter one silently."""
-    length = int.from_bytes(data[4:8], "little")
-    return 8 + length if data[:4] == b"RIFF" and length < _NO_LENGTH else 0
+    return torch.cat([*stream_audio(path, sample_rate, channel)])

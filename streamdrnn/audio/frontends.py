@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from streamdrnn.audio.deltas import HISTORY, delta_weights, with_deltas
 from streamdrnn.audio.framing import next_frames
+from streamdrnn.audio.mel import mel_filters
 from streamdrnn.audio.state import AudioState
 from streamdrnn.checks import check_lengths, check_positive, check_tensor
 from streamdrnn.errors import InputError
@@ -226,14 +227,10 @@ class LogMel(FrontEnd):
         self.fmax = sample_rate / 2 if fmax is None else float(fmax)
         if not 0 <= self.fmin < self.fmax <= sample_rate / 2:
             raise InputError(f"fmin, fmax: expected 0 <= fmin < fmax <= {sample_rate / 2:g} Hz, got {fmin}, {fmax}")
-        # librosa takes a second to import, and only who makes a front-end needs it.
-        from librosa.filters import mel
-        from librosa.util import pad_center
-
         periodic_hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(win_length) / win_length)
-        bands = mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=self.fmin, fmax=self.fmax, dtype=np.float64)
-        self._constant("hann", pad_center(periodic_hann, size=n_fft))
-        self._constant("mel", bands.T)
+        before = (n_fft - win_length) // 2
+        self._constant("hann", np.pad(periodic_hann, (before, n_fft - win_length - before)))
+        self._constant("mel", mel_filters(sample_rate, n_fft, n_mels, self.fmin, self.fmax).T)
 
     def config(self) -> dict[str, Any]:
         return {

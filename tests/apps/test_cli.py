@@ -15,11 +15,9 @@ import streamdrnn
 from streamdrnn import model_notes, save_model
 from streamdrnn.apps.cli import COMMANDS, main
 from streamdrnn.apps.info import Info
-from streamdrnn.apps.speaker_id.demo import Score
 from streamdrnn.apps.speaker_id.model import asset
 from streamdrnn.apps.speaker_id.profiles import ProfileStore
 from streamdrnn.apps.speaker_id.sources.source import SourceError
-from streamdrnn.apps.speaker_id.turns import Segment
 from streamdrnn.apps.training.network import KINDS, NetworkRecipe, build
 from streamdrnn.audio import AudioFileError, load_audio
 from streamdrnn.errors import InputError
@@ -208,42 +206,19 @@ def test_the_installed_command_says_what_went_wrong_in_one_line(tmp_path: Path) 
     streamdrnn_command("identify", "gone.wav", "--profiles", tmp_path / "p").is_one_line_about("nobody is enrolled")
 
 
-def test_the_demo_attributes_the_speech_and_knows_every_voice(run: Run) -> None:
-    outcome = run("demo", "--json")
-    assert outcome.code == 0
-    *segments, summary = outcome.objects()
-    assert summary["right"] >= 0.87, "one of its nine turns is 0.11"  # type: ignore[operator]
-    assert {"Heather", "Paul", "Deborah", "Anders", None} == {segment["speaker"] for segment in segments}
-    assert set(summary) == {"right", "p50_ms", "p95_ms", "p99_ms", "real_time_factor", "decision_delay_s"}
-
-
-def test_the_demos_score_is_the_share_of_the_turns_time() -> None:
-    score = Score([{"start": 0.0, "end": 2.0, "speaker": "a"}, {"start": 3.0, "end": 4.0, "speaker": None}])
-    assert score.add(Segment(2.0, 3.0, "a", 0.5)) is None, "nobody has spoken yet"
-    assert score.add(Segment(0.0, 1.5, "a", 0.5)) == 1.0
-    assert score.add(Segment(1.5, 2.5, "b", 0.5)) == pytest.approx(0.75)
-    assert score.add(Segment(2.5, 4.0, None, 0.1)) == pytest.approx(2.5 / 3)
-
-
-def test_the_demo_for_people(run: Run) -> None:
-    outcome = run("demo")
-    assert outcome.code == 0
-    for words in ("enrolled Heather", "right so far", "of the speech time", "p99", "real-time factor"):
-        assert words in outcome.out
-
-
 def test_enrol_identify_list_remove(run: Run, profiles: Path) -> None:
     for name in ("heather", "paul"):
         outcome = run("enroll", name.title(), asset(f"{name}.flac"), "--profiles", profiles, "--json")
         profile = outcome.objects()[0]
         assert (profile["name"], profile["recordings"]) == (name.title(), 1)
-        assert 3.5 < float(str(profile["seconds"])) <= 5.0, "of clear speech"
+        assert 5.0 < float(str(profile["seconds"])) <= 7.3, "of clear speech"
     outcome = run("identify", CONVERSATION, "--profiles", profiles, "--json")
     assert outcome.code == 0
     segments = outcome.objects()
-    assert all(list(segment) == ["start", "end", "speaker", "score"] for segment in segments)
+    names = ["file", "start", "end", "speaker", "score", "probability", "label"]
+    assert all(list(segment) == names for segment in segments)
     assert {"Heather", "Paul"} <= {segment["speaker"] for segment in segments}
-    middle_of_heathers_first_turn = next(s for s in segments if s["end"] > 1.2)  # type: ignore[operator]
+    middle_of_heathers_first_turn = next(s for s in segments if s["end"] > 3)  # type: ignore[operator]
     assert middle_of_heathers_first_turn["speaker"] == "Heather"
     assert len(run("identify", CONVERSATION, "--profiles", profiles).out.splitlines()) == len(segments)
 
@@ -292,6 +267,53 @@ def test_bad_recordings_get_one_line_and_change_no_profile(run: Run, profiles: P
     assert profiles.read_bytes() == before
 
 
+def test_several_recordings_and_standard_input_are_identified(
+    run: Run, profiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paul, heather = str(asset("paul.flac")), str(asset("heather.flac"))
+    run("enroll", "Paul", paul, "--profiles", profiles)
+    outcome = run("identify", paul, heather, "--profiles", profiles, "--json")
+    assert [(one["file"], one["speaker"]) for one in outcome.objects()] == [(paul, "Paul"), (heather, None)]
+    assert run("identify", paul, heather, "--profiles", profiles).out.startswith(f"{paul}:\n")
+    samples = load_audio(paul)
+    soundfile.write(tmp_path / "a.wav", samples.numpy(), 16000, subtype="PCM_16")
+    (tmp_path / "raw").write_bytes((32768 * samples).short().numpy().tobytes())
+    for name in ("a.wav", "raw"):
+        with (tmp_path / name).open() as stdin:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            (segment,) = run("identify", "-", "--profiles", profiles, "--json").objects()
+            assert (segment["file"], segment["speaker"]) == ("standard input", "Paul")
+    monkeypatch.setattr(sys, "stdin", None)
+    run("identify", "-", "--profiles", profiles).is_one_line_about("standard input is closed")
+
+
+def test_what_is_heard_before_a_damaged_end_is_told(run: Run, profiles: Path, tmp_path: Path) -> None:
+    run("enroll", "Paul", asset("paul.flac"), "--profiles", profiles)
+    soundfile.write(tmp_path / "a.wav", load_audio(asset("paul.flac")).numpy(), 16000, subtype="PCM_16")
+    (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:-1601])
+    outcome = run("identify", tmp_path / "a.wav", "--profiles", profiles, "--json")
+    outcome.is_one_line_about("a.wav: cut short")
+    assert [(one["speaker"], one["end"]) for one in outcome.objects()] == [("Paul", 4.95)]
+
+
+def test_one_channel_is_heard(run: Run, profiles: Path, tmp_path: Path) -> None:
+    channels = [load_audio(asset(f"{name}.flac"))[: 6 * 16000] for name in ("paul", "heather")]
+    soundfile.write(tmp_path / "a.wav", torch.stack(channels, 1).numpy(), 16000)
+    for channel, name in enumerate(("Paul", "Heather"), 1):
+        run("enroll", name, tmp_path / "a.wav", "--channel", channel, "--profiles", profiles)
+    for channel, name in enumerate(("Paul", "Heather"), 1):
+        outcome = run("identify", tmp_path / "a.wav", "--channel", channel, "--profiles", profiles, "--json")
+        assert {one["speaker"] for one in outcome.objects()} == {name}
+
+
+def test_options_that_do_not_fit_the_source_are_refused(run: Run) -> None:
+    run("listen", CONVERSATION, "--device", 3).is_one_line_about("--device: expected without a recording")
+    run("listen", CONVERSATION, "--rate", 8000).is_one_line_about("--rate, --channels: expected with - (standard")
+    run("listen", "--channel", 2).is_one_line_about("--channel: expected with a recording, not with a microphone")
+    run("enroll", "Paul", CONVERSATION, "--device", 3).is_one_line_about("--device: expected without recordings")
+    run("enroll", "Paul", "--channel", 1).is_one_line_about("--channel: expected with recordings")
+
+
 @pytest.mark.parametrize(("rate", "channels", "subtype"), [(16000, 1, "PCM_U8"), (96000, 2, "PCM_16")])
 def test_unusual_recordings_are_fine(
     run: Run, profiles: Path, tmp_path: Path, rate: int, channels: int, subtype: str
@@ -328,7 +350,7 @@ def test_info(run: Run) -> None:
     assert facts["backend cpu"] == (cpu.why_not() or "usable")
     facts = run("info", asset("speaker.safetensors"), "--json").objects()[0]
     assert facts["kind"] == "SpeakerEmbedder"
-    assert 0 < float(str(facts["threshold"])) < 1
+    assert {"cohort", "calibration"} <= facts.keys()
     assert "SpeakerEmbedder" in run("info", asset("speaker.safetensors")).out
 
 
@@ -336,18 +358,16 @@ def test_without_data_training_says_where_it_looked(run: Run, tmp_path: Path, mo
     monkeypatch.delenv("STREAMDRNN_DATA", raising=False)
     out = tmp_path / "voices"
     run("train", "embedder", "--out", out).is_one_line_about("no data folder: give --data-dir, or set STREAMDRNN_DATA")
-    run("train", "embedder", "--out", out, "--data-dir", tmp_path).is_one_line_about(
-        "expected the data set 'librispeech'"
-    )
+    run("train", "embedder", "--out", out, "--data-dir", tmp_path).is_one_line_about("expected the data set 'noise'")
     (tmp_path / "librispeech").mkdir()
-    run("evaluate", "embedder", "--data-dir", tmp_path).is_one_line_about("no <speaker>-<chapter>-<number>.flac in it")
+    run("evaluate", "embedder", "--data-dir", tmp_path).is_one_line_about("no recordings of librispeech")
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
     script = f"set -o pipefail; {sys.executable} -m streamdrnn.apps.cli demo | head -1"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stdout.startswith("enrolled")
+    assert done.stdout == "loading the models\n"
     assert not done.stderr
 
 
@@ -358,7 +378,7 @@ def test_export_writes_what_it_says(run: Run, tmp_path: Path) -> None:
     assert outcome.code == 0
     assert outcome.out.count("\n") == 1
     assert outcome.out.startswith(f"wrote {out} (")
-    assert "SpeakerEmbedder, step (batch, 320) -> (batch, 128), chunk (steps, batch, 320)" in outcome.out
+    assert "SpeakerEmbedder, step (batch, 320) -> (batch, 192), chunk (steps, batch, 320)" in outcome.out
     assert not outcome.err
     run("export", "speaker", "--format", "torchscript", "--out", out).is_one_line_about("voice.pt: is there already")
     (described,) = run("export", "speaker", "--format", "torchscript", "--out", out, "--overwrite", "--json").objects()
@@ -375,7 +395,7 @@ def test_a_model_in_c_is_a_folder(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "voice"
     outcome = run("export", "speaker", "--format", "c", "--out", out)
     assert outcome.out.startswith(f"wrote {out} (")
-    assert outcome.out.endswith(" MB): SpeakerEmbedder, push (samples, batch) -> (steps, batch, 128)\n")
+    assert outcome.out.endswith(" MB): SpeakerEmbedder, push (samples, batch) -> (steps, batch, 192)\n")
     assert (out / "Makefile").exists()
     run("export", "speaker", "--format", "c", "--out", out).is_one_line_about("voice: is there already")
 

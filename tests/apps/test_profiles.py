@@ -32,8 +32,9 @@ def test_recordings_add_up_by_their_lengths(store: ProfileStore) -> None:
     store.add("bo", "m", [Recording(1.0, unit(3))])
     assert [(p.name, p.recordings, p.seconds) for p in store.profiles()] == [("bo", 1, 1.0), ("Ünal", 3, 6.0)]
     voices = ProfileStore(store.path).voices("m")
-    assert torch.allclose(voices["Ünal"], normalize(3 * unit(0) + unit(1) + 2 * unit(2), dim=0))
-    assert torch.allclose(voices["bo"], unit(3))
+    assert torch.allclose(voices["Ünal"].embedding, normalize(3 * unit(0) + unit(1) + 2 * unit(2), dim=0))
+    assert torch.allclose(voices["bo"].embedding, unit(3))
+    assert voices["Ünal"].seconds == 6.0
 
 
 def test_removing(store: ProfileStore) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamdrnn.apps.speaker_id.turns import FixedLagViterbi, Segment, TurnBuilder
+from streamdrnn.apps.speaker_id.turns import Decision, FixedLagViterbi, Segment, TurnBuilder
 
 
 def value(path: tuple[int, ...], scores: np.ndarray, switch_cost: float) -> float:
@@ -55,28 +55,59 @@ def test_an_endless_stream_neither_overflows_nor_sticks() -> None:
 
 
 def test_segments_are_labelled_for_people() -> None:
-    labels = [Segment(0, 1, speaker, score).label for speaker, score in (("Anna", 0.5), (None, 0.2), (None, 0.0))]
-    assert labels == ["Anna", "(unknown)", "(silence)"]
+    segments = [Segment(0, 1, "Anna", 0.5), Segment(0, 1, None, 0.2), Segment(0, 1, None, 0.0, nobody="(silence)")]
+    assert [one.label for one in segments] == ["Anna", "(unknown)", "(silence)"]
+    assert segments[0].as_object() == {
+        "start": 0, "end": 1, "speaker": "Anna", "score": 0.5, "probability": 0.0, "label": "Anna"
+    }  # fmt: skip
+
+
+def segments(decisions: str, end: float) -> list[Segment]:
+    """Of ticks of 0.1 s: A and B are voices, ? is a stranger's, - is silence."""
+    turns = TurnBuilder(0.1)
+    nobody = {"?": Decision(None, "(unknown)", 0.2, 0.9), "-": Decision(None, "(silence)")}
+    ended = [turns.push(nobody.get(letter, Decision(letter, "(unknown)", 0.5, 0.8))) for letter in decisions]
+    return [segment for segment in (*ended, turns.finish(end)) if segment is not None]
 
 
 def test_segments_join_equal_decisions() -> None:
     turns = TurnBuilder(0.1)
-    decisions = [("a", 0.5), ("a", 0.7), (None, 0.2), ("b", 0.9), ("b", 0.8), ("b", 0.7)]
-    ended = [segment for segment in (turns.push(*decision) for decision in decisions) if segment]
-    assert [*ended, turns.finish(0.65)] == [
-        Segment(0.0, 0.2, "a", 0.6),
-        Segment(0.2, 0.3, None, 0.2),
-        Segment(0.3, 0.65, "b", 0.8),
-    ]
+    decisions = [Decision("a", "(unknown)", 0.5, 0.9)] * 5 + [Decision("a", "(unknown)", 0.7, 0.7)] * 5
+    decisions += [Decision("b", "(unknown)", 0.8, 1.0)] * 6
+    ended = [segment for segment in map(turns.push, decisions) if segment]
+    assert [*ended, turns.finish(1.65)] == [Segment(0.0, 1.0, "a", 0.6, 0.8), Segment(1.0, 1.65, "b", 0.8, 1.0)]
     assert TurnBuilder(0.1).finish(1.0) is None
 
 
 def test_silence_and_a_stranger_do_not_join() -> None:
-    turns = TurnBuilder(0.1)
-    decisions = [(None, 0.0), (None, 0.0), (None, 0.3), (None, 0.1), (None, 0.0)]
-    ended = [segment for segment in (turns.push(*decision) for decision in decisions) if segment]
-    assert [*ended, turns.finish(0.5)] == [
-        Segment(0.0, 0.2, None, 0.0),
-        Segment(0.2, 0.4, None, 0.2),
-        Segment(0.4, 0.5, None, 0.0),
+    assert segments("-----?????-----", 1.5) == [
+        Segment(0.0, 0.5, None, 0.0, nobody="(silence)"),
+        Segment(0.5, 1.0, None, 0.2, 0.9),
+        Segment(1.0, 1.5, None, 0.0, nobody="(silence)"),
     ]
+
+
+def test_crumbs_go_to_the_segment_before_them() -> None:
+    assert segments("AAAAAA??-BBBBB", 1.4) == [Segment(0.0, 0.9, "A", 0.5, 0.8), Segment(0.9, 1.4, "B", 0.5, 0.8)]
+    assert segments("AAAAAA????AA", 1.2) == [Segment(0.0, 1.2, "A", 0.5, 0.8)]
+    assert segments("AAAAAABBB", 0.9) == [Segment(0.0, 0.9, "A", 0.5, 0.8)]
+
+
+def test_at_the_beginning_crumbs_go_to_the_segment_after_them() -> None:
+    assert segments("?--AAAAA", 0.8) == [Segment(0.0, 0.8, "A", 0.5, 0.8)]
+    assert segments("??", 0.2) == [Segment(0.0, 0.2, None, 0.2, 0.9)]
+
+
+@given(decisions=st.text("AB?-", min_size=1, max_size=60))
+def test_segments_follow_each_other_and_last(decisions: str) -> None:
+    end = len(decisions) / 10
+    found = segments(decisions, end)
+    assert [found[0].start, *(one.end for one in found)] == [*(one.start for one in found), end]
+    assert all(before.label != after.label for before, after in pairwise(found))
+    assert len(found) == 1 or all(one.end - one.start > 0.49 for one in found)
+
+
+def test_a_segment_is_told_as_soon_as_what_follows_is_no_crumb() -> None:
+    turns = TurnBuilder(0.1)
+    decisions = [Decision("a", "(unknown)")] * 10 + [Decision("b", "(unknown)")] * 5
+    assert [turns.push(decision) is not None for decision in decisions] == [False] * 14 + [True]

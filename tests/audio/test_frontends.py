@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from streamdrnn.audio import MFCC, AudioState, FrontEnd, LogMel, RawWaveform
+from streamdrnn.audio.mel import mel_filters
 from tests.agreement import assert_close
 from tests.audio.signals import FRONTENDS, voice_like
 from tests.strategies import examples
@@ -44,6 +45,23 @@ def librosa_log_mel(y: Tensor, frontend: LogMel) -> np.ndarray:
         power=2.0,
     )
     return np.asarray(librosa.power_to_db(power, ref=1.0, amin=1e-10, top_db=None), dtype=np.float32)
+
+
+@pytest.mark.filterwarnings("ignore:Empty filters")
+@given(
+    sample_rate=st.sampled_from([8000, 11025, 16000, 48000]),
+    n_fft=st.integers(2, 2048),
+    n_mels=st.integers(1, 128),
+    fmin=st.floats(0, 2000),
+    width=st.floats(100, 2000),
+)
+def test_mel_filters_are_librosas_to_the_last_bit(
+    sample_rate: int, n_fft: int, n_mels: int, fmin: float, width: float
+) -> None:
+    want = librosa.filters.mel(
+        sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmin + width, dtype=np.float64
+    )
+    assert np.array_equal(mel_filters(sample_rate, n_fft, n_mels, fmin, fmin + width), want)
 
 
 @pytest.mark.parametrize(

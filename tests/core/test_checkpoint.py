@@ -217,7 +217,6 @@ IN_LITTLE_TIME_AND_MEMORY = """
 import resource, sys, streamdrnn
 used = resource.getrusage(resource.RUSAGE_SELF)
 resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 20,) * 2)
-import librosa.filters  # is none of the file's doing
 resource.setrlimit(resource.RLIMIT_DATA, (2**31, 2**31))
 for path in sys.argv[1:]:
     try:

@@ -119,11 +119,11 @@ def check_heard(what: str, heard: Heard, pcm: np.ndarray, model: SpeakerModel, p
         lost = f"{summary['dropped']:.1f} s of sound were lost"
         raise InputError(f"listen, {what}: {lost}, as something else keeps this machine busy")
     ear = Ear(model.embedder)
-    identifier = Identifier(model.embedder, ProfileStore(profiles).voices(model.id), model.threshold)
+    identifier = Identifier(model, ProfileStore(profiles).voices(model.id))
     expected = identifier.hear(ear.push(torch.from_numpy(pcm.astype(np.float32) / 32768)))
     if summary["seconds"] == ear.seconds:
         expected += identifier.hear(ear.finish()) + identifier.finish(ear.seconds)
-    wanted = [{"event": "segment", **segment._asdict()} for segment in expected]
+    wanted = [{"event": "segment", **segment.as_object()} for segment in expected]
     if heard.segments[: len(wanted)] != wanted:
         raise ValueError(f"listen, {what}: other segments than those of the sound offline")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from streamdrnn.apps.speaker_id.commands.options import (
+    Channel,
     DeviceName,
     Json,
     ModelFile,
@@ -16,6 +17,7 @@ from streamdrnn.apps.speaker_id.commands.options import (
     microphone,
     profile_store,
 )
+from streamdrnn.apps.speaker_id.sources.quiet import quiet_libraries
 from streamdrnn.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,8 +40,9 @@ class Enroll:
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="Whose voice it is.")]
     files: Annotated[
         tyro.conf.Positional[list[Path]],
-        tyro.conf.arg(metavar="[FILE...]", help="Recordings with nobody else's voice: WAV, FLAC, OGG or MP3."),
+        tyro.conf.arg(metavar="[FILE...]", help="Recordings with nobody else's voice."),
     ]
+    channel: Channel = None
     device: DeviceName = None
     seconds: Annotated[
         float, tyro.conf.arg(metavar="S", help="From the microphone: the clear speech that is enough.")
@@ -48,25 +51,39 @@ class Enroll:
     model: ModelFile = None
     json: Json = False
 
+    @quiet_libraries()
     def run(self) -> None:
+        if self.files and self.device is not None:
+            raise InputError("--device: expected without recordings")
+        if self.channel is not None and not self.files:
+            raise InputError("--channel: expected with recordings, not with a microphone")
         # First: the rest takes seconds to load, and there may be no microphone.
         source = None if self.files else microphone(self.device)
-        from streamdrnn.apps.speaker_id.enrolment import MIN_SECONDS, listen_to
+        from streamdrnn.apps.speaker_id.enrolment import MIN_SECONDS, likenesses, listen_to
         from streamdrnn.apps.speaker_id.model import load_speaker_model, use_one_thread
-        from streamdrnn.apps.speaker_id.profiles import check_name
+        from streamdrnn.apps.speaker_id.profiles import clean_name
 
-        check_name(self.name)
+        name = clean_name(self.name)
         if not MIN_SECONDS <= self.seconds <= 600:
             raise InputError(f"seconds: expected {MIN_SECONDS:g} to 600, got {self.seconds:g}")
         use_one_thread()
         model = load_speaker_model(self.model)
         store = profile_store(self.profiles)
-        store.check_model(self.name, model.id)  # before anybody has spoken for ten seconds
-        recordings = [self._record(source, model)] if source else [listen_to(path, model) for path in self.files]
-        store.add(self.name, model.id, recordings)
-        profile = next(profile for profile in store.profiles() if profile.name == self.name)
+        store.check_model(name, model.id)  # before anybody has spoken for ten seconds
+        recordings = (
+            [self._record(source, model)] if source else [listen_to(path, model, self.channel) for path in self.files]
+        )
+        warnings = [
+            warning
+            for recording in recordings
+            for warning in (*recording.warnings, *likenesses(model, name, recording, store))
+        ]
+        name = store.add(name, model.id, recordings)
+        profile = next(profile for profile in store.profiles() if profile.name == name)
+        for warning in warnings:
+            print(f"warning: {warning}", file=sys.stderr)
         if self.json:
-            print(json.dumps(profile._asdict(), ensure_ascii=False))
+            print(json.dumps({**profile._asdict(), "warnings": warnings}, ensure_ascii=False))
         else:
             print(f"{profile.name}: {profile.seconds:.1f} s of speech enrolled, in {store.path}")
 

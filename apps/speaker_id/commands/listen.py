@@ -1,6 +1,7 @@
 """`streamdrnn listen`: who speaks, live."""
 
 import contextlib
+import logging
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,15 +11,23 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import tyro
 
 from streamdrnn.apps.speaker_id.commands.options import (
+    Channel,
+    Channels,
     DeviceName,
     Json,
     ModelFile,
     ProfileFile,
+    Rate,
     Threshold,
+    Unknown,
     chosen_threshold,
+    keep_strangers,
     microphone,
     profile_store,
+    recording,
+    speaker_model,
 )
+from streamdrnn.apps.speaker_id.sources.quiet import quiet_libraries
 from streamdrnn.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,16 +36,17 @@ if TYPE_CHECKING:
     from streamdrnn.apps.speaker_id.profiles import ProfileStore
     from streamdrnn.apps.speaker_id.session import Session, Sink
     from streamdrnn.apps.speaker_id.sources.source import Source
+    from streamdrnn.apps.speaker_id.terminal.app import ListenApp
 
 
 @dataclass
 class Listen:
     """Say who speaks, while they speak.
 
-    Listens to the microphone, to a recording, to raw samples from standard input, or with --web to a browser's
-    microphone. On a terminal it is a screen, whose keys enrol a voice (e), begin afresh (r) and quit (q). Elsewhere a
-    line says, every second and when it changes, who speaks now and how like each voice it is (cosine). "(listening)"
-    is too little speech to tell, "(unknown)" a voice that nobody enrolled. Ctrl-C ends it with a summary.
+    Listens to the microphone, to a recording, to standard input, or with --web to a browser's microphone. On a
+    terminal it is a screen, whose keys enrol a voice (e), begin afresh (r) and quit (q). Elsewhere a line says, every
+    second and when it changes, who speaks now, how probable each voice is, and how like (cosine). "(listening)" is too
+    little speech to tell, "(unknown)" a voice that nobody enrolled. Ctrl-C ends it with a summary.
 
     Example: streamdrnn listen --record monday
     """
@@ -45,15 +55,16 @@ class Listen:
         tyro.conf.Positional[Optional[str]],
         tyro.conf.arg(
             metavar="FILE",
-            help="A WAV, FLAC, OGG or MP3 file; - is standard input: signed 16-bit samples, little-endian; "
-            "none is the microphone.",
+            help="A recording; - is standard input: a recording, or raw samples (signed 16-bit, little-endian); none "
+            "is the microphone.",
         ),
     ] = None
     device: DeviceName = None
     list_devices: Annotated[bool, tyro.conf.arg(help="List the microphones instead.")] = False
     realtime: Annotated[bool, tyro.conf.arg(help="Hear a file at the pace of speech, not as fast as possible.")] = False
-    rate: Annotated[int, tyro.conf.arg(metavar="HZ", help="The sample rate of standard input.")] = 16000
-    channels: Annotated[int, tyro.conf.arg(metavar="N", help="The channels of standard input, interleaved.")] = 1
+    rate: Rate = None
+    channels: Channels = None
+    channel: Channel = None
     seconds: Annotated[Optional[float], tyro.conf.arg(metavar="S", help="Stop after so much sound.")] = None
     record: Annotated[
         Optional[Path], tyro.conf.arg(metavar="FOLDER", help="Keep the audio and the labels in a new folder.")
@@ -68,8 +79,10 @@ class Listen:
     profiles: ProfileFile = None
     model: ModelFile = None
     threshold: Threshold = None
+    unknown: Unknown = "one"
     json: Json = False
 
+    @quiet_libraries()
     def run(self) -> None:
         if self.list_devices:
             self._list_devices()
@@ -80,19 +93,21 @@ class Listen:
             raise InputError(f"port: expected 0 (any that is free) to 65535, got {self.port}")
         if self.web and (self.source is not None or self.device is not None or self.record is not None or self.json):
             raise InputError("--web: a page has its own microphone, expected no file, --device, --record or --json")
+        if self.web and self.unknown != "one":
+            raise InputError("--web: the page numbers nobody, expected no --unknown")
         if self.local and not self.web:
             raise InputError("--local: expected --web with it")
         # First: the rest takes seconds to load, and there may be no microphone.
         source = None if self.web else self._source()
         from streamdrnn.apps.speaker_id.conversation import Conversation
-        from streamdrnn.apps.speaker_id.model import load_speaker_model, use_one_thread
+        from streamdrnn.apps.speaker_id.model import use_one_thread
         from streamdrnn.apps.speaker_id.session import Session
         from streamdrnn.apps.speaker_id.sinks.recorder import Recorder
 
         use_one_thread()
-        model = load_speaker_model(self.model)
+        threshold = chosen_threshold(self.threshold)
         store = profile_store(self.profiles)
-        threshold = chosen_threshold(self.threshold, store, model)
+        model = speaker_model(self.model, store)
         if source is None:
             self._serve(model, store, threshold)
             return
@@ -103,9 +118,17 @@ class Listen:
         if not voices:
             print(f"{store.path}: nobody is enrolled, so every voice is unknown", file=sys.stderr)
         if sys.stdin.isatty() and sys.stdout.isatty() and not self.json and find_spec("textual"):
-            self._show(source, Conversation(model, store, threshold, source.sample_rate), sinks)
+            conversation = Conversation(
+                model, store, threshold, source.sample_rate, number_strangers=self.unknown != "one"
+            )
+            self._show(source, conversation, sinks)
+            strangers = conversation.strangers
         else:
-            self._print(source, Session(model, voices, threshold, source.sample_rate), sinks)
+            session = Session(model, voices, threshold, source.sample_rate, self.unknown != "one")
+            self._print(source, session, sinks)
+            strangers = session.identifier.strangers
+        if self.unknown == "keep":
+            keep_strangers(strangers, store, model)
 
     def _print(self, source: "Source", session: "Session", sinks: "list[Sink]") -> None:
         from streamdrnn.apps.speaker_id.session import listen
@@ -122,7 +145,10 @@ class Listen:
         from streamdrnn.apps.speaker_id.terminal.app import ListenApp
 
         app = ListenApp(source, conversation, sinks, self.seconds)
+        warnings = _Notices(app)
+        logging.getLogger("streamdrnn").addHandler(warnings)
         app.run()
+        logging.getLogger("streamdrnn").removeHandler(warnings)
         if app.summary is not None:
             Lines(sys.stdout).finish(app.summary)
         if app.error is not None:
@@ -142,14 +168,14 @@ class Listen:
             serve(make_app(model, store, threshold), self.port)
 
     def _source(self) -> "Source":
-        if self.source is None:
-            return microphone(self.device)
-        from streamdrnn.apps.speaker_id.sources.file import FileSource
-        from streamdrnn.apps.speaker_id.sources.standard_input import PipeSource
-
-        if self.source == "-":
-            return PipeSource(sys.stdin.buffer, self.rate, self.channels)
-        return FileSource(Path(self.source), self.realtime)
+        if self.source is not None:
+            if self.device is not None:
+                raise InputError(f"--device: expected without a recording, got {self.source}")
+            return recording(self.source, self.rate, self.channels, self.channel, self.realtime)
+        for option in ("realtime", "rate", "channels", "channel"):
+            if getattr(self, option) not in (None, False):
+                raise InputError(f"--{option}: expected with a recording, not with a microphone")
+        return microphone(self.device)
 
     def _list_devices(self) -> None:
         import json
@@ -165,3 +191,14 @@ class Listen:
                 print(f"{mark} {device.number:3d}  {device.name}, {device.system}, {device.sample_rate} Hz")
         if not found and not self.json:
             print("no microphone was found")
+
+
+class _Notices(logging.Handler):
+    """Shows on the screen what would else be a line on standard error."""
+
+    def __init__(self, app: "ListenApp") -> None:
+        super().__init__(logging.WARNING)
+        self._app = app
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._app.notify(record.getMessage(), severity="warning", timeout=15, markup=False)

@@ -15,12 +15,16 @@ def as_object(event: Event) -> dict[str, Any]:
     """An event as a JSON object; ``event`` says which kind it is. Times are in seconds."""
     if isinstance(event, Report):
         now = event.now
-        scores = {name: round(score, 4) for name, score in now.scores.items()}
+        scores, probability = (
+            {name: round(value, 4) for name, value in values.items()} for values in (now.scores, now.probability)
+        )
         latency = None if event.latency is None else round(event.latency, 4)
-        return {"event": "report", **now._asdict(), "scores": scores, "level": round(now.level, 1), "latency": latency}
+        rounded = {"scores": scores, "level": round(now.level, 1), "probability": probability, "latency": latency}
+        return {"event": "report", **now._asdict(), **rounded}
     if isinstance(event, Enrolling):
         return {"event": "enrolling", "name": event.name, **event.progress._asdict(), "enough": event.enough}
-    return {"event": _NAMES[type(event)], **event._asdict()}
+    values = event.as_object() if isinstance(event, Segment) else event._asdict()
+    return {"event": _NAMES[type(event)], **values}
 
 
 class JsonLines:

@@ -25,8 +25,8 @@ class Lines:
             self._write(f"{event.time:8.1f} s  (lost {event.seconds:.2f} s: too late to listen to it)")
         elif isinstance(event, Report):
             now = event.now
-            scores = "  ".join(f"{name} {score:.2f}" for name, score in now.scores.items())
-            evidence = f"{now.evidence:3.1f} s: {scores}" if scores else ""
+            each = "  ".join(f"{name} {now.probability[name]:.0%} ({score:.2f})" for name, score in now.scores.items())
+            evidence = f"{now.evidence:3.1f} s: {each}".rstrip() if now.probability else ""
             self._write(f"{now.time:8.1f} s  {now.label:<24} {now.level:4.0f} dB  {evidence}".rstrip())
 
     def finish(self, summary: Summary) -> None:

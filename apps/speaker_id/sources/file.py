@@ -1,64 +1,61 @@
-"""A recording as a source."""
+"""A recording as a source, from a file or a pipe."""
 
+import os
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, BinaryIO, Optional, Union
 
 from streamdrnn.apps.speaker_id.sources.source import ThreadedSource, pace
-from streamdrnn.errors import InputError
+
+if TYPE_CHECKING:
+    from streamdrnn.audio.decoding import Raw
 
 _CHUNK_SECONDS = 0.02
+_FAST_CHUNK_SECONDS = 0.5
 
 
 class FileSource(ThreadedSource):
-    """A WAV, FLAC, OGG or MP3 file, read bit by bit; channels are averaged.
+    """A recording in any format that :class:`~streamdrnn.audio.files.AudioReader` decodes, in constant memory.
+
+    Nothing of a pipe is dropped: a listener that is late makes the program wait that writes to it.
 
     Args:
-        path: the file.
+        recording: a file or a named pipe; or a pipe, such as ``sys.stdin.buffer``.
         realtime: at the pace of speech, dropping what a late listener leaves; else as fast as it is listened to.
+        channel: the one to take, from 1 on; None averages them.
+        raw: the kind of samples that it has if it begins like no known format.
+
+    Attributes:
+        seconds: the recording's length; None if it is not known.
 
     Raises:
         FileNotFoundError: there is no such file.
-        AudioFileError: it is no audio file that can be read.
+        AudioFileError: it is no audio file that can be read, or it has no such channel.
+        ValueError: its rate is out of range.
     """
 
-    def __init__(self, path: Path, realtime: bool = False) -> None:
-        from streamdrnn.audio.files import AudioFileError
+    def __init__(
+        self,
+        recording: Union[str, os.PathLike[str], BinaryIO],
+        realtime: bool = False,
+        channel: Optional[int] = None,
+        raw: "Optional[Raw]" = None,
+    ) -> None:
+        from streamdrnn.audio.files import AudioReader
 
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file")
-        import soundfile
-
-        # By its content, not by its name.
-        self._bytes = path.open("rb")
-        try:
-            self._file = soundfile.SoundFile(self._bytes)
-        except soundfile.LibsndfileError as error:
-            self._bytes.close()
-            raise AudioFileError(f"{path}: damaged, or no audio file ({error.error_string})") from None
-        super().__init__(str(path), self._file.samplerate)
+        self._reader = AudioReader(recording, channel, raw)
+        super().__init__(self._reader.name, self._reader.sample_rate)
+        self.seconds = self._reader.seconds
         self._realtime = realtime
 
     def capture(self) -> None:
-        import torch
-
         started, read = time.monotonic(), 0
-        with self._bytes, self._file:
-            while len(block := self._read()):
+        live = self._reader.live
+        with self._reader:
+            for block in self._reader.blocks(_CHUNK_SECONDS if live or self._realtime else _FAST_CHUNK_SECONDS):
                 read += len(block)
-                captured = pace(started, read / self.sample_rate) if self._realtime else None
-                samples = torch.from_numpy(block).mean(1)
-                if not torch.isfinite(samples).all():
-                    raise InputError(f"{self.name}: has NaN or infinite samples")
-                if not self.push(samples, captured, wait=not self._realtime):
+                if self._realtime:
+                    captured: Optional[float] = pace(started, read / self.sample_rate)
+                else:
+                    captured = time.monotonic() if live else None
+                if not self.push(block, captured, wait=not self._realtime):
                     return
-
-    def _read(self) -> Any:
-        import soundfile
-
-        from streamdrnn.audio.files import AudioFileError
-
-        try:
-            return self._file.read(round(_CHUNK_SECONDS * self.sample_rate), dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise AudioFileError(f"{self.name}: damaged ({error.error_string})") from None

@@ -130,7 +130,7 @@ class ListenApp(App[None]):
         try:
             self._conversation.enrol(name)
         except InputError as error:
-            self.notify(str(error), severity="error")
+            self.notify(str(error), severity="error", markup=False)
 
     def _listen(self) -> None:
         try:
@@ -167,6 +167,8 @@ class ListenApp(App[None]):
 
     def _tell(self, news: object) -> None:
         if isinstance(news, Enrolled):
-            self.notify(f"{news.name}: {news.seconds:.1f} s of speech enrolled")
+            self.notify(f"{news.name}: {news.seconds:.1f} s of speech enrolled", markup=False)
+            for warning in news.warnings:
+                self.notify(f"{news.name}: {warning}", severity="warning", timeout=15, markup=False)
         elif isinstance(news, NotEnrolled):
-            self.notify(f"{news.name}: {news.reason}", severity="warning")
+            self.notify(f"{news.name}: {news.reason}", severity="warning", markup=False)

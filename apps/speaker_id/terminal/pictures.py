@@ -14,7 +14,12 @@ UNKNOWN = "(unknown)"
 COLUMN_SECONDS = 0.5
 FLOOR_DBFS = -60.0
 _COLOURS = ("#56b4e9", "#e69f00", "#2fbf71", "#f0e442", "#cc79a7", "#ff7f50", "#9d8df1", "#8fd3c8")
-_NAME, _SCORE, _BAR = 16, 6, 10
+_NAME, _SHARE, _BAR, _SCORE = 16, 5, 10, 7
+
+
+def plain(label: str) -> str:
+    """A label without the brackets that mark it as nobody's name."""
+    return label[1:-1] if label.startswith("(") and label.endswith(")") else label
 
 
 def colour(name: str, names: Sequence[str]) -> str:
@@ -28,8 +33,10 @@ def now(report: Optional[Report], names: Sequence[str]) -> Text:
         return Text("listening ...", style="dim")
     label = report.now.label
     if label in SILENT:
-        return Text(label.strip("()"), style="dim")
-    text = Text(f"  {label.strip('()')}  ", style=f"bold black on {colour(label, names)}")
+        return Text(plain(label), style="dim")
+    likely = max(report.now.probability, key=report.now.probability.__getitem__, default=label)
+    shade = "bold" if likely == label else "italic"
+    text = Text(f"  {plain(label)}  ", style=f"{shade} black on {colour(likely, names)}")
     return text.append(f"   {report.now.evidence:.1f} s of speech", style="not bold default on default")
 
 
@@ -56,27 +63,25 @@ def enrolling(enrolment: Optional[Enrolling]) -> Text:
 
 
 def voices(names: Sequence[str], report: Optional[Report], timeline: Timeline, width: int) -> Text:
-    """A row for each voice: its name, its cosine, and when it spoke; the newest is at the right."""
-    scores = {} if report is None else report.now.scores
-    columns = timeline.columns(max(width - _NAME - _SCORE - _BAR - 4, 10), COLUMN_SECONDS)
+    """A row for each voice: its name, its probability and cosine, and when it spoke; the newest is at the right."""
+    scores, shares = ({}, {}) if report is None else (report.now.scores, report.now.probability)
+    columns = timeline.columns(max(width - _NAME - _SHARE - _SCORE - _BAR - 3, 10), COLUMN_SECONDS)
     rows = []
     for name in (*names, UNKNOWN):
         style = colour(name, names)
-        row = Text(name.strip("()")[:_NAME].ljust(_NAME + 1), style=style)
-        score = scores.get(name)
-        if score is None:
-            row.append(" " * (_SCORE + _BAR + 1))
-        elif name == UNKNOWN:  # its score is what the others have to reach
-            row.append(f"<{score:.2f} ".rjust(_SCORE), "dim").append(" " * (_BAR + 1))
-        else:
-            filled = round(_BAR * min(max(score, 0), 1))
-            row.append(f"{score:5.2f} ").append("━" * filled, style).append(" " * (_BAR - filled + 1))
+        row = Text(plain(name)[:_NAME].ljust(_NAME + 1), style=style)
+        share = shares.get(name, 0.0)
+        filled = round(_BAR * share)
+        row.append(f"{share:4.0%} " if shares else " " * _SHARE).append("━" * filled, style).append(
+            " " * (_BAR - filled)
+        )
+        row.append(f"{scores[name]:6.2f} " if name in scores else " " * _SCORE, "dim")
         # One piece for what is alike: each piece costs the terminal's library more than its characters.
         for mine, labels in groupby(columns, name.__eq__):
             row.append("".join("█" if mine else "·" if label else " " for label in labels), style if mine else "dim")
         rows.append(row)
     seconds = f"{len(columns) * COLUMN_SECONDS:g} s ago"
-    axis = Text(" " * (_NAME + _SCORE + _BAR + 2) + seconds.ljust(len(columns) - 3) + "now", style="dim")
+    axis = Text(" " * (_NAME + _SHARE + _SCORE + _BAR + 1) + seconds.ljust(len(columns) - 3) + "now", style="dim")
     return Text("\n").join([*rows, axis])
 
 

@@ -77,7 +77,8 @@ def make_local_app(model: SpeakerModel, file: Path, store: ProfileStore, thresho
     """
 
     def setup() -> dict[str, Any]:
-        return {"local": True, "threshold": threshold, "recordings": [as_object(one) for one in store.recordings()]}
+        recordings = [as_object(one) for one in store.recordings()]
+        return {"local": True, "threshold": threshold, "offset": store.offset(model.id), "recordings": recordings}
 
     def add(content: bytes) -> None:
         name, made_with, recording = parse_recording(json.loads(content))

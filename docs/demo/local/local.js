@@ -2,9 +2,10 @@
 export function openLocal(sampleRate, setup, profiles, { take, gone }) {
   const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
   const { recordings } = profiles;
-  worker.postMessage({ type: "open", sampleRate, threshold: setup.threshold, recordings });
+  const { threshold, offset } = setup;
+  worker.postMessage({ type: "open", sampleRate, threshold, offset, recordings });
 
-  async function keep({ name, seconds, embedding, model }) {
+  async function keep({ name, seconds, embedding, model, warnings }) {
     try {
       await profiles.add({ name, model, seconds, embedding: [...embedding] });
     } catch (error) {
@@ -12,7 +13,7 @@ export function openLocal(sampleRate, setup, profiles, { take, gone }) {
       return;
     }
     worker.postMessage({ type: "voices", recordings: profiles.recordings });
-    take({ event: "enrolled", name, seconds });
+    take({ event: "enrolled", name, seconds, warnings });
   }
 
   return new Promise((resolve, reject) => {

@@ -1,8 +1,9 @@
 // The models of a page: of speakers, and of speech.
 import { load } from "../runtime/streamdrnn.js";
+import { readScorer } from "./scores.js";
 
-// { model, hiddenSize, threshold, id, embed }: the threshold is the cosine below which a voice is nobody's, calibrated with
-// the model; the id is what its profiles are marked with, a digest of its file.
+// { model, hiddenSize, scorer, id, embed }: the scorer makes log likelihood ratios of its cosines, calibrated with the model;
+// the id is what its profiles are marked with, a digest of its file.
 export async function readSpeaker(file, module) {
   const model = await load(file, { module });
   if (model.info.head !== "embedder" || !model.info.sampleRate) throw new Error("expected a speaker model");
@@ -11,7 +12,7 @@ export async function readSpeaker(file, module) {
   return {
     model,
     hiddenSize: model.info.hiddenSize,
-    threshold: thresholdOf(file),
+    scorer: readScorer(notesOf(file), model.info.outputSize),
     id: Array.from(digest.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0")).join(""),
     embed: (mean) => streams.readOut(mean),
   };
@@ -19,12 +20,12 @@ export async function readSpeaker(file, module) {
 
 // { model, threshold }: the model's outputs are the logarithm of the odds of speech, and above the threshold there is speech.
 export async function readDetector(file, module) {
-  return { model: await load(file, { module }), threshold: thresholdOf(file) };
+  return { model: await load(file, { module }), threshold: Number(notesOf(file).threshold) };
 }
 
-// In the notes that the package's model_notes reads: a safetensors file begins with the length of its JSON header.
-function thresholdOf(file) {
+// As the package's model_notes: a safetensors file begins with the length of its JSON header.
+function notesOf(file) {
   const length = Number(new DataView(file).getBigUint64(0, true));
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(file, 8, length)));
-  return Number(JSON.parse(header.__metadata__.notes).threshold);
+  return JSON.parse(header.__metadata__.notes);
 }

@@ -41,45 +41,57 @@ export class FixedLagViterbi {
   }
 }
 
-// Joins the decisions of single ticks into segments: { start, end, speaker, score }, in seconds. The speaker is null in
-// silence and for a voice that nobody enrolled; the score is the mean of the ticks', 0 in silence.
+const CRUMB_SECONDS = 0.5;
+const labelOf = ({ speaker, nobody }) => speaker ?? nobody;
+
+// Joins the decisions of single ticks, { speaker, nobody, score, probability }, into segments, { start, end, speaker, score,
+// probability, label }, in seconds. The speaker is null where nobody speaks, or nobody who is enrolled; then the label is that
+// of nobody. Score and probability are the means of the ticks'. A decision that holds for less than half a second makes no
+// segment: its time goes to the segment before it, or at the beginning to the one after it.
 export class TurnBuilder {
   #tick;
-  #speaker = null;
-  #start = 0;
+  #enough;
   #ticks = 0;
-  #score = 0;
+  #turn = null; // the segment under way: { decision, start, ticks, sums }
+  #newest = null; // the same, or what may come after it
 
   constructor(tick) {
     this.#tick = tick;
+    this.#enough = Math.round(CRUMB_SECONDS / tick);
   }
 
   // Take the decision for the next tick; give the segment that it ends, if it does.
-  push(speaker, score) {
-    let ended = null;
-    // Silence and a voice that nobody enrolled are both nobody's, and yet two things.
-    if (this.#ticks && (speaker !== this.#speaker || (score === 0) !== (this.#score === 0))) {
-      ended = this.#segment(this.#tick * (this.#start + this.#ticks));
-      this.#start += this.#ticks;
-      this.#ticks = this.#score = 0;
-    }
-    this.#speaker = speaker;
+  push(decision) {
+    const isOf = (run) => run !== null && labelOf(decision) === labelOf(run.decision);
+    if (!isOf(this.#newest))
+      this.#newest = isOf(this.#turn) ? this.#turn : { decision, start: this.#ticks, ticks: 0, sums: [0, 0] };
+    const newest = this.#newest;
+    const turn = this.#turn;
+    newest.ticks++;
+    newest.sums = [newest.sums[0] + decision.score, newest.sums[1] + decision.probability];
     this.#ticks++;
-    this.#score += score;
-    return ended;
+    if (newest === turn || newest.ticks < this.#enough) return null;
+    this.#turn = newest;
+    if (turn) return this.#segment(turn, this.#tick * newest.start);
+    newest.start = 0;
+    return null;
   }
 
   // The last segment, up to the stream's end in seconds.
   finish(end) {
-    return this.#ticks ? this.#segment(end) : null;
+    const last = this.#turn ?? this.#newest;
+    return last && this.#segment(last, end);
   }
 
-  #segment(end) {
+  #segment(run, end) {
+    const [score, probability] = run.sums.map((sum) => rounded(sum / run.ticks, 4));
     return {
-      start: rounded(this.#tick * this.#start, 3),
+      start: rounded(this.#tick * run.start, 3),
       end: rounded(end, 3),
-      speaker: this.#speaker,
-      score: rounded(this.#score / this.#ticks, 4),
+      speaker: run.decision.speaker,
+      score,
+      probability,
+      label: labelOf(run.decision),
     };
   }
 }

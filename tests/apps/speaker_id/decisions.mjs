@@ -4,13 +4,15 @@ import { pathToFileURL } from "node:url";
 
 const page = pathToFileURL(`${process.argv[2]}/`);
 const { Identifier } = await import(new URL("local/identifier.js", page));
-const { Enrolment } = await import(new URL("local/enrolment.js", page));
+const { Enrolment, likenesses } = await import(new URL("local/enrolment.js", page));
+const { readScorer } = await import(new URL("local/scores.js", page));
 const { FixedLagViterbi } = await import(new URL("local/turns.js", page));
 
 const request = JSON.parse(readFileSync(0, "utf8"));
 const { weight, bias } = request.projection;
 const speaker = {
   hiddenSize: weight[0].length,
+  scorer: readScorer(request.notes, weight.length),
   embed(mean) {
     const projected = weight.map((row, i) => row.reduce((sum, w, j) => sum + w * mean[j], bias[i]));
     const length = Math.hypot(...projected);
@@ -20,7 +22,7 @@ const speaker = {
 const ticks = request.ticks.map((tick) => ({ ...tick, total: Float64Array.from(tick.total) }));
 const voices = request.voices.map((some) => new Map(some)); // that are known at first, and from the middle on
 
-const identifier = new Identifier(speaker, voices[0], request.threshold);
+const identifier = new Identifier(speaker, voices[0]);
 const enrolment = new Enrolment(speaker, true);
 const [segments, now, progress] = [[], [], []];
 for (const [i, tick] of ticks.entries()) {
@@ -36,6 +38,7 @@ const { states, lag, switchCost, scores } = request.path;
 const viterbi = new FixedLagViterbi(states, switchCost, lag);
 const path = scores.map((step) => viterbi.push(step) ?? null);
 
-const { seconds, embedding } = enrolment.finish();
-const enrolled = { seconds, embedding: [...embedding] };
-console.log(JSON.stringify({ segments, now, progress, enrolled, path, undecided: viterbi.undecided() }));
+const { seconds, embedding, warnings } = enrolment.finish();
+const enrolled = { seconds, embedding: [...embedding], warnings };
+const like = likenesses(speaker, "Zoe", { seconds, embedding }, voices[0]);
+console.log(JSON.stringify({ segments, now, progress, enrolled, like, path, undecided: viterbi.undecided() }));

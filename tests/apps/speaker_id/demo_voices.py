@@ -3,7 +3,7 @@
 import json
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,10 +29,15 @@ def model() -> SpeakerModel:
 
 
 @cache
+def script() -> Any:
+    """What is in the demo."""
+    return json.loads(asset("demo.json").read_text(encoding="utf-8"))
+
+
+@cache
 def voices() -> list[DemoVoice]:
     """Who is enrolled in the demo."""
-    script = json.loads(asset("demo.json").read_text(encoding="utf-8"))
-    return [DemoVoice(voice["name"], asset(voice["file"])) for voice in script["voices"]]
+    return [DemoVoice(voice["name"], asset(voice["file"])) for voice in script()["voices"]]
 
 
 @cache

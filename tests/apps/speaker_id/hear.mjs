@@ -18,10 +18,10 @@ const detector = await readDetector(bytes("models/activity.safetensors"), module
 const sound = Float32Array.from(samples);
 
 const answer = chunks.map((size) => {
-  const session = new Session(speaker, detector, voicesOf(recordings), speaker.threshold, rate);
+  const session = new Session(speaker, detector, voicesOf(recordings), undefined, rate);
   if (enrol) session.enrol(enrol);
   const events = [];
   for (let at = 0; at < sound.length; at += size) events.push(...session.push(sound.slice(at, at + size), losses[at] ?? 0));
   return [...events, ...session.finish(), session.summary];
 });
-console.log(JSON.stringify({ id: speaker.id, threshold: speaker.threshold, answer }));
+console.log(JSON.stringify({ id: speaker.id, answer }));

@@ -8,6 +8,7 @@ import torch
 from streamdrnn.apps.speaker_id.conversation import Conversation
 from streamdrnn.apps.speaker_id.enrolment import Enrolled, Enrolling, NotEnrolled
 from streamdrnn.apps.speaker_id.profiles import ProfileStore
+from streamdrnn.apps.speaker_id.scores import THRESHOLD
 from streamdrnn.apps.speaker_id.session import Event, Report, Session
 from streamdrnn.apps.speaker_id.sources.source import Chunk
 from tests.apps.speaker_id.demo_voices import chunks, conversation_samples, enrolled, model, speech_of
@@ -18,12 +19,12 @@ def hear(conversation: Conversation, seconds: float, number: int = 0) -> list[Ev
 
 
 def begin(store: ProfileStore, enough: float = 3.0) -> Conversation:
-    return Conversation(model(), store, model().threshold, model().sample_rate, enough)
+    return Conversation(model(), store, THRESHOLD, model().sample_rate, enough)
 
 
 def test_unsteered_it_is_a_session(tmp_path: Path) -> None:
     store = enrolled(tmp_path / "p.sqlite3")
-    session = Session(model(), store.voices(model().id), model().threshold, model().sample_rate)
+    session = Session(model(), store.voices(model().id), THRESHOLD, model().sample_rate)
     conversation = begin(store)
     for chunk in chunks(conversation_samples(6)):
         assert conversation.push(chunk) == session.push(chunk)

@@ -1,6 +1,7 @@
 """Enrolment hears clear speech only, tells how much, and calibration measures with the same ears."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,19 @@ import torch
 from torch.nn.functional import normalize
 
 from streamdrnn.apps.speaker_id.activity import SPEECH, SpeechDetector
-from streamdrnn.apps.speaker_id.calibration import calibrate, error_rates, recordings_by_speaker
+from streamdrnn.apps.speaker_id.calibration import (
+    ENROLMENT_SHARE,
+    _hear,
+    calibrate,
+    check_calibration,
+    error_rates,
+    recordings_by_speaker,
+)
 from streamdrnn.apps.speaker_id.ear import Ear
-from streamdrnn.apps.speaker_id.enrolment import Enrolment, Progress, listen_to, record
+from streamdrnn.apps.speaker_id.enrolment import Enrolment, Progress, enrol, likenesses, listen_to, record
 from streamdrnn.apps.speaker_id.exchange import FORMAT, export_profiles, import_profiles
 from streamdrnn.apps.speaker_id.model import asset, load_speaker_model
-from streamdrnn.apps.speaker_id.profiles import ProfileStore, Recording
+from streamdrnn.apps.speaker_id.profiles import ProfileStore, Recording, clean_name
 from streamdrnn.apps.speaker_id.sources.source import Source
 from streamdrnn.audio import load_audio
 
@@ -76,7 +84,7 @@ def test_profiles_go_elsewhere_and_come_back_once(tmp_path: Path) -> None:
     for _ in range(2):
         import_profiles(other, tmp_path / "voices.json")
     assert other.profiles() == store.profiles()
-    assert torch.equal(other.voices("0" * 16)["Ünal"], store.voices("0" * 16)["Ünal"])
+    assert torch.equal(other.voices("0" * 16)["Ünal"].embedding, store.voices("0" * 16)["Ünal"].embedding)
 
 
 GOOD = {"name": "a", "model": "0" * 16, "seconds": 1.0, "embedding": [1.0, 0.0]}
@@ -119,12 +127,12 @@ def test_an_export_of_nobody_makes_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_renaming_and_thresholds(tmp_path: Path) -> None:
+def test_renaming_and_offsets(tmp_path: Path) -> None:
     store = ProfileStore(tmp_path / "p.sqlite3")
-    assert store.threshold("m") is None
-    store.set_threshold("m", 0.4)
-    store.set_threshold("m", 0.5)
-    assert (store.threshold("m"), store.threshold("n")) == (0.5, None)
+    assert store.offset("m") == 0
+    store.set_offset("m", -0.4)
+    store.set_offset("m", 0.5)
+    assert (store.offset("m"), store.offset("n")) == (0.5, 0.0)
     store.add("a", "m", [Recording(1.0, units(0))])
     store.add("b", "m", [Recording(1.0, units(1))])
     with pytest.raises(ValueError, match="there is a profile 'b' already"):
@@ -135,15 +143,45 @@ def test_renaming_and_thresholds(tmp_path: Path) -> None:
     assert [profile.name for profile in store.profiles()] == ["b", "c"]
 
 
-def test_error_rates_of_known_scores() -> None:
-    own, others = np.array([0.9, 0.8, 0.7, 0.2]), np.array([0.1, 0.0, 0.3, -0.5])
-    result = error_rates(2, own, others)
-    assert result.eer == pytest.approx(0.125, abs=0.126)
-    at = {round(t, 2): (far, frr) for t, far, frr in zip(result.thresholds, result.far, result.frr, strict=True)}
-    assert at[0.5] == (0.0, 0.25)
-    assert at[0.15] == (0.25, 0.0)
-    assert at[-1.0] == (1.0, 0.0)
-    assert at[1.0] == (0.0, 1.0)
+def logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+def test_error_rates_of_known_ratios() -> None:
+    own = [np.array([4.0, 3.0]), np.array([2.0, -3.0])]
+    others = [np.array([-4.0, -4.0]), np.array([-1.0, -6.0])]
+    result = error_rates(own, others)
+    assert (result.speakers, result.windows) == (2, 4)
+    assert result.eer == pytest.approx(0.25, abs=0.126)
+    shown = zip(result.thresholds, result.far, result.frr, strict=True)
+    at = {threshold: errors for threshold, *errors in shown}
+    for threshold in (0.5, 0.9, 0.05):
+        reached = logit(threshold) - result.offset
+        assert at[threshold] == [np.mean(np.concatenate(others) >= reached), np.mean(np.concatenate(own) < reached)]
+    assert result.far == sorted(result.far, reverse=True)
+    assert result.frr == sorted(result.frr)
+
+
+@pytest.mark.parametrize("shift", [-6.0, 0.0, 3.0])
+def test_the_offset_is_inside_the_gap(shift: float) -> None:
+    """Own ratios of 6 to 9, others' of -8 to -4: right is what is in between, not the lowest of the own."""
+    random = np.random.default_rng(0)
+    own = [random.uniform(6, 9, 30) + shift for _ in range(3)]
+    others = [random.uniform(-8, -4, 60) + shift for _ in range(3)]
+    result = error_rates(own, others)
+    assert -4 + shift < -result.offset < 6 + shift
+    assert result.low <= result.offset <= result.high
+    assert result.high - result.low < 3
+    assert result.eer == 0
+    check_calibration(result)
+
+
+def test_a_calibration_that_says_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="6 windows of speech to test with, expected 20 or more"):
+        check_calibration(error_rates([np.full(3, 5.0)] * 2, [np.full(3, -5.0)] * 2))
+    same = [np.random.default_rng(0).normal(size=50)] * 2
+    with pytest.raises(ValueError, match=r"equal error rate 5\d\.\d%.*is each folder of one person"):
+        check_calibration(error_rates(same, same))
 
 
 def test_calibration_of_a_folder(tmp_path: Path) -> None:
@@ -157,9 +195,23 @@ def test_calibration_of_a_folder(tmp_path: Path) -> None:
     assert result.speakers == 3
     assert result.windows >= 3
     assert result.eer <= 0.2
-    assert 0.1 < result.threshold < 0.95
-    assert result.far == sorted(result.far, reverse=True)
-    assert result.frr == sorted(result.frr)
+    assert result.low <= result.offset <= result.high
+
+
+def test_calibration_enrols_the_first_part_of_all_recordings() -> None:
+    both = torch.cat([PAUL, PAUL])
+    profile, _, _ = _hear(MODEL, "paul", [asset("paul.flac")] * 2)
+    enrolled = enrol([both[: int(ENROLMENT_SHARE * len(both))]], MODEL)
+    assert torch.equal(profile.embedding, enrolled.embedding)
+
+
+def test_calibration_passes_over_no_format(tmp_path: Path) -> None:
+    names = ["1.wav", "2.M4A", "3.opus", "4.aiff", "5.webm", "6.wma", "7.mp4"]
+    for name in ("anna", "bob"):
+        (tmp_path / name).mkdir()
+        for recording in (*names, "notes.txt"):
+            (tmp_path / name / recording).touch()
+    assert [path.name for path in recordings_by_speaker(tmp_path)["anna"]] == names
 
 
 def test_calibration_needs_two_speakers(tmp_path: Path) -> None:
@@ -167,3 +219,52 @@ def test_calibration_needs_two_speakers(tmp_path: Path) -> None:
         recordings_by_speaker(tmp_path)
     with pytest.raises(FileNotFoundError, match="no such folder"):
         recordings_by_speaker(tmp_path / "gone")
+
+
+def heard(*samples: torch.Tensor) -> Recording:
+    return enrol(samples, MODEL)
+
+
+def test_two_people_in_one_recording_are_noticed() -> None:
+    heather = load_audio(asset("heather.flac"))
+    both = heard(PAUL[:80000], heather[:80000])
+    assert [warning for warning in both.warnings if "more than one person" in warning]
+    for alone in (PAUL, heather):
+        assert not heard(alone).warnings
+
+
+def test_what_makes_a_recording_poor_is_told() -> None:
+    assert heard(PAUL[:48000]).warnings == ("2.1 s of clear speech, 5 s or more would be surer",)
+    assert any("is quiet" in warning for warning in heard(0.002 * PAUL).warnings)
+    loud = heard(PAUL[:60000], (PAUL[60000:] * 100).clamp(-1, 1))
+    assert any("too loud" in warning for warning in loud.warnings)
+
+
+def test_a_voice_under_two_names_and_two_under_one_are_told(tmp_path: Path) -> None:
+    store = ProfileStore(tmp_path / "p.sqlite3")
+    heather = listen_to(asset("heather.flac"), MODEL)
+    assert likenesses(MODEL, "Paul", heard(PAUL[:80000]), store) == []
+    store.add("Paul", MODEL.id, [heard(PAUL[:80000])])
+    more = heard(PAUL[80000:])
+    assert likenesses(MODEL, "paul", more, store) == []
+    assert likenesses(MODEL, "Carla", more, store) == ["it sounds like Paul, who is enrolled already"]
+    assert likenesses(MODEL, "Carla", heather, store) == []
+    assert likenesses(MODEL, "Paul", heather, store) == ["it does not sound like the earlier recordings of Paul"]
+
+
+def test_one_person_is_one_profile_however_the_name_is_written(tmp_path: Path) -> None:
+    store = ProfileStore(tmp_path / "p.sqlite3")
+    for number, name in enumerate(("Zoë", " Zoë ", "zoe\u0308", "ZOË")):
+        assert store.add(name, "m", [Recording(1.0, units(number))]) == "Zoë"
+    [profile] = store.profiles()
+    assert (profile.name, profile.recordings) == ("Zoë", 4)
+    store.rename("zoë", "ZOË")
+    store.remove("Zoë")
+    assert store.profiles() == []
+
+
+@pytest.mark.parametrize("name", ["(unknown)", " (silence) ", "(Anna)"])
+def test_labels_are_no_names(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="could be a label"):
+        ProfileStore(tmp_path / "p").add(name, "m", [Recording(1.0, units(0))])
+    assert clean_name("Anna (CEO)") == "Anna (CEO)"

@@ -68,12 +68,12 @@ def test_a_pipe_gives_what_the_file_gives(profiles: Path) -> None:
     model = load_speaker_model()
     ear, identifier = (
         Ear(model.embedder),
-        Identifier(model.embedder, ProfileStore(profiles).voices(model.id), model.threshold),
+        Identifier(model, ProfileStore(profiles).voices(model.id)),
     )
     ticks = [*ear.push(torch.from_numpy(samples / 32768).float()), *ear.finish()]
     wanted = identifier.hear(ticks) + identifier.finish(ear.seconds)
     segments = [event for event in objects(done.stdout) if event["event"] == "segment"]
-    assert segments == [{"event": "segment", **segment._asdict()} for segment in wanted]
+    assert segments == [{"event": "segment", **segment.as_object()} for segment in wanted]
 
 
 def test_a_file_at_the_pace_of_speech_tells_how_late_it_is(profiles: Path) -> None:
@@ -135,7 +135,7 @@ def test_two_processes_enrol_at_once(tmp_path: Path) -> None:
 def stream(minutes: float) -> int:
     """Hear the conversation again and again; how many KiB the process has grown since the first time."""
     model = load_speaker_model()
-    ear, identifier = Ear(model.embedder), Identifier(model.embedder, {}, model.threshold)
+    ear, identifier = Ear(model.embedder), Identifier(model, {})
     samples = load_audio(CONVERSATION, 16000)
     heard, first = 0, 0
     while heard < minutes * 60 * 16000:

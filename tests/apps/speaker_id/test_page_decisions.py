@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 from streamdrnn.apps.speaker_id.ear import Ear
-from streamdrnn.apps.speaker_id.enrolment import Enrolment
+from streamdrnn.apps.speaker_id.enrolment import Enrolment, likenesses
 from streamdrnn.apps.speaker_id.identifier import Identifier
+from streamdrnn.apps.speaker_id.profiles import ProfileStore, Recording
+from streamdrnn.apps.speaker_id.scores import Scorer, read_scorer, scorer_notes
 from streamdrnn.apps.speaker_id.ticks import Tick
 from streamdrnn.apps.speaker_id.turns import FixedLagViterbi
 from streamdrnn.audio import StreamingResampler
@@ -24,7 +27,7 @@ DECISIONS, RESAMPLE = (Path(__file__).with_name(name) for name in ("decisions.mj
 def heard() -> tuple[list[Tick], float]:
     """The ticks of a conversation with a loss, a silence, and a part that is too loud."""
     samples = conversation_samples(16)
-    samples[80_000:96_000] *= 40
+    samples[160_000:176_000] *= 40
     ear = Ear(model().embedder)
     ticks = ear.push(samples[:112_345].clamp(-1, 1)) + ear.skip(20_000) + ear.push(torch.zeros(24_000))
     ticks += ear.push(samples[112_345:]) + ear.finish()
@@ -33,8 +36,12 @@ def heard() -> tuple[list[Tick], float]:
 
 def test_ticks_lead_to_the_same_decisions(tmp_path: Path) -> None:
     ticks, seconds = heard()
-    known = [{voice.name: recording(voice.path).embedding for voice in some} for some in (voices()[:2], voices()[1:])]
+    known = [{voice.name: recording(voice.path) for voice in some} for some in (voices()[:2], voices()[1:])]
     random = np.random.default_rng(1)
+    size = model().embedder.embedding_size
+    cohort = normalize(torch.randn(30, size, generator=torch.Generator().manual_seed(1)))
+    scorer = Scorer(cohort, 10, torch.tensor([-12.0, 1.0, 0.5, 0.2, 0.1]))
+    scorer = read_scorer(scorer_notes(scorer), size)
     path = {"states": 4, "lag": 3, "switchCost": 0.6, "scores": random.normal(size=(60, 4)).tolist()}
     projection = model().embedder.projection
     answer = run_node(
@@ -42,15 +49,15 @@ def test_ticks_lead_to_the_same_decisions(tmp_path: Path) -> None:
         {
             "ticks": [{**tick._asdict(), "total": tick.total.tolist()} for tick in ticks],
             "seconds": seconds,
-            "voices": [[[name, voice.tolist()] for name, voice in some.items()] for some in known],
-            "threshold": model().threshold,
+            "voices": [[[name, as_object(voice)] for name, voice in some.items()] for some in known],
+            "notes": scorer_notes(scorer),
             "projection": {"weight": projection.weight.tolist(), "bias": projection.bias.tolist()},
             "path": path,
         },
         modules_in(tmp_path / "page"),
     )
 
-    identifier, enrolment = Identifier(model().embedder, known[0], model().threshold), Enrolment(model(), True)
+    identifier, enrolment = Identifier(model()._replace(scorer=scorer), known[0]), Enrolment(model(), True)
     segments, now, progress = [], [], []
     for number, tick in enumerate(ticks):
         if number == len(ticks) // 2:
@@ -62,17 +69,28 @@ def test_ticks_lead_to_the_same_decisions(tmp_path: Path) -> None:
     segments += identifier.finish(seconds)
 
     assert {segment.speaker for segment in segments} >= {None, *(voice.name for voice in voices()[:2])}
-    assert {one.label for one in now} >= {"(silence)", "(listening)", "(unknown)"}
+    assert {one.label for one in now} >= {"(silence)", "(listening)"}
     assert any(one.clipped for one in progress)
-    same([segment._asdict() for segment in segments], answer["segments"])
+    same([segment.as_object() for segment in segments], answer["segments"])
     same([one._asdict() for one in now], answer["now"])
     same([one._asdict() for one in progress], answer["progress"])
-    same({"seconds": (end := enrolment.finish()).seconds, "embedding": end.embedding.tolist()}, answer["enrolled"])
+    end = enrolment.finish()
+    enrolled = {"seconds": end.seconds, "embedding": end.embedding.tolist(), "warnings": list(end.warnings)}
+    same(enrolled, answer["enrolled"])
+    assert any("more than one person" in warning for warning in end.warnings)
+    store = ProfileStore(tmp_path / "p.sqlite3")
+    for name, voice in known[0].items():
+        store.add(name, model().id, [voice])
+    assert answer["like"] == likenesses(model()._replace(scorer=scorer), "Zoe", end, store)
 
     viterbi = FixedLagViterbi(path["states"], path["switchCost"], path["lag"])
     assert answer["path"] == [viterbi.push(np.array(scores)) for scores in path["scores"]]
     assert len(set(answer["path"])) == 5, "four states, and none at first"
     assert answer["undecided"] == viterbi.undecided()
+
+
+def as_object(voice: Recording) -> dict[str, Any]:
+    return {"seconds": voice.seconds, "embedding": voice.embedding.tolist()}
 
 
 def same(ours: Any, theirs: Any) -> None:

@@ -9,9 +9,11 @@ import pytest
 import soundfile
 import torch
 
+from streamdrnn.apps.speaker_id.enrolment import listen_to
 from streamdrnn.apps.speaker_id.identifier import Now
 from streamdrnn.apps.speaker_id.latency import Latency
-from streamdrnn.apps.speaker_id.model import asset, embed_recording, load_speaker_model
+from streamdrnn.apps.speaker_id.model import asset, load_speaker_model
+from streamdrnn.apps.speaker_id.scores import THRESHOLD
 from streamdrnn.apps.speaker_id.session import Event, Gap, Report, Session, Summary, listen
 from streamdrnn.apps.speaker_id.sinks.json_lines import JsonLines
 from streamdrnn.apps.speaker_id.sinks.lines import Lines
@@ -19,9 +21,10 @@ from streamdrnn.apps.speaker_id.sinks.recorder import Recorder
 from streamdrnn.apps.speaker_id.sources.source import Chunk, Source, SourceError
 from streamdrnn.apps.speaker_id.turns import Segment
 from streamdrnn.audio import load_audio
+from tests.apps.speaker_id.demo_voices import conversation_samples, script
 
 MODEL = load_speaker_model()
-VOICES = {name: embed_recording(MODEL.embedder, load_audio(asset(f"{name}.flac"))) for name in ("heather", "paul")}
+VOICES = {name: listen_to(asset(f"{name}.flac"), MODEL) for name in ("heather", "paul")}
 HEARD = load_audio(asset("conversation.flac"))[:80000]
 
 
@@ -51,7 +54,7 @@ class Full(Kept):
 
 
 def session() -> Session:
-    return Session(MODEL, VOICES, MODEL.threshold, 16000)
+    return Session(MODEL, VOICES, THRESHOLD, 16000)
 
 
 def source_of(samples: torch.Tensor, error: Exception | None = None) -> Source:
@@ -64,17 +67,21 @@ def source_of(samples: torch.Tensor, error: Exception | None = None) -> Source:
 
 def test_a_report_every_second_and_at_every_change_with_a_score_for_all() -> None:
     kept = Kept()
-    listen(source_of(load_audio(asset("conversation.flac"))[:84800]), session(), [kept])
+    first, second = script()["turns"][:2]
+    listen(source_of(conversation_samples(second["end"])), session(), [kept])
     reports = [event for event in kept.events if isinstance(event, Report)]
     assert {1.0, 2.0, 3.0, 4.0, 5.0} <= {report.now.time for report in reports}
-    assert all(set(report.now.scores) == {"heather", "paul", "(unknown)"} for report in reports)
+    heard = [report for report in reports if report.now.evidence]
+    assert all(set(report.now.scores) == {"heather", "paul"} for report in heard)
+    assert all(sum(report.now.probability.values()) == pytest.approx(1) for report in heard)
     assert all(report.latency is None for report in reports), "it was not heard live"
     named = [(report.now.time, report.now.speaker) for report in reports if report.now.speaker]
-    # Paul begins at 2.6 s: within about a second Heather is named no more.
-    assert all(time <= 3.7 for time, name in named if name == "heather")
+    assert first["speaker"] == "Heather"
+    # When Paul has begun, within about a second Heather is named no more.
+    assert all(time <= second["start"] + 1.1 for time, name in named if name == "heather")
     assert "paul" in dict(named).values()
     assert kept.summary is not None
-    assert kept.summary.seconds == 5.3
+    assert kept.summary.seconds == pytest.approx(second["end"])
     assert kept.summary.p50 is None
     assert kept.summary.dropped == 0
 
@@ -116,7 +123,7 @@ def test_a_loss_is_counted_and_the_clock_goes_on() -> None:
 
 @pytest.mark.parametrize("rate", [8000, 44100, 48000])
 def test_any_rate_is_resampled_while_it_comes(rate: int) -> None:
-    one = Session(MODEL, VOICES, MODEL.threshold, rate)
+    one = Session(MODEL, VOICES, THRESHOLD, rate)
     events: list[Event] = []
     for _ in range(10):
         events += one.push(Chunk(torch.zeros(rate // 10), 0, None))
@@ -147,19 +154,21 @@ def test_percentiles() -> None:
     latency.add(-1.0)
 
 
-NOW = Now(1.5, "Anna", "Anna", {"Anna": 0.71234, "(unknown)": 0.4}, 1.5, -23.456)
+NOW = Now(1.5, "Anna", "Anna", {"Anna": 0.71234}, 1.5, -23.456, {"Anna": 0.98765, "(unknown)": 0.01236})
 SUMMARY = Summary(61.0, 0.12, 0.15, None, 0.5, 0.25, 1, 0.05)
 
 
 def test_json_lines() -> None:
     out = io.StringIO()
     sink = JsonLines(out)
-    for event in (Report(NOW, 0.123456), Segment(0.0, 1.5, "Anna", 0.7), Gap(1.5, 0.25)):
+    for event in (Report(NOW, 0.123456), Segment(0.0, 1.5, "Anna", 0.7, 0.9), Gap(1.5, 0.25)):
         sink.take(event)
     sink.finish(SUMMARY)
     report, segment, gap, summary = (json.loads(line) for line in out.getvalue().splitlines())
     assert [one["event"] for one in (report, segment, gap, summary)] == ["report", "segment", "gap", "summary"]
-    assert report["scores"] == {"Anna": 0.7123, "(unknown)": 0.4}
+    assert report["scores"] == {"Anna": 0.7123}
+    assert report["probability"] == {"Anna": 0.9877, "(unknown)": 0.0124}
+    assert (segment["label"], segment["probability"]) == ("Anna", 0.9)
     assert (report["level"], report["latency"], report["speaker"]) == (-23.5, 0.1235, "Anna")
     assert (gap["time"], gap["seconds"], summary["dropped"]) == (1.5, 0.25, 0.25)
 
@@ -167,11 +176,11 @@ def test_json_lines() -> None:
 def test_plain_lines() -> None:
     out = io.StringIO()
     sink = Lines(out)
-    for event in (Report(NOW, 0.1), Segment(0.0, 1.5, "Anna", 0.7), Gap(1.5, 0.25)):
+    for event in (Report(NOW, 0.1), Segment(0.0, 1.5, "Anna", 0.7, 0.9), Gap(1.5, 0.25)):
         sink.take(event)
     sink.finish(SUMMARY)
     report, gap, *summary = out.getvalue().splitlines()
-    assert report.split() == ["1.5", "s", "Anna", "-23", "dB", "1.5", "s:", "Anna", "0.71", "(unknown)", "0.40"]
+    assert report.split() == ["1.5", "s", "Anna", "-23", "dB", "1.5", "s:", "Anna", "99%", "(0.71)"]
     assert "lost 0.25 s" in gap
     assert any("120 ms p50, 150 ms p95, - p99" in line for line in summary)
     assert any("0.25 s in 1 places" in line for line in summary)

@@ -1,6 +1,7 @@
 """Sources: what a late listener leaves is dropped and counted, and an end is told after all that was heard."""
 
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -10,8 +11,9 @@ import soundfile
 import torch
 
 from streamdrnn.apps.speaker_id.sources.file import FileSource
-from streamdrnn.apps.speaker_id.sources.source import Source, SourceError
-from streamdrnn.apps.speaker_id.sources.standard_input import PipeSource
+from streamdrnn.apps.speaker_id.sources.quiet import quiet_libraries
+from streamdrnn.apps.speaker_id.sources.source import Chunk, Source, SourceError
+from streamdrnn.audio.decoding import Raw
 from tests.audio.signals import voice_like
 
 
@@ -129,11 +131,41 @@ def test_raw_samples_from_a_pipe_in_any_pieces() -> None:
 
     with open(reading, "rb") as pipe:
         threading.Thread(target=write, daemon=True).start()
-        with PipeSource(pipe, 16000, channels=2) as source:
-            heard = torch.cat([chunk.samples for chunk in source.chunks()])
+        with FileSource(pipe, raw=Raw(16000, 2)) as source:
+            chunks = list(source.chunks())
+    heard = torch.cat([chunk.samples for chunk in chunks])
+    assert None not in {chunk.captured for chunk in chunks}
     assert torch.equal(heard, samples / 32768)
+
+
+def test_a_recording_from_a_pipe_is_no_raw_sound(recording: Path) -> None:
+    with recording.open("rb") as pipe, FileSource(pipe, raw=Raw(8000, 1)) as source:
+        assert source.sample_rate == 16000
+        heard = torch.cat([chunk.samples for chunk in source.chunks()])
+    assert torch.allclose(heard, voice_like(8000), atol=1e-4)
+
+
+def test_a_damaged_end_is_told_after_what_was_heard(recording: Path) -> None:
+    recording.write_bytes(recording.read_bytes()[:-400])
+    chunks: list[Chunk] = []
+    with FileSource(recording) as source, pytest.raises(ValueError, match="cut short"):
+        chunks.extend(source.chunks())
+    assert sum(len(chunk.samples) for chunk in chunks) == 7900
+
+
+def test_libraries_are_kept_off_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with open(2, "w", closefd=False) as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with quiet_libraries():
+            os.write(2, b"dequantization failed!\n")
+            print("ours", file=sys.stderr)
+        os.write(2, b"after\n")
+        assert sys.stderr is stderr
+    assert capfd.readouterr().err == "ours\nafter\n"
 
 
 def test_channels_out_of_range_are_refused() -> None:
     with open(os.devnull, "rb") as pipe, pytest.raises(ValueError, match="channels: expected 1 to 64, got 0"):
-        PipeSource(pipe, 16000, channels=0)
+        FileSource(pipe, raw=Raw(16000, 0))

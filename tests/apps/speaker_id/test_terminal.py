@@ -19,6 +19,7 @@ from streamdrnn.apps.speaker_id.conversation import Conversation
 from streamdrnn.apps.speaker_id.enrolment import Enrolling, Progress
 from streamdrnn.apps.speaker_id.identifier import Now
 from streamdrnn.apps.speaker_id.profiles import ProfileStore
+from streamdrnn.apps.speaker_id.scores import THRESHOLD
 from streamdrnn.apps.speaker_id.session import Report, Summary
 from streamdrnn.apps.speaker_id.sources.source import Source, SourceError
 from streamdrnn.apps.speaker_id.terminal import pictures
@@ -27,7 +28,8 @@ from streamdrnn.apps.speaker_id.timeline import Timeline
 from tests.apps.speaker_id.demo_voices import CONVERSATION, enrolled, model, speech_of
 
 NAMES = ["Anna", "Ben"]
-REPORT = Report(Now(2.0, "Anna", "Anna", {"Anna": 0.71, "Ben": -0.2, "(unknown)": 0.4}, 1.8, -20.0), 0.1)
+NOW = Now(2.0, "Anna", "Anna", {"Anna": 0.71, "Ben": -0.2}, 1.8, -20.0, {"Anna": 0.74, "Ben": 0.02, "(unknown)": 0.24})
+REPORT = Report(NOW, 0.1)
 
 
 def test_now_is_a_name_in_its_colour_or_what_else_there_is() -> None:
@@ -35,7 +37,10 @@ def test_now_is_a_name_in_its_colour_or_what_else_there_is() -> None:
     assert "Anna" in shown.plain
     assert "1.8 s of speech" in shown.plain
     assert pictures.colour("Anna", NAMES) in str(shown.style)
-    for label in ("(silence)", "(listening)"):
+    probable = pictures.now(REPORT._replace(now=NOW._replace(speaker=None, label="probably Anna")), NAMES)
+    assert "probably Anna" in probable.plain
+    assert pictures.colour("Anna", NAMES) in str(probable.style)
+    for label in ("(silence)", "(listening)", "(no speech)"):
         assert pictures.now(REPORT._replace(now=REPORT.now._replace(label=label)), NAMES).plain == label.strip("()")
     assert len({pictures.colour(name, NAMES) for name in (*NAMES, "(unknown)")}) == 3
 
@@ -46,10 +51,10 @@ def test_every_voice_has_its_row() -> None:
     timeline.report(REPORT.now._replace(time=1.1))
     timeline.report(REPORT.now)
     anna, ben, unknown, axis = pictures.voices(NAMES, REPORT, timeline, width=60).plain.split("\n")
-    assert re.fullmatch(r"Anna +0\.71 ━{7} +··██", anna), anna
-    assert re.fullmatch(r"Ben +-0\.20 +██··", ben), ben
-    assert re.fullmatch(r"unknown +<0\.40 +····", unknown), unknown
-    assert axis.strip().startswith("12 s ago")
+    assert re.fullmatch(r"Anna +74% ━{7} +0\.71 +··██", anna), anna
+    assert re.fullmatch(r"Ben +2% +-0\.20 +██··", ben), ben
+    assert re.fullmatch(r"unknown +24% ━━ +····", unknown), unknown
+    assert axis.strip().startswith("9.5 s ago")
     assert axis.endswith("now")
     assert {len(row) for row in (anna, ben, unknown, axis)} == {len(anna)}
 
@@ -101,7 +106,7 @@ def say(source: Source, seconds: float, number: int = 0) -> None:
 def test_a_voice_is_enrolled_with_the_keys_and_then_named(tmp_path: Path) -> None:
     store = ProfileStore(tmp_path / "p.sqlite3")
     source = Source("here/a test", model().sample_rate)
-    conversation = Conversation(model(), store, model().threshold, source.sample_rate, enough=3)
+    conversation = Conversation(model(), store, THRESHOLD, source.sample_rate, enough=3)
     app = ListenApp(source, conversation, [], None)
 
     async def use() -> None:
@@ -136,7 +141,7 @@ def test_a_voice_is_enrolled_with_the_keys_and_then_named(tmp_path: Path) -> Non
 def test_a_microphone_that_goes_is_told_and_what_was_heard_is_kept(tmp_path: Path) -> None:
     store = enrolled(tmp_path / "p.sqlite3")
     source = Source("a test", model().sample_rate)
-    app = ListenApp(source, Conversation(model(), store, model().threshold, 16000), [], None)
+    app = ListenApp(source, Conversation(model(), store, THRESHOLD, 16000), [], None)
 
     async def use() -> None:
         async with app.run_test() as pilot:

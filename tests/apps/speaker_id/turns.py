@@ -26,7 +26,7 @@ def turns_of(segments: list[Segment]) -> list[Turn]:
 @cache
 def turns_of_the_demo(times: int = 1) -> list[Turn]:
     """What `streamdrnn demo` decides of its conversation, heard so many times."""
-    known = {name: recording(path).embedding for name, path in voices()}
-    ear, identifier = Ear(model().embedder), Identifier(model().embedder, known, model().threshold)
+    known = {name: recording(path) for name, path in voices()}
+    ear, identifier = Ear(model().embedder), Identifier(model(), known)
     ticks = [tick for _ in range(times) for tick in ear.push(conversation_samples(60))] + ear.finish()
     return turns_of(identifier.hear(ticks) + identifier.finish(ear.seconds))

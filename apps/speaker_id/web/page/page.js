@@ -22,7 +22,9 @@ let sent = []; // [seconds of sound sent so far, when]
 let delays = []; // of the last reports, in ms
 
 const colour = (label) => (voices.includes(label) ? COLOURS[voices.indexOf(label) % COLOURS.length] : UNKNOWN_COLOUR);
-const plain = (label) => label.replace(/[()]/g, "");
+const plain = (label) => label.replace(/^\((.*)\)$/, "$1");
+const isProbable = ({ speaker, label }) => speaker === null && label.startsWith("probably ");
+const percent = (share) => `${Math.round(100 * share)} %`;
 
 function say(message) {
   element("message").textContent = message;
@@ -107,14 +109,13 @@ function take(event) {
       break;
     case "report":
       measure(event.time);
-      timeline.report(event.time, event.label);
+      timeline.report(event.time, isProbable(event) ? "(listening)" : event.label);
       showNow(event);
-      showScores(event.scores);
+      showScores(event);
       break;
     case "segment": {
-      const label = event.speaker ?? (event.score ? UNKNOWN : "(silence)");
-      timeline.decide(event.start, event.end, label);
-      if (isVoice(label)) addTurn(event.start, event.end, label);
+      timeline.decide(event.start, event.end, event.label);
+      if (isVoice(event.label)) addTurn(event);
       break;
     }
     case "summary":
@@ -124,7 +125,7 @@ function take(event) {
       showEnrolment(event);
       break;
     case "enrolled":
-      endEnrolment(`${event.name}: ${event.seconds.toFixed(1)} s of speech enrolled`);
+      endEnrolment([`${event.name}: ${event.seconds.toFixed(1)} s of speech enrolled`, ...event.warnings].join("; "));
       element("name").value = "";
       break;
     case "not enrolled":
@@ -183,24 +184,28 @@ function removal(name) {
   return [button];
 }
 
-function show(text, label = "") {
+function show(text, label = "", probable = false) {
   const now = element("now");
   if (now.textContent !== text) now.textContent = text;
   now.style.background = isVoice(label) ? colour(label) : "";
   now.classList.toggle("voice", isVoice(label));
+  now.classList.toggle("probable", probable);
 }
 
-function showNow({ label, evidence }) {
-  show(label === "(listening)" ? "listening ..." : plain(label), label);
+function showNow(now) {
+  const { label, evidence } = now;
+  const probable = isProbable(now);
+  show(label === "(listening)" ? "listening ..." : plain(label), probable ? label.slice("probably ".length) : label, probable);
   element("now").title = `${evidence.toFixed(1)} s of speech`;
 }
 
-function showScores(scores) {
+function showScores({ scores, probability }) {
   for (const row of element("voices").querySelectorAll("[data-label]")) {
-    const score = scores[row.dataset.label];
-    // The one of "unknown" is what the others have to reach.
-    const below = row.dataset.label === UNKNOWN ? "<" : "";
-    row.querySelector(".score").textContent = score === undefined ? "" : below + score.toFixed(2);
+    const { [row.dataset.label]: share } = probability;
+    const { [row.dataset.label]: score } = scores;
+    const shown = row.querySelector(".score");
+    shown.textContent = share === undefined ? "" : percent(share);
+    shown.title = score === undefined ? "" : `cosine ${score.toFixed(2)}`;
   }
 }
 
@@ -223,8 +228,9 @@ function clock(seconds) {
   return `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(1).padStart(4, "0")}`;
 }
 
-function addTurn(start, end, label) {
-  const turn = make("li", {}, make("span", { className: "time" }, `${clock(start)} – ${clock(end)}`), plain(label));
+function addTurn({ start, end, label, probability }) {
+  const time = make("span", { className: "time" }, `${clock(start)} – ${clock(end)}`);
+  const turn = make("li", { title: percent(probability) }, time, plain(label));
   Object.assign(turn.dataset, { start, end, label });
   element("turns").prepend(turn);
   if (element("turns").children.length > MOST_TURNS) element("turns").lastChild.remove();

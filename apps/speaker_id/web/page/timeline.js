@@ -1,6 +1,6 @@
 // Who spoke when: what was reported, and where it has been decided, what was decided.
 const TICK = 0.1;
-const SILENT = ["", "(silence)", "(listening)"];
+const SILENT = ["", "(silence)", "(no speech)", "(listening)"];
 
 export class Timeline {
   constructor(seconds) {

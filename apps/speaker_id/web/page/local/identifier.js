@@ -1,35 +1,39 @@
 // Who speaks when, and who speaks now, from a stream of ticks, in constant memory.
 import { TICK_SECONDS, hasSpeech, meanOutput, rounded, tickZero } from "./ticks.js";
+import { THRESHOLD, Voices, logOdds, probabilities } from "./scores.js";
 import { FixedLagViterbi, TurnBuilder } from "./turns.js";
 
 const REACH_TICKS = 5; // a moment is judged by the outputs from this long before it to this long after it
 const LAG_TICKS = 8;
-const SWITCH_COST = 0.6;
+const EVIDENCE_PER_TICK = 1 / 3; // the windows of neighbouring ticks overlap: each adds this part of what its ratio says
+const SWITCH_COST = 1.4; // of a change of speakers, in the unit of log likelihood ratios
 const SILENCE_TICKS = 5; // a moment is silent if nobody speaks so near to it
 const FORGET_TICKS = 30; // who speaks now is judged by the speech of the present turn that is no older than this
-const MIN_EVIDENCE_SECONDS = 1.5; // with less speech than this nobody is named yet
-
-const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
+const [PROBABLE_SECONDS, CERTAIN_SECONDS] = [1, 1.5]; // with less speech nobody is named, and nobody for certain
+const CERTAIN = 0.9; // with a lower probability a name is said to be probable
+const LOUD_DBFS = -45; // sound without speech is no silence if all of it is as loud as this
+const [UNKNOWN, LISTENING, SILENCE, NO_SPEECH] = ["(unknown)", "(listening)", "(silence)", "(no speech)"];
 
 // Attributes a stream of ticks to enrolled voices. A decision about a moment is made 1.3 s after it, when what follows has
 // been heard; now() does not wait for that.
-//   speaker    { hiddenSize, embed(mean output) }
-//   voices     Map of names to embeddings; without any, every voice is unknown
-//   threshold  the cosine below which a voice is nobody's
+//   speaker    { hiddenSize, embed(mean output), scorer }
+//   voices     Map of names to { seconds, embedding }; without any, every voice is unknown
+//   threshold  the probability from which a voice is named
 export class Identifier {
   ticks = 0; // that have been heard
   #speaker;
   #threshold;
   #notes;
   #judged = 0; // ticks that have been scored
-  #undecided = []; // the cosines of scored ticks, null in silence
+  #undecided = []; // of scored ticks: { nobody } where nobody speaks, else with { cosines, shares }
   #turns = new TurnBuilder(TICK_SECONDS);
+  #names;
   #voices;
   #path;
   #decidedState;
   #decidedStart;
 
-  constructor(speaker, voices, threshold) {
+  constructor(speaker, voices, threshold = THRESHOLD) {
     this.#speaker = speaker;
     this.#threshold = threshold;
     this.#notes = [tickZero(speaker.hiddenSize)];
@@ -37,7 +41,7 @@ export class Identifier {
   }
 
   get names() {
-    return [...this.#voices.keys()];
+    return this.#names;
   }
 
   // The segments that have ended, by the ticks that follow, in order of time.
@@ -68,29 +72,39 @@ export class Identifier {
     return last ? [...ended, last] : ended;
   }
 
-  // Who speaks now, by the running embedding of the present turn, the last three seconds of it: the label is a name,
-  // "(unknown)", "(listening)" (too little evidence yet) or "(silence)"; the score under "(unknown)" is the one to reach.
+  // Who speaks now, by the running embedding of the present turn, the last three seconds of it. The speaker is a name if that
+  // is certain; the label is for people: a name, "probably" one, "(unknown)", "(listening)" (it cannot be told yet),
+  // "(no speech)" or "(silence)". Scores are cosines; under "(unknown)" stands how probable it is that it is nobody's voice.
   now() {
     const last = this.#notes.at(-1);
     const first = this.#note(Math.max(this.#turnStart(), this.ticks - FORGET_TICKS) - 1);
     const evidence = rounded((last.spoken - first.spoken) * TICK_SECONDS, 3);
-    const names = this.names;
-    const heard = last.frames > first.frames;
-    const cosines = heard ? this.#cosines(first, last) : [];
-    let [speaker, label] = [null, "(listening)"];
-    if (!this.#speechNear(this.ticks - SILENCE_TICKS, this.ticks - 1)) label = "(silence)";
-    else if (evidence >= MIN_EVIDENCE_SECONDS) {
-      const most = Math.max(...cosines);
-      speaker = most >= this.#threshold ? names[cosines.indexOf(most)] : null;
-      label = speaker ?? "(unknown)";
+    let [scores, probability] = [{}, {}];
+    if (last.frames > first.frames) {
+      const { cosines, logRatios } = this.#compare(first, last);
+      const [nobody, ...known] = probabilities(logRatios);
+      scores = Object.fromEntries(this.#names.map((name, i) => [name, cosines[i]]));
+      probability = Object.fromEntries([...this.#names.map((name, i) => [name, known[i]]), [UNKNOWN, nobody]]);
     }
-    const scores = heard ? [...names.map((name, i) => [name, cosines[i]]), ["(unknown)", this.#threshold]] : [];
+    const near = [this.ticks - SILENCE_TICKS, this.ticks - 1];
+    const [speaker, label] = this.#speechNear(...near) ? this.#judgement(probability, evidence) : [null, this.#sound(...near)];
     const time = rounded(this.ticks * TICK_SECONDS, 3);
-    return { time, speaker, label, scores: Object.fromEntries(scores), evidence, level: last.level };
+    return { time, speaker, label, scores, evidence, level: last.level, probability };
+  }
+
+  #judgement(probability, evidence) {
+    if (evidence < PROBABLE_SECONDS) return [null, LISTENING];
+    const certain = evidence >= CERTAIN_SECONDS;
+    const best = this.#names.reduce((a, b) => (probability[b] > probability[a] ? b : a), this.#names[0]);
+    if (best === undefined || probability[best] < this.#threshold) {
+      return [null, certain && probability[UNKNOWN] >= 1 - this.#threshold ? UNKNOWN : LISTENING];
+    }
+    return certain && probability[best] >= CERTAIN ? [best, best] : [null, `probably ${best}`];
   }
 
   #use(voices) {
-    this.#voices = voices;
+    this.#names = [...voices.keys()];
+    this.#voices = new Voices(this.#speaker.scorer, [...voices.values()]);
     this.#path = new FixedLagViterbi(1 + voices.size, SWITCH_COST, LAG_TICKS);
     this.#decidedState = 0;
     this.#decidedStart = this.#judged - this.#undecided.length;
@@ -107,9 +121,16 @@ export class Identifier {
     return false;
   }
 
-  #cosines(first, last) {
+  // The label of ticks without speech.
+  #sound(first, last) {
+    for (let tick = first; tick <= last; tick++) if (this.#note(tick).level < LOUD_DBFS) return SILENCE;
+    return NO_SPEECH;
+  }
+
+  // The speech between two ticks against each voice; there must be some.
+  #compare(first, last) {
     const embedding = this.#speaker.embed(meanOutput(first, last));
-    return [...this.#voices.values()].map((voice) => dot(voice, embedding));
+    return this.#voices.compare(embedding, (last.spoken - first.spoken) * TICK_SECONDS);
   }
 
   // The tick with which the present turn began, as it looks now.
@@ -128,12 +149,16 @@ export class Identifier {
     const tick = this.#judged++;
     const first = this.#note(tick - REACH_TICKS - 1);
     const last = this.#note(tick + REACH_TICKS);
-    const silent = last.frames === first.frames || !this.#speechNear(tick - SILENCE_TICKS, tick + SILENCE_TICKS);
-    const cosines = silent ? null : this.#cosines(first, last);
-    this.#undecided.push(cosines);
-    // 0 for nobody, and in silence for everybody.
-    const scores = [0, ...Array.from(this.#voices, (_, i) => (cosines ? cosines[i] - this.#threshold : 0))];
-    const state = this.#path.push(scores);
+    const near = [tick - SILENCE_TICKS, tick + SILENCE_TICKS];
+    let evidence = new Array(1 + this.#names.length).fill(0); // where nobody speaks, the same for all
+    if (last.frames === first.frames || !this.#speechNear(...near)) {
+      this.#undecided.push({ nobody: this.#sound(...near) });
+    } else {
+      const { cosines, logRatios } = this.#compare(first, last);
+      this.#undecided.push({ nobody: UNKNOWN, cosines, shares: probabilities(logRatios) });
+      evidence = logOdds(logRatios, this.#threshold).map((odds) => EVIDENCE_PER_TICK * odds);
+    }
+    const state = this.#path.push(evidence);
     return state === undefined ? [] : this.#decide(state);
   }
 
@@ -143,14 +168,15 @@ export class Identifier {
       this.#decidedState = state;
       this.#decidedStart = this.#judged - this.#undecided.length;
     }
-    const cosines = this.#undecided.shift();
-    let [speaker, score] = [null, 0];
+    const { nobody, cosines, shares } = this.#undecided.shift();
+    let decision = { speaker: null, nobody, score: 0, probability: 0 };
     if (cosines) {
-      speaker = state ? this.names[state - 1] : null;
-      // With nobody enrolled the nearest voice is as far as can be; 0 would be silence.
-      score = state ? cosines[state - 1] : cosines.length ? Math.max(...cosines) : -1;
+      const speaker = state ? this.#names[state - 1] : null;
+      // With nobody enrolled the nearest voice is as far as can be.
+      const score = state ? cosines[state - 1] : Math.max(-1, ...cosines);
+      decision = { speaker, nobody, score, probability: shares[state] };
     }
-    const ended = this.#turns.push(speaker, score);
+    const ended = this.#turns.push(decision);
     return ended ? [ended] : [];
   }
 }

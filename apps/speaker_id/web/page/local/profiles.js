@@ -3,25 +3,35 @@ const FORMAT = "streamdrnn profiles 1";
 const KEY = "streamdrnn profiles";
 const MAX_NAME = 64;
 
-export function checkName(name) {
-  const printable = /^(?:[^\p{C}\p{Z}]| )+$/u.test(name);
-  if (!name.trim() || [...name].length > MAX_NAME || !printable) {
+// A name as profiles have it: without spaces around it, accents composed; of a known profile as that writes it.
+export function cleanName(name, known) {
+  const cleaned = name.normalize("NFC").trim();
+  const printable = /^(?:[^\p{C}\p{Z}]| )+$/u.test(cleaned);
+  if (!cleaned || [...cleaned].length > MAX_NAME || !printable) {
     throw new Error(`name: expected 1 to ${MAX_NAME} printable characters`);
   }
+  if (/^\(.*\)$/.test(cleaned)) throw new Error("name: expected no brackets around it");
+  return known.find((one) => plain(one) === plain(cleaned)) ?? cleaned;
 }
 
-// The embedding of each voice by name: the mean of its recordings by their lengths.
+const plain = (name) => name.normalize("NFC").trim().toLowerCase();
+
+// The recordings of each voice as one, by name: { seconds, embedding }, their seconds in all, and the mean by length.
 export function voicesOf(recordings) {
   const sums = new Map();
   for (const { name, seconds, embedding } of recordings) {
-    const before = sums.get(name);
-    sums.set(name, Float64Array.from(embedding, (value, i) => seconds * value + (before?.[i] ?? 0)));
+    const before = sums.get(name) ?? { seconds: 0, embedding: [] };
+    sums.set(name, {
+      seconds: before.seconds + seconds,
+      embedding: Float64Array.from(embedding, (value, i) => seconds * value + (before.embedding[i] ?? 0)),
+    });
   }
   const names = [...sums.keys()].sort();
   return new Map(
     names.map((name) => {
-      const length = Math.hypot(...sums.get(name));
-      return [name, Float32Array.from(sums.get(name), (value) => value / length)];
+      const { seconds, embedding } = sums.get(name);
+      const length = Math.hypot(...embedding);
+      return [name, { seconds, embedding: Float32Array.from(embedding, (value) => value / length) }];
     }),
   );
 }

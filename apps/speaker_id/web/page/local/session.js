@@ -1,6 +1,6 @@
 // A session that is steered while it listens: sound in, events out, in the words of `streamdrnn listen --json`.
 import { Ear } from "./ear.js";
-import { Enrolment } from "./enrolment.js";
+import { Enrolment, likenesses } from "./enrolment.js";
 import { Identifier } from "./identifier.js";
 
 const REPORT_TICKS = 10;
@@ -9,12 +9,13 @@ export const ENOUGH_SECONDS = 10; // clear speech that an enrolment waits for
 // A report comes with every second, and at once when the label changes.
 //   speaker     the embedder with what belongs to it, see models.js
 //   detector    what tells speech from other sound, see models.js
-//   voices      Map of names to embeddings
-//   threshold   the cosine below which a voice is nobody's
+//   voices      Map of names to { seconds, embedding }
+//   threshold   the probability from which a voice is named
 //   sampleRate  of what is pushed
 export class Session {
   #ear;
   #identifier;
+  #voices;
   #speaker;
   #sampleRate;
   #enrolment = null;
@@ -27,6 +28,7 @@ export class Session {
   constructor(speaker, detector, voices, threshold, sampleRate) {
     this.#speaker = speaker;
     this.#sampleRate = sampleRate;
+    this.#voices = voices;
     this.#ear = new Ear(speaker.model, detector, sampleRate);
     this.#identifier = new Identifier(speaker, voices, threshold);
   }
@@ -56,6 +58,7 @@ export class Session {
   }
 
   replaceVoices(voices) {
+    this.#voices = voices;
     return this.#identifier.replaceVoices(voices).map(asEvent);
   }
 
@@ -117,9 +120,10 @@ export class Session {
     if (progress.seconds < ENOUGH_SECONDS) {
       return [{ event: "enrolling", name, ...progress, enough: ENOUGH_SECONDS }];
     }
-    const recording = this.#enrolment.finish();
+    const { warnings, ...recording } = this.#enrolment.finish();
     this.#enrolment = null;
-    return [{ event: "enrolled", name, model: this.#speaker.id, ...recording }];
+    warnings.push(...likenesses(this.#speaker, name, recording, this.#voices));
+    return [{ event: "enrolled", name, model: this.#speaker.id, ...recording, warnings }];
   }
 }
 

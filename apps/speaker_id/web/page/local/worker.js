@@ -1,7 +1,8 @@
 // Hears for the page, in a thread of its own: samples in, events out, in the words of the program's WebSocket.
 import { compile } from "../runtime/streamdrnn.js";
 import { readDetector, readSpeaker } from "./models.js";
-import { checkName, voicesOf } from "./profiles.js";
+import { cleanName, voicesOf } from "./profiles.js";
+import { shifted } from "./scores.js";
 import { Session } from "./session.js";
 
 const MOST_WAITING = 2; // seconds; what is older when its turn comes is lost, and counted
@@ -24,16 +25,17 @@ function use(recordings) {
 }
 
 const requests = {
-  async open({ sampleRate, threshold, recordings }) {
+  async open({ sampleRate, threshold, offset, recordings }) {
     const [module, embedder, activity] = await Promise.all([
       compile(),
       model("speaker"),
       model("activity"),
     ]);
     speaker = await readSpeaker(embedder, module);
+    speaker.scorer = shifted(speaker.scorer, offset ?? 0);
     rate = sampleRate;
     const detector = await readDetector(activity, module);
-    session = new Session(speaker, detector, use(recordings), threshold ?? speaker.threshold, rate);
+    session = new Session(speaker, detector, use(recordings), threshold, rate);
   },
   samples({ samples, captured }) {
     const waiting = Math.max(0, performance.timeOrigin + performance.now() - captured) / 1000;
@@ -46,9 +48,8 @@ const requests = {
     tell(events);
     if (events.some(({ event }) => event === "report")) tell([{ ...session.summary, waiting }]);
   },
-  enrol({ name }) {
-    checkName(name);
-    tell(session.enrol(name));
+  enrol({ name, recordings }) {
+    tell(session.enrol(cleanName(name, recordings.map((recording) => recording.name))));
   },
   "stop enrolling": () => tell(session.stopEnrolling()),
   restart: ({ recordings }) => tell(session.restart(use(recordings))),
