@@ -38,14 +38,14 @@ def recordings(folder: Path) -> dict[str, Path]:
 
 
 def embedding(path: Path) -> torch.Tensor:
-    stream = StreamingDRNN(load_model(SHIPPED))
+    stream = StreamingDRNN(load_model(SHIPPED).float())
     samples = load_audio(path, 16000)
     return stream.push(samples[: len(samples) // 320 * 320, None])[-1, 0]
 
 
 def test_onnxruntime_alone_tells_voices_apart(tmp_path: Path) -> None:
     skip_without_packages("onnx")
-    export_model(load_model(SHIPPED), tmp_path / "speaker.onnx", "onnx", {"threshold": "0.4"})
+    export_model(load_model(SHIPPED).float(), tmp_path / "speaker.onnx", "onnx", {"threshold": "0.4"})
     voices = recordings(tmp_path)
     script = EXAMPLES / "onnxruntime_stream.py"
     program = [sys.executable, "-c", f"{WITHOUT_US} runpy.run_path({str(script)!r}, run_name='__main__')", script]

@@ -43,7 +43,7 @@ MODELS: dict[str, Callable[[], Model]] = {
     "float64": lambda: SpeakerEmbedder(DilatedRNN(6, 5, dilations=[2, 2]), 4, small_log_mel()).double(),
     "skip": lambda: Tagger(SkipRNN(3, 4, skips=[2, 1], cell="lstm"), 2),
     "cnn": lambda: Classifier(DilatedCNN(6, 4, dilations=[1, 3], gated=True), 3, "mean", small_log_mel()),
-    "shipped": lambda: load_model(asset("speaker.safetensors")),
+    "shipped": lambda: load_model(asset("speaker.safetensors")).float(),
 }
 TRACED = ("skip", "cnn")
 """Those that TorchScript does not compile."""
