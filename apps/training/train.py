@@ -18,7 +18,7 @@ from streamdrnn.apps.training.tasks.speaker import SpeakerRecipe
 from streamdrnn.apps.training.tasks.task import Recipe
 from streamdrnn.errors import InputError
 
-Corpus = Literal["librispeech", "speechocean762", "dspspeech20", "arabic_sc", "wuw2"]
+CorpusName = Literal["librispeech", "speechocean762", "dspspeech20", "arabic_sc", "wuw2"]
 
 R = TypeVar("R", bound=Recipe)
 
@@ -36,7 +36,7 @@ class TrainEmbedder:
     out: Annotated[Path, tyro.conf.arg(metavar="RUN", help="The folder of the run; one that is there is gone on with.")]
     data_dir: DataDir = None
     without: Annotated[
-        tuple[Corpus, ...],
+        tuple[CorpusName, ...],
         tyro.conf.arg(
             help="Corpora to leave out, for their licence: wuw2 is share-alike, speechocean762's is unverified."
         ),

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from streamdrnn.apps.training.embedder_scores import (
     friends_and_strangers,
 )
 from streamdrnn.apps.training.teacher import EMBEDDING_SIZE, Teacher, fbank
+from streamdrnn.apps.training.train import CorpusName
 from streamdrnn.apps.training.voices import CORPORA, RATE, Voice, float32
 from streamdrnn.audio import load_audio
 from streamdrnn.errors import InputError
@@ -63,6 +65,10 @@ def segments(voices: list[Voice], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 RECIPE = EmbedderRecipe(
     steps=20, finish=10, hidden_size=24, layers=2, bands=24, batch_seconds=24, learning_rate=0.01, folds=2
 )
+
+
+def test_every_corpus_can_be_left_out() -> None:
+    assert get_args(CorpusName) == tuple(CORPORA)
 
 
 def test_segments_of_a_class_are_one_voice_at_one_speed(
