@@ -73,8 +73,7 @@ class Identify:
         use_one_thread()
         store = profile_store(self.profiles)
         model = speaker_model(self.model, store)
-        voices = store.voices(model.id)
-        if not voices and self.unknown == "one":
+        if not store.voices(model.id) and self.unknown == "one":
             raise InputError(f"{store.path}: nobody is enrolled; first run: streamdrnn enroll NAME FILE")
         threshold = chosen_threshold(self.threshold)
         kind = "json" if self.json else self.format
@@ -84,6 +83,7 @@ class Identify:
             source = recording(file, self.rate, self.channels, self.channel)
             if self.more and kind == "text":
                 print(f"{source.name}:", flush=True)
+            voices = store.voices(model.id)  # with the strangers of the recordings before it, if they were kept
             ear = Ear(model.embedder, source.sample_rate)
             identifier = Identifier(model, voices, threshold, self.unknown != "one")
             _identify(source, ear, identifier, Segments(sys.stdout, kind, source.name))
