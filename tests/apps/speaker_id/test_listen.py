@@ -220,7 +220,8 @@ def test_a_microphone_is_listened_to_until_it_is_lost(
     assert len(complaints) == 1, err
     assert "was lost" in complaints[0]
     events = objects(out)
-    assert "Heather" in {event["speaker"] for event in events if event["event"] == "report"}
+    # How sure it is differs with the beginning of the ticks in the sound.
+    assert {"Heather", "probably Heather"} & {event["label"] for event in events if event["event"] == "report"}
     assert events[-1]["event"] == "summary"
     assert events[-1]["p50"] is not None
     assert (tmp_path / "r" / "audio.flac").stat().st_size > 10_000
