@@ -40,7 +40,7 @@ class Mixer:
         self._given = 1 if channels == 1 else channel
         self._instead: Optional[int] = None
         self._warned = False
-        self._energies = torch.zeros(channels, dtype=torch.float64)  # of each channel, of late
+        self._energies = torch.zeros(channels, dtype=torch.float64, device="cpu")  # of each channel, of late
         self._energy = 0.0  # of their average
 
     def mix(self, frames: Tensor) -> Tensor:
