@@ -34,7 +34,8 @@ class Export:
 
     def run(self) -> None:
         from streamdrnn import model_notes
-        from streamdrnn.apps.model_file import load_to_run, model_file
+        from streamdrnn.apps.model_file import model_file
+        from streamdrnn.apps.weights import load_to_run
         from streamdrnn.export import export_model, export_paths
 
         path = model_file(self.model)

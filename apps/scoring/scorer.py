@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from streamdrnn import Classifier, SpeakerEmbedder
-from streamdrnn.apps.model_file import load_to_run
 from streamdrnn.apps.speaker_id.model import embed_recording
+from streamdrnn.apps.weights import load_to_run
 from streamdrnn.audio import load_audio
 from streamdrnn.errors import InputError
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from streamdrnn.apps.model_file import load_to_run
 from streamdrnn.apps.serving.batcher import Batcher
 from streamdrnn.apps.serving.engine import Engine, Result
 from streamdrnn.apps.serving.limits import Limits, RefusalError
 from streamdrnn.apps.serving.metrics import Metrics
+from streamdrnn.apps.weights import load_to_run
 from streamdrnn.client.protocol import FORMATS, INPUT_HEADER, Code
 from streamdrnn.heads import Head
 

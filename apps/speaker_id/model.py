@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from streamdrnn import SpeakerEmbedder, Tagger, load_model, model_notes
-from streamdrnn.apps.model_file import load_to_run
 from streamdrnn.apps.speaker_id.profiles import model_id
 from streamdrnn.apps.speaker_id.scores import Scorer, read_scorer, read_threshold
+from streamdrnn.apps.weights import load_to_run
 from streamdrnn.errors import InputError
 from streamdrnn.heads import Head
 

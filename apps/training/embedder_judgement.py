@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from streamdrnn import SpeakerEmbedder, model_notes
-from streamdrnn.apps.model_file import load_to_run
 from streamdrnn.apps.training.children import CHILDREN
 from streamdrnn.apps.training.scenes import over_a_telephone
 from streamdrnn.apps.training.speaker_trials import (
@@ -30,6 +29,7 @@ from streamdrnn.apps.training.speaker_trials import (
     trial_list,
 )
 from streamdrnn.apps.training.voices import CORPORA, RATE, Voice, float32, fold_of
+from streamdrnn.apps.weights import load_to_run
 from streamdrnn.errors import InputError
 
 Embed = Callable[[Tensor], Tensor]

@@ -363,8 +363,11 @@ def test_silero_is_compared_with_itself_where_there_is_no_noise(
     monkeypatch.setattr(activity_scores, "SCENES", 2)
     monkeypatch.setattr(activity_scores, "SECONDS", 20)
     monkeypatch.setattr(activity_scores, "CONDITIONS", {"clean": Conditions(), "loud": Conditions(snr=-10)})
+    speakers, noises = load_speakers(data / "demo", "test", 1.0), load_noises(data / "noise", "test")
+    clean = activity_scores.judgements(load_activity_model(), [speakers], noises, Conditions())
+    # Decisions, not the recall at 1 % false alarms: of so short a scene eight frames at its cuts decide that one.
+    assert ((clean.silero >= SPEECH) == clean.truth).double().mean() > 0.95
     scores = activity_scores.compare(load_activity_model(), data, ["demo"])
-    assert scores["demo"]["clean"]["silero"] > 0.95
     assert scores["demo"]["loud"]["silero"] < scores["demo"]["clean"]["silero"]
     own = scores["at own threshold"]
     assert own["speech"]["silero"] > own["no speech"]["silero"]
