@@ -122,10 +122,11 @@ def log_priors(voices: int) -> np.ndarray:
 
 
 def probabilities(log_ratios: np.ndarray) -> np.ndarray:
-    """How probable it is ``(1 + N,)`` that it is nobody's voice, and each of those compared with ``(N,)``."""
-    joint = log_priors(len(log_ratios)) + np.concatenate([[0.0], log_ratios])
-    likelihoods = np.exp(joint - joint.max())
-    shares: np.ndarray = likelihoods / likelihoods.sum()
+    """How probable it is ``(..., 1 + N)`` that it is nobody's voice, and each of those compared with ``(..., N)``."""
+    nobody = np.zeros((*log_ratios.shape[:-1], 1))
+    joint = log_priors(log_ratios.shape[-1]) + np.concatenate([nobody, log_ratios], -1)
+    likelihoods = np.exp(joint - joint.max(-1, keepdims=True))
+    shares: np.ndarray = likelihoods / likelihoods.sum(-1, keepdims=True)
     return shares
 
 

@@ -65,6 +65,8 @@ class Evaluate:
         from streamdrnn.apps.training.data import data_folder
         from streamdrnn.apps.training.embedder_judgement import Embed, Part, compare, embedding, fold_models, markdown
         from streamdrnn.apps.training.embedder_peers import PEERS
+        from streamdrnn.apps.training.embedder_release import calibrated_parts
+        from streamdrnn.apps.training.score_calibration import fold_trials
         from streamdrnn.apps.training.voices import CORPORA, training_voices
 
         if self.stream:
@@ -76,10 +78,11 @@ class Evaluate:
         voices = training_voices(root, [name for name, corpus in CORPORA.items() if (root / corpus.folder).is_dir()])
         if self.folds is None:
             model = load_speaker_model(self.model)
-            compared = compare([Part(embedding(model.embedder), voices)], peers)
+            parts = [Part(embedding(model.embedder), voices, dict.fromkeys(CORPORA, model.scorer))]
         else:
             models = fold_models(self.folds, voices)
-            compared = compare([Part(embedding(model), left) for model, left in models], peers)
+            parts = calibrated_parts(models, fold_trials(models, voices))
+        compared = compare(parts, peers)
         print(json.dumps(asdict(compared)) if self.json else markdown(compared))
 
     def _activity(self) -> dict[str, Any]:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from streamdrnn import SpeakerEmbedder, model_notes
+from streamdrnn.apps.speaker_id.profiles import Recording
+from streamdrnn.apps.speaker_id.scores import THRESHOLD, Scorer, Voices, probabilities
 from streamdrnn.apps.training.children import CHILDREN
 from streamdrnn.apps.training.scenes import over_a_telephone
 from streamdrnn.apps.training.speaker_trials import (
@@ -70,10 +72,17 @@ def embedding(embedder: SpeakerEmbedder) -> Embed:
 
 
 class Part(NamedTuple):
-    """A model and voices that it never heard, which are tried among themselves."""
+    """A model and voices that it never heard, which are tried among themselves.
+
+    Attributes:
+        embed: the model.
+        voices: of any corpora.
+        scorers: by corpus, what makes probabilities of its cosines; without them one cosine decides who is named.
+    """
 
     embed: Embed
     voices: list[Voice]
+    scorers: Mapping[str, Scorer] = {}
 
 
 def fold_models(folder: Path, voices: Sequence[Voice]) -> list[tuple[SpeakerEmbedder, list[Voice]]]:
@@ -192,11 +201,13 @@ class Judgement:
     """All that was measured of a model.
 
     Attributes:
-        threshold: the cosine from which on a segment gets a name, the same for all corpora.
+        decides: whether a segment gets a name by its probability or by its cosine.
+        threshold: from which on, the same for all corpora.
         verification: of pairs of segments.
         open_set: of names given.
     """
 
+    decides: str
     threshold: float
     verification: list[Verification]
     open_set: list[OpenSet]
@@ -206,13 +217,13 @@ def judge(parts: Sequence[Part], threshold: Optional[float] = None) -> Judgement
     """Judge a model, or several of one recipe, by voices that they never heard.
 
     Args:
-        threshold: the cosine from which on a segment gets a name. None is where the errors of all corpora are equal,
-            which flatters.
+        threshold: the cosine from which on a segment gets a name if the parts have no scorers. None is where the errors
+            of all corpora are equal, which flatters.
     """
     rows: list[Verification] = []
     in_use: dict[str, tuple[Sequence[Part], Sequence[Heard]]] = {}
     for corpus in CORPORA:
-        of_corpus = [Part(part.embed, [voice for voice in part.voices if voice.corpus == corpus]) for part in parts]
+        of_corpus = [part._replace(voices=[voice for voice in part.voices if voice.corpus == corpus]) for part in parts]
         for enrolled, tried in SECONDS:
             lists = [trial_list(part.voices, enrolled, tried, DIFFERENT // len(parts)) for part in of_corpus]
             if sum(trials.speakers for trials in lists) < FEWEST:
@@ -234,9 +245,12 @@ def judge(parts: Sequence[Part], threshold: Optional[float] = None) -> Judgement
                     kind = kind.where(chosen[kind.enrolled] & chosen[kind.tried])
                     if len(kind.enrolled[kind.own].unique()) >= FEWEST:
                         rows.append(Verification(corpus, voices, own, enrolled, tried, errors(kind)))
-    if threshold is None:
+    decides = "probability" if any(part.scorers for part in parts) else "cosine"
+    if decides == "probability":
+        threshold = THRESHOLD
+    elif threshold is None:
         threshold = _common_threshold([scored(*those) for those in in_use.values()])
-    return Judgement(threshold, rows, [open_set(name, *those, threshold) for name, those in in_use.items()])
+    return Judgement(decides, threshold, rows, [open_set(name, *those, threshold) for name, those in in_use.items()])
 
 
 def _groups(voices: Sequence[Voice]) -> dict[str, Tensor]:
@@ -263,7 +277,8 @@ def open_set(corpus: str, parts: Sequence[Part], heard: Sequence[Heard], thresho
     several = any(len(voice.sessions) > 1 for part in parts for voice in part.voices)
     tallies = []
     for part, ((enrolments, tests, *_), enrolled, tried), profiles in zip(parts, heard, known, strict=True):
-        scores, owners = enrolled[profiles] @ tried.T, enrolments.speaker[profiles]
+        owners = enrolments.speaker[profiles]
+        name = _namer(part.scorers.get(corpus), enrolled[profiles], tried, threshold)
         is_own = owners[:, None] == tests.speaker
         counted = is_own & (enrolments.session[profiles, None] != tests.session) if several else is_own
         random, tally = np.random.default_rng(0), torch.zeros(2, 3, len(part.voices))
@@ -271,9 +286,9 @@ def open_set(corpus: str, parts: Sequence[Part], heard: Sequence[Heard], thresho
             members = torch.from_numpy(random.choice(len(profiles), group, replace=False))
             others = np.setdiff1d(np.arange(len(part.voices)), owners[members].numpy())
             strange = torch.isin(tests.speaker, torch.from_numpy(random.choice(others, group, replace=False)))
-            best, nearest = scores[members].max(0)
-            named, own = best >= threshold, counted[members].any(0)
-            confused = named & ~is_own[members[nearest], torch.arange(len(best))]
+            named, nearest = name(members)
+            own = counted[members].any(0)
+            confused = named & ~is_own[members[nearest], torch.arange(len(named))]
             for error, (happened, possible) in enumerate(((named, strange), (~named, own), (confused, own))):
                 for sums, true in zip(tally, (happened & possible, possible), strict=True):
                     sums[error].index_add_(0, tests.speaker, true.float())
@@ -283,6 +298,36 @@ def open_set(corpus: str, parts: Sequence[Part], heard: Sequence[Heard], thresho
     drawn = draws_of(possible.shape[1])
     shares = drawn @ (happened / possible.clamp(min=1)).T / (drawn @ tried_at_all.T)
     return OpenSet(corpus, group, *map(estimate, shares.T))
+
+
+def _namer(
+    scorer: Optional[Scorer], profiles: Tensor, tried: Tensor, threshold: float
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """A function of some profiles' numbers ``(g,)``: which segments get a name, and the place of the likeliest profile.
+
+    Args:
+        scorer: None names by the cosine.
+        profiles, tried: embeddings ``(p, E)`` and ``(n, E)``.
+        threshold: of the cosine, or of the probability.
+    """
+    if scorer is None:
+        cosines = tried @ profiles.T
+
+        def by_cosine(members: Tensor) -> tuple[Tensor, Tensor]:
+            best, nearest = cosines[:, members].max(1)
+            return best >= threshold, nearest
+
+        return by_cosine
+    enrolled, seconds = IN_USE
+    voices = Voices(scorer, [Recording(enrolled, profile) for profile in profiles])
+    scores = voices.compare_all(tried, torch.full((len(tried),), seconds))
+    log_ratios = np.stack([one.log_ratios for one in scores])
+
+    def by_probability(members: Tensor) -> tuple[Tensor, Tensor]:
+        best, nearest = torch.from_numpy(probabilities(log_ratios[:, members.numpy()])[:, 1:]).max(1)
+        return best >= threshold, nearest
+
+    return by_probability
 
 
 def _profiles(enrolments: Segments) -> Tensor:
@@ -356,7 +401,9 @@ def markdown(comparison: Comparison) -> str:
     for alike in zip(*(judgement.open_set for judgement in judged), strict=True):
         cells = [_percent(share) for one in alike for share in (one.accepted, one.refused, one.confused)]
         groups.append([alike[0].corpus, str(alike[0].enrolled), *cells])
-    thresholds = ", ".join(f"{name} {judgement.threshold:.2f}" for name, judgement in comparison.judgements.items())
+    thresholds = ", ".join(
+        f"{name} {judgement.threshold:.2f} ({judgement.decides})" for name, judgement in comparison.judgements.items()
+    )
     costs = ", ".join(f"{name} {cost:.1f} ms" for name, cost in comparison.milliseconds.items())
     enrolled, tried = IN_USE
     return f"""Two segments, enrolled and tried, of one speaker or of two of one corpus. The equal error rate is in %,

@@ -7,6 +7,7 @@ left out: a score that is heard through one says so much less that one regressio
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ from streamdrnn.apps.speaker_id.scores import (
     scorer_notes,
 )
 from streamdrnn.apps.training.scenes import coloured_noises, in_a_room
-from streamdrnn.apps.training.voices import CORPORA, RATE, Voice, float32
+from streamdrnn.apps.training.voices import CORPORA, RATE, Voice, float32, without_pauses
 from streamdrnn.errors import InputError
 
 COHORT = 256
@@ -37,7 +38,6 @@ ENROLMENTS, TESTS = 2, 8
 PRIOR = 0.2
 """The share of own voices that the regression is best at; below a half, as to name a stranger is worse."""
 _PENALTY = 1e-4
-_BLOCK = RATE // 20
 _MIN_SECONDS = 3.0
 """Of a voice: with less it is neither tried nor in the cohort."""
 
@@ -53,7 +53,7 @@ class Trials(NamedTuple):
         tests: ``(B, E)``.
         enrolment_seconds, test_seconds: ``(A,)``, ``(B,)``.
         enrolment_voice, test_voice: ``(A,)``, ``(B,)``, the number of the voice.
-        enrolment_corpus, test_corpus: ``(A,)``, ``(B,)``, the number of its corpus.
+        enrolment_corpus, test_corpus: ``(A,)``, ``(B,)``, the place of its corpus in ``CORPORA``.
         cohort: ``(C, E)``, of voices that the model heard in training.
     """
 
@@ -66,6 +66,22 @@ class Trials(NamedTuple):
     enrolment_corpus: Tensor
     test_corpus: Tensor
     cohort: Tensor
+
+    def without(self, corpus: str) -> "Trials":
+        """Those of all corpora but one."""
+        number = list(CORPORA).index(corpus)
+        enrolled, tried = self.enrolment_corpus != number, self.test_corpus != number
+        return Trials(
+            self.enrolments[enrolled],
+            self.tests[tried],
+            self.enrolment_seconds[enrolled],
+            self.test_seconds[tried],
+            self.enrolment_voice[enrolled],
+            self.test_voice[tried],
+            self.enrolment_corpus[enrolled],
+            self.test_corpus[tried],
+            self.cohort,
+        )
 
 
 class Pairs(NamedTuple):
@@ -82,23 +98,49 @@ class Pairs(NamedTuple):
     weight: Tensor
 
 
+def fold_trials(
+    models: Sequence[tuple[SpeakerEmbedder, Sequence[Voice]]], voices: Sequence[Voice], seed: int = 0
+) -> list[Trials]:
+    """The trials of each fold.
+
+    Args:
+        models: for each fold its model, and the voices that were left out of its training.
+        voices: all of the training.
+    """
+    found = []
+    for fold, (model, left_out) in enumerate(models):
+        names = {(voice.corpus, voice.speaker) for voice in left_out}
+        heard = [voice for voice in voices if (voice.corpus, voice.speaker) not in names]
+        embed = partial(embed_recording, model)
+        found.append(make_trials(embed, left_out, make_cohort(embed, heard, seed), seed + fold))
+    return found
+
+
 def calibrate_model(
-    parts: Sequence[tuple[Embed, Sequence[Voice]]], embedder: SpeakerEmbedder, voices: Sequence[Voice], seed: int = 0
+    trials: Sequence[Trials], embedder: SpeakerEmbedder, voices: Sequence[Voice], seed: int = 0
 ) -> dict[str, str]:
     """What :func:`streamdrnn.save_model` takes as notes, so that the model's scores are likelihood ratios.
 
     Args:
-        parts: for each fold its model, which embeds, and the voices that were left out of its training.
+        trials: of the folds.
         embedder: the final model.
         voices: all that it was trained on.
     """
-    trials = []
-    for fold, (embed, left_out) in enumerate(parts):
-        names = {(voice.corpus, voice.speaker) for voice in left_out}
-        heard = [voice for voice in voices if (voice.corpus, voice.speaker) not in names]
-        trials.append(make_trials(embed, left_out, make_cohort(embed, heard, seed), seed + fold))
-    cohort = make_cohort(lambda samples: embed_recording(embedder, samples), voices, seed)
+    cohort = make_cohort(partial(embed_recording, embedder), voices, seed)
     return scorer_notes(Scorer(cohort, NEAREST, fit([pairs(one, NEAREST) for one in trials])))
+
+
+def scorers_without_each_corpus(trials: Trials) -> dict[str, Scorer]:
+    """For each corpus the scorer that its voices did not calibrate, so that they can judge it.
+
+    A corpus without which there are no trials calibrates its own.
+    """
+    found = {}
+    for corpus in CORPORA:
+        others = trials.without(corpus)
+        weights = fit([pairs(others if len(others.tests) else trials, NEAREST)])
+        found[corpus] = Scorer(trials.cohort, NEAREST, weights)
+    return found
 
 
 def make_cohort(embed: Embed, voices: Sequence[Voice], seed: int = 0) -> Tensor:
@@ -125,7 +167,7 @@ def make_cohort(embed: Embed, voices: Sequence[Voice], seed: int = 0) -> Tensor:
 def make_trials(embed: Embed, voices: Sequence[Voice], cohort: Tensor, seed: int = 0) -> Trials:
     """Enrol and try voices that a model never heard."""
     random = np.random.default_rng(seed)
-    numbers = {corpus: number for number, corpus in enumerate(sorted({voice.corpus for voice in voices}))}
+    numbers = {corpus: number for number, corpus in enumerate(CORPORA)}
     found: tuple[list[tuple[Tensor, float, int, int]], ...] = ([], [])
     for number, voice in enumerate(voices):
         if voice.samples < _MIN_SECONDS * RATE or CORPORA[voice.corpus].is_telephone:
@@ -202,10 +244,8 @@ def _test_part(voice: Voice) -> Tensor:
 
 
 def _spoken(session: Sequence[Tensor]) -> Tensor:
-    """A session without its pauses, which no decision hears either: what is 30 dB below the loudest twentieth."""
-    blocks = torch.cat(list(session)).unfold(0, _BLOCK, _BLOCK)
-    power = float32(blocks).square().mean(1)
-    return blocks[power >= 1e-3 * power.quantile(0.95)].flatten()
+    """A session without its pauses, which no decision hears either."""
+    return torch.cat([without_pauses(utterance) for utterance in session])
 
 
 def _piece(random: Generator, samples: Tensor, shortest: float, longest: float) -> Tensor:

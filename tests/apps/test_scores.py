@@ -20,7 +20,17 @@ from streamdrnn.apps.speaker_id.scores import (
     read_scorer,
     scorer_notes,
 )
-from streamdrnn.apps.training.score_calibration import Pairs, Trials, calibrate_model, fit, make_cohort, pairs
+from streamdrnn.apps.training.score_calibration import (
+    NEAREST,
+    Pairs,
+    Trials,
+    calibrate_model,
+    fit,
+    fold_trials,
+    make_cohort,
+    pairs,
+    scorers_without_each_corpus,
+)
 from streamdrnn.apps.training.voices import Voice
 from tests.apps.speaker_id.demo_voices import model
 
@@ -184,6 +194,27 @@ def _voices(count: int) -> list[Voice]:
     ]
 
 
+def test_a_corpus_is_judged_by_scores_that_others_calibrated() -> None:
+    """In one corpus own voices score as others do in the other: each is judged by the other's weights."""
+    random = torch.Generator().manual_seed(0)
+    own = normalize(torch.randn(40, SIZE, generator=random))
+    noise = torch.randn(40, SIZE, generator=random)
+    number = torch.arange(40)
+    corpora, seconds = (number >= 20).long(), torch.full((40,), 5.0)
+    tests = normalize(own + torch.where(number[:, None] < 20, 0.1, 0.5) * noise)
+    trials = Trials(own, tests, seconds, seconds, number, number, corpora, corpora, directions(100, 2))
+    assert len(trials.without("librispeech").tests) == 20
+    assert trials.without("librispeech").test_voice.min() == 20
+    scorers = scorers_without_each_corpus(trials)
+    clean, noisy = (fit([pairs(trials.without(corpus), NEAREST)]) for corpus in ("speechocean762", "librispeech"))
+    assert torch.equal(scorers["speechocean762"].weights, clean)
+    assert torch.equal(scorers["librispeech"].weights, noisy)
+    assert not torch.allclose(clean, noisy)
+    only = trials.without("librispeech")
+    alone = scorers_without_each_corpus(only)["speechocean762"]
+    assert torch.equal(alone.weights, noisy), "nothing else calibrates it"
+
+
 def test_a_model_is_calibrated_by_voices_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise of one spectrum tells nobody apart: the ratios are about 1, and the notes are read again."""
     monkeypatch.setattr("streamdrnn.apps.training.score_calibration.NEAREST", 4)
@@ -197,7 +228,8 @@ def test_a_model_is_calibrated_by_voices_left_out(monkeypatch: pytest.MonkeyPatc
             torch.randn(embedder.embedding_size, generator=torch.Generator().manual_seed(len(heard))), dim=0
         )
 
-    notes = calibrate_model([(embed, said[:6]), (embed, said[6:])], embedder, said)
+    monkeypatch.setattr("streamdrnn.apps.training.score_calibration.embed_recording", lambda _, samples: embed(samples))
+    notes = calibrate_model(fold_trials([(embedder, said[:6]), (embedder, said[6:])], said), embedder, said)
     found = read_scorer(notes, embedder.embedding_size)
     assert found.cohort.shape == (6, embedder.embedding_size)
     own = Voices(found, [Recording(10.0, embed(torch.zeros(1)))])

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from streamdrnn import DilatedRNN, SpeakerEmbedder, save_model
-from streamdrnn.apps.training import embedder_judgement, embedder_peers
+from streamdrnn.apps.speaker_id.scores import cosine_scorer
+from streamdrnn.apps.training import embedder_judgement, embedder_peers, score_calibration
 from streamdrnn.apps.training.children import CHILDREN
 from streamdrnn.apps.training.embedder_judgement import (
     Comparison,
@@ -69,6 +70,16 @@ def test_names_given_to_ten_and_to_strangers(
     assert found.accepted.value == accepted
     assert found.refused.value == refused
     assert found.confused.value == pytest.approx(confused, abs=0.05)
+
+
+@pytest.mark.parametrize(("cosine", "refused"), [(0.5, 0), (0.8, 0), (0.99, 1), (1.5, 1), (-1.5, 0)])
+def test_names_are_given_by_probability_where_there_are_scorers(cosine: float, refused: float) -> None:
+    """The scorer's odds are even at a cosine; of ten voices that are as probable none is named."""
+    scorers = {"wuw2": cosine_scorer(cosine, 100)}
+    judgement = judge([Part(knows_all, voices("wuw2", 24, sessions=2), scorers)], threshold=7.0)
+    assert (judgement.decides, judgement.threshold) == ("probability", 0.5)
+    (found,) = judgement.open_set
+    assert (found.accepted.value, found.refused.value) == (0, refused)
 
 
 def test_strangers_are_other_voices_where_a_part_has_few() -> None:
@@ -168,10 +179,13 @@ def test_the_command_judges_models_beside_a_peer(
     folds.mkdir()
     save_folds(folds, 2, (0, 1))
     monkeypatch.setitem(embedder_peers.PEERS, "resemblyzer", lambda: embedding(small_model(3)))
+    monkeypatch.setattr(score_calibration, "NEAREST", 3)
     ours = ("evaluate", "embedder", "--data-dir", data, "--folds", folds, "--peer", "resemblyzer")
     outcome = run(*ours, "--json")
     assert outcome.code == 0, outcome.err
     (found,) = outcome.objects()
+    decided = {name: judgement["decides"] for name, judgement in found["judgements"].items()}  # type: ignore[attr-defined]
+    assert decided == {"streamdrnn": "probability", "resemblyzer": "cosine"}
     assert set(found["judgements"]) == set(found["milliseconds"]) == {"streamdrnn", "resemblyzer"}  # type: ignore[call-overload]
     rows = found["judgements"]["resemblyzer"]["verification"]  # type: ignore[index]
     assert {row["corpus"] for row in rows} == {"librispeech", "wuw2"}
