@@ -114,10 +114,8 @@ struct Backward : Chunk {
             x_rows[r] = in + (t * B + b) * I;
             h_rows[r] = t < d ? (started ? place(before.h[l], t, b) : zeros) : saved_h + ((t - d) * B + b) * H;
         }
-        for_tiles_by_units<C>(rows, layer.from_input.tiles.count, [&](int64_t row, auto m, int64_t tile, auto n) {
+        const auto keep_factors = [&](int64_t row, auto m, int64_t tile, auto n, const auto &s) {
             constexpr int M = decltype(m)::value, N = decltype(n)::value;
-            V s[C::sums][M * N];
-            sums_by_units<C, M, N>(layer, tile, x_rows + row, h_rows + row, s);
             for (int i = 0; i < M; i++)
                 for (int j = 0; j < N; j++) {
                     const int64_t u = (tile + j) * W, r = row + i, t = at.begin + r / B, b = r % B;
@@ -132,7 +130,8 @@ struct Backward : Chunk {
                     C::factors(sum, load(h_rows[r] + u, inside), c_old, c_new, kept);
                     for (int k = 0; k < C::kept; k++) store(f + r * stride + k * H + u, kept[k], inside);
                 }
-        });
+        };
+        for_sums_by_units<C>(layer, rows, x_rows, h_rows, keep_factors);
 
         for (int64_t end = at.end; end > at.begin;) {
             const int64_t begin = largest(at.begin, end - d);

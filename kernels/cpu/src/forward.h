@@ -131,10 +131,8 @@ struct Forward : Chunk {
         const float *x_rows[ROWS_TOGETHER], *h_rows[ROWS_TOGETHER];
         const auto h_in = as_taken<C>(rows, layer.H, h, copies, h_rows);
         const auto x_in = as_taken<C>(rows, layer.I, x, copies + copy_size<C>(layer.H), x_rows);
-        for_tiles_by_units<C>(rows, layer.from_input.tiles.count, [&](int64_t row, auto m, int64_t tile, auto n) {
+        for_sums_by_units<C>(layer, rows, x_in, h_in, [&](int64_t row, auto m, int64_t tile, auto n, const auto &s) {
             constexpr int M = decltype(m)::value, N = decltype(n)::value;
-            V s[C::sums][M * N];
-            sums_by_units<C, M, N>(layer, tile, x_in + row, h_in + row, s);
             for (int i = 0; i < M; i++)
                 for (int j = 0; j < N; j++) {
                     const int64_t u = (tile + j) * W;

@@ -77,16 +77,76 @@ inline const float *const *as_taken(int64_t rows, int64_t inputs, const float *c
 
 // By units: s[sum][row m, vector n] for M rows and N neighbouring tiles.
 template <class C, int M, int N>
-inline void sums_by_units(const Layer &layer, int64_t tile, const float *const *x, const float *const *h,
-                          V (&s)[C::sums][M * N]) {
+inline void begin_sums(const Layer &layer, int64_t tile, V (&s)[C::sums][M * N]) {
 #pragma GCC unroll 8
     for (int k = 0; k < C::sums; k++)
         for (int n = 0; n < N; n++) {
             const V b = load(layer.bias + k * layer.bias_stride + (tile + n) * W);
             for (int m = 0; m < M; m++) s[k][m * N + n] = b;
         }
-    add_by_units<C, false, M, N>(s, h, layer.from_state, tile);
-    add_by_units<C, true, M, N>(s, x, layer.from_input, tile);
+}
+template <class C, int M, int N>
+inline void sums_by_units(const Layer &layer, int64_t tile, const float *const *x, const float *const *h,
+                          V (&s)[C::sums][M * N]) {
+    begin_sums<C, M, N>(layer, tile, s);
+    add_by_units<C, false, M, N>(s, h, layer.from_state, tile, {0, layer.H});
+    add_by_units<C, true, M, N>(s, x, layer.from_input, tile, {0, layer.I});
+}
+
+template <class C, int MN, class F> inline void move_sums(V (&s)[C::sums][MN], F f) {
+#pragma GCC unroll 8
+    for (int k = 0; k < C::sums; k++)
+#pragma GCC unroll 8
+        for (int i = 0; i < MN; i++) f(s[k][i], (k * MN + i) * W);
+}
+
+// The sums of at most ROWS_TOGETHER rows, M at a time, with a piece of the weights after the other: f(first row, s).
+template <class C, int M, int N, class F>
+inline void sums_in_pieces(const Layer &layer, int64_t tile, int64_t begin, int64_t end, const float *const *x,
+                           const float *const *h, F f) {
+    const int64_t of_state = pieces_of<C>(layer.H, N), pieces = of_state + pieces_of<C>(layer.I, N);
+    float kept[ROWS_TOGETHER / MOST_ROWS][C::sums * M * N * W];
+    for (int64_t i = 0; i < pieces; i++)
+        for (int64_t row = begin; row < end; row += M) {
+            float *const sums = kept[(row - begin) / M];
+            V s[C::sums][M * N];
+            if (i)
+                move_sums<C, M * N>(s, [&](V &v, int64_t at) { v = load(sums + at); });
+            else
+                begin_sums<C, M, N>(layer, tile, s);
+            if (i < of_state) {
+                const Piece piece = piece_of<C>(layer.H, i, of_state);
+                add_by_units<C, false, M, N>(s, h + row, layer.from_state, tile, piece);
+            } else {
+                const Piece piece = piece_of<C>(layer.I, i - of_state, pieces - of_state);
+                add_by_units<C, true, M, N>(s, x + row, layer.from_input, tile, piece);
+            }
+            if (i < pieces - 1)
+                move_sums<C, M * N>(s, [&](V &v, int64_t at) { store(sums + at, v); });
+            else
+                f(row, s);
+        }
+}
+
+// The sums of many rows: f(first row, Size<M>, first tile, Size<N>, s).
+template <class C, class F>
+inline void for_sums_by_units(const Layer &layer, int64_t rows, const float *const *x, const float *const *h, F f) {
+    const auto compute = [&](int64_t first, int64_t end, auto m, int64_t tile, auto n) {
+        constexpr int M = decltype(m)::value, N = decltype(n)::value;
+        if constexpr (M == MOST_ROWS && !WeightsOf<C>::bytes)  // fewer rows are a single pass; bytes have one piece
+            if (pieces_of<C>(layer.H + layer.I, N) > 1) {
+                for (int64_t begin = first; begin < end; begin += ROWS_TOGETHER)
+                    sums_in_pieces<C, M, N>(layer, tile, begin, smallest(end, begin + ROWS_TOGETHER), x, h,
+                                            [&](int64_t row, const auto &s) { f(row, m, tile, n, s); });
+                return;
+            }
+        for (int64_t row = first; row < end; row += M) {
+            V s[C::sums][M * N];
+            sums_by_units<C, M, N>(layer, tile, x + row, h + row, s);
+            f(row, m, tile, n, s);
+        }
+    };
+    for_tiles_by_units<C>(rows, layer.from_input.tiles.count, compute);
 }
 
 // By rows: all sums of one step, [unit][sum][lane]. The activations then overlap over all units, not over one tile's

@@ -24,6 +24,24 @@ template <class C> constexpr int most_vectors(int rows) {
         largest(1, smallest(ACCUMULATORS / C::sums / rows, WeightsOf<C>::bytes && W == 16 ? 2 : 4)));
 }
 
+// Some of the inputs, from begin to before end.
+struct Piece {
+    int64_t begin, end;
+};
+// The words of weights that stay in the first cache while rows pass over them. Of wider layers a piece of the inputs is
+// taken at a time, by all rows that share the weights; else each of them would read the weights from the second cache.
+constexpr int64_t CACHED_WORDS = 512 * W;
+// Bytes are summed in one piece: their sum is whole until it is scaled.
+template <class C> constexpr int64_t pieces_of(int64_t inputs, int64_t vectors) {
+    using K = WeightsOf<C>;
+    return K::bytes ? 1 : ceil_div(ceil_div(inputs, K::per_word) * C::gates * vectors * W, CACHED_WORDS);
+}
+template <class C> constexpr Piece piece_of(int64_t inputs, int64_t i, int64_t pieces) {
+    using K = WeightsOf<C>;
+    const auto at = [&](int64_t part) { return smallest(inputs, round_up(inputs * part / pieces, K::per_word)); };
+    return {at(i), at(i + 1)};
+}
+
 // How the outputs are cut into tiles: by units W each, the last one padded with zeros; by rows as equal as can be.
 struct Tiles {
     int64_t outputs, count, wide;  // `wide` tiles of `width`, the others one narrower
@@ -135,13 +153,14 @@ inline void add_bytes_by_units(V (&s)[C::sums][M * N], const float *const *x, co
 // By units: s[sum][row m, vector n] += products of M rows with N neighbouring tiles. Loops around sums are unrolled by
 // name, there and where sums begin and end: GCC else keeps the sums in memory in some of the functions.
 template <class C, bool INPUT, int M, int N>
-inline void add_widened_by_units(V (&s)[C::sums][M * N], const float *const *x, const Packed &w, int64_t tile) {
+inline void add_widened_by_units(V (&s)[C::sums][M * N], const float *const *x, const Packed &w, int64_t tile,
+                                 const Piece &piece) {
     using K = WeightsOf<C>;
     const float *p[N];
-    for (int n = 0; n < N; n++) p[n] = w.tile<K>(tile + n);
+    for (int n = 0; n < N; n++) p[n] = w.tile<K>(tile + n) + piece.begin / K::per_word * C::gates * W;
     const float *row[M];
     for (int m = 0; m < M; m++) row[m] = x[m];
-    for (int64_t k = 0; k < w.inputs; k += K::per_word) {
+    for (int64_t k = piece.begin; k < piece.end; k += K::per_word) {
         V value[K::per_word][M];
         for (int i = 0; i < K::per_word; i++)  // where a word has no weight there is a 0
             for (int m = 0; m < M; m++) value[i][m] = all(row[m][i ? smallest(k + i, w.inputs - 1) : k]);
@@ -179,11 +198,12 @@ inline void add_by_rows(V (&s)[C::sums][U], const float *x, const Packed &w, int
 }
 
 template <class C, bool INPUT, int M, int N>
-inline void add_by_units(V (&s)[C::sums][M * N], const float *const *x, const Packed &w, int64_t tile) {
+inline void add_by_units(V (&s)[C::sums][M * N], const float *const *x, const Packed &w, int64_t tile,
+                         const Piece &piece) {
     if constexpr (WeightsOf<C>::bytes)
         add_bytes_by_units<C, INPUT, M, N>(s, x, w, tile);
     else
-        add_widened_by_units<C, INPUT, M, N>(s, x, w, tile);
+        add_widened_by_units<C, INPUT, M, N>(s, x, w, tile, piece);
 }
 
 // Call f with the number n, from 1 to MOST, as a constant.
@@ -197,17 +217,16 @@ template <int MOST, class F> inline void with_size(int n, F f) {
     f(Size<MOST>{});
 }
 
-// Walk `rows` rows and all tiles by units: f(first row, Size<M>, first tile, Size<N>). The rows that share a pass over
-// the weights are inside, so that a tile's weights stay in the cache.
+// Walk `rows` rows and all tiles by units: f(first row, row behind the last, Size<M>, first tile, Size<N>). The rows are
+// inside and a whole number of M, so that a tile's weights stay in the cache while they pass.
 template <class C, class F> inline void for_tiles_by_units(int64_t rows, int64_t tiles, F f) {
     for (int64_t first = 0; first < rows;) {
         with_size<MOST_ROWS>(static_cast<int>(smallest(rows - first, MOST_ROWS)), [&](auto size) {
             constexpr int M = decltype(size)::value, MOST = most_vectors<C>(M);
             const int64_t end = M == MOST_ROWS ? first + (rows - first) / M * M : first + M;
             for (int64_t tile = 0; tile < tiles; tile += MOST)
-                with_size<MOST>(static_cast<int>(smallest(tiles - tile, MOST)), [&](auto vectors) {
-                    for (int64_t row = first; row < end; row += M) f(row, size, tile, vectors);
-                });
+                with_size<MOST>(static_cast<int>(smallest(tiles - tile, MOST)),
+                                [&](auto vectors) { f(first, end, size, tile, vectors); });
             first = end;
         });
     }
@@ -224,22 +243,27 @@ enum class Onto { OUTPUT, BIAS };
 inline void product_by_units(int64_t rows, const float *const *x, const Packed &w, const float *bias, Onto onto,
                              float *const *y) {
     const int64_t outputs = w.tiles.outputs;
-    for_tiles_by_units<Plain>(rows, w.tiles.count, [&](int64_t row, auto m_size, int64_t tile, auto n_size) {
+    const auto compute = [&](int64_t first, int64_t end, auto m_size, int64_t tile, auto n_size) {
         constexpr int M = decltype(m_size)::value, N = decltype(n_size)::value;
-        V s[1][M * N];
-        for (int m = 0; m < M; m++)
-            for (int n = 0; n < N; n++) {
-                const int64_t u = (tile + n) * W;
-                const float *from = onto == Onto::OUTPUT ? y[row + m] : bias;
-                s[0][m * N + n] = from ? load(from + u, in_vector(outputs - u)) : all(0.0f);
+        const int64_t pieces = pieces_of<Plain>(w.inputs, N);
+        for (int64_t i = 0; i < pieces; i++)
+            for (int64_t row = first; row < end; row += M) {
+                V s[1][M * N];
+                for (int m = 0; m < M; m++)
+                    for (int n = 0; n < N; n++) {
+                        const int64_t u = (tile + n) * W;
+                        const float *from = i || onto == Onto::OUTPUT ? y[row + m] : bias;
+                        s[0][m * N + n] = from ? load(from + u, in_vector(outputs - u)) : all(0.0f);
+                    }
+                add_by_units<Plain, true, M, N>(s, x + row, w, tile, piece_of<Plain>(w.inputs, i, pieces));
+                for (int m = 0; m < M; m++)
+                    for (int n = 0; n < N; n++) {
+                        const int64_t u = (tile + n) * W;
+                        store(y[row + m] + u, s[0][m * N + n], in_vector(outputs - u));
+                    }
             }
-        add_by_units<Plain, true, M, N>(s, x + row, w, tile);
-        for (int m = 0; m < M; m++)
-            for (int n = 0; n < N; n++) {
-                const int64_t u = (tile + n) * W;
-                store(y[row + m] + u, s[0][m * N + n], in_vector(outputs - u));
-            }
-    });
+    };
+    for_tiles_by_units<Plain>(rows, w.tiles.count, compute);
 }
 
 // The same by rows, for W rows.
