@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Optional
 
 from streamdrnn.apps.speaker_id.enrolment import Enrolled, Enrolling, Enrolment, NotEnrolled, likenesses
+from streamdrnn.apps.speaker_id.identifier import Identifier
 from streamdrnn.apps.speaker_id.model import SpeakerModel
 from streamdrnn.apps.speaker_id.profiles import ProfileStore, clean_name
 from streamdrnn.apps.speaker_id.session import Event, Session, Summary
 from streamdrnn.apps.speaker_id.sources.source import Chunk
-from streamdrnn.apps.speaker_id.strangers import Strangers
 from streamdrnn.errors import InputError
 
 ENOUGH_SECONDS = 10.0
@@ -27,7 +26,7 @@ class Conversation:
         threshold: the probability from which a voice is named.
         sample_rate: of the chunks.
         enough: seconds of clear speech for an enrolment.
-        number_strangers: as for :class:`Identifier`.
+        number_strangers, learn: as for :class:`Identifier`.
 
     Raises:
         ValueError: a profile is of another model.
@@ -41,10 +40,11 @@ class Conversation:
         sample_rate: int,
         enough: float = ENOUGH_SECONDS,
         number_strangers: bool = False,
+        learn: bool = False,
     ) -> None:
         self._model, self._store = model, store
         self._enough = enough
-        self._session = Session(model, store.voices(model.id), threshold, sample_rate, number_strangers)
+        self._session = Session(model, store.voices(model.id), threshold, sample_rate, number_strangers, learn)
         self._requests: SimpleQueue[Callable[[], list[Event]]] = SimpleQueue()
         self._enrolling = ""  # whose voice, while one is enrolled
 
@@ -54,9 +54,9 @@ class Conversation:
         return self._session.identifier.labels
 
     @property
-    def strangers(self) -> Optional[Strangers]:
-        """The voices that nobody enrolled, if they have numbers."""
-        return self._session.identifier.strangers
+    def identifier(self) -> Identifier:
+        """What decides."""
+        return self._session.identifier
 
     @property
     def summary(self) -> Summary:

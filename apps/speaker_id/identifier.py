@@ -6,6 +6,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from streamdrnn.apps.speaker_id.confirmed import SURE, Confirmed
 from streamdrnn.apps.speaker_id.model import SpeakerModel
 from streamdrnn.apps.speaker_id.profiles import Recording
 from streamdrnn.apps.speaker_id.scores import THRESHOLD, Scores, Voices, log_odds, probabilities
@@ -87,13 +88,14 @@ class Identifier:
         model: what heard the ticks.
         voices: who is enrolled, by name; without any, every voice is unknown.
         threshold: the probability from which a voice is named.
-
         number_strangers: voices that nobody enrolled have numbers: "Speaker 1", "Speaker 2", ...
+        learn: what enrolled voices say beyond doubt is gathered.
 
     Attributes:
         ticks: how many ticks have been heard.
         names: who is enrolled.
         strangers: what has been heard of voices that nobody enrolled, if they have numbers.
+        confirmed: what has been heard of enrolled voices beyond doubt, if it is gathered.
 
     Raises:
         ValueError: a profile is of another size than the model's embeddings.
@@ -107,9 +109,11 @@ class Identifier:
         voices: dict[str, Recording],
         threshold: float = THRESHOLD,
         number_strangers: bool = False,
+        learn: bool = False,
     ) -> None:
         self.model = model
-        self.strangers = Strangers(model) if number_strangers else None
+        self.strangers = Strangers(model.embedder) if number_strangers else None
+        self.confirmed = Confirmed(model.embedder) if learn else None
         self.threshold = threshold
         self._notes: deque[Tick] = deque([tick_zero(model.embedder)], maxlen=FORGET_TICKS + REACH_TICKS + 2)
         self.ticks = 0
@@ -256,17 +260,23 @@ class Identifier:
             score = cosines[state - 1] if state else cosines.max(initial=-1.0)
             decision = Decision(speaker, label, float(score), float(shares[state]))
         ended = self._turns.push(decision)
+        tick = self._judged - len(self._undecided) - 1
         if self.strangers is not None:
-            self._gather(self.strangers, self._judged - len(self._undecided) - 1, decision)
+            self._gather(self.strangers, tick, decision)
+        if self.confirmed is not None:
+            if decision.speaker is not None and decision.probability >= SURE:
+                self.confirmed.hear(self._note(tick - 1), self._note(tick), decision.speaker)
+            else:
+                self.confirmed.pause()
         return [] if ended is None else [ended]
 
     def _gather(self, strangers: Strangers, tick: int, decision: Decision) -> None:
         """Give a stranger a number when a decided tick completes enough speech, or learn more of one who has it."""
         if decision.speaker is not None or decision.label in (SILENCE, NO_SPEECH):
-            strangers.pause()
+            strangers.gathering.pause()
             return
         whose = None if decision.label == UNKNOWN else decision.label
-        recording = strangers.gather(self._note(tick - 1), self._note(tick), whose)
+        recording = strangers.gathering.take(self._note(tick - 1), self._note(tick), whose)
         if recording is None:
             return
         if whose is not None:

@@ -90,7 +90,7 @@ class Session:
         voices: who is enrolled, by name.
         threshold: the probability from which a voice is named.
         sample_rate: of the chunks.
-        number_strangers: as for :class:`Identifier`.
+        number_strangers, learn: as for :class:`Identifier`.
 
     Attributes:
         identifier: what decides; its :meth:`~Identifier.now` can be asked at any time.
@@ -104,8 +104,9 @@ class Session:
         threshold: float,
         sample_rate: int,
         number_strangers: bool = False,
+        learn: bool = False,
     ) -> None:
-        self.identifier = Identifier(model, voices, threshold, number_strangers)
+        self.identifier = Identifier(model, voices, threshold, number_strangers, learn)
         self.enrolment: Optional[Enrolment] = None
         self._ear = Ear(model.embedder, sample_rate)
         self._sample_rate = sample_rate

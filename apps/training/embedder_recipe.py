@@ -27,7 +27,7 @@ class EmbedderRecipe:
 
     folds: int = 4
     steps: int = 5000
-    finish: int = 450
+    finish: int = 1500
     hidden_size: int = 192
     layers: int = 5
     bands: int = 64

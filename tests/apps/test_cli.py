@@ -295,6 +295,24 @@ def test_strangers_of_several_recordings_are_kept_apart(run: Run, profiles: Path
     assert max(seconds.values()) < 7  # type: ignore[type-var,operator]
 
 
+def test_profiles_learn_from_what_is_theirs_beyond_doubt(run: Run, profiles: Path) -> None:
+    paul, heather = (str(asset(f"{name}.flac")) for name in ("paul", "heather"))
+    assert run("enroll", "Paul", paul, "--profiles", profiles).code == 0
+
+    def seconds() -> float:
+        (one,) = run("profiles", "--profiles", profiles, "--json").objects()
+        return float(one["seconds"])  # type: ignore[arg-type]
+
+    enrolled = seconds()
+    assert run("identify", heather, paul, "--profiles", profiles).code == 0
+    assert seconds() == enrolled, "only if asked"
+    outcome = run("identify", heather, paul, "--learn", "--profiles", profiles)
+    assert outcome.code == 0
+    assert "learned " in outcome.err
+    assert outcome.err.count("Paul") == 1, "of his own recording"
+    assert enrolled + 5 <= seconds() <= 2 * enrolled
+
+
 def test_what_is_heard_before_a_damaged_end_is_told(run: Run, profiles: Path, tmp_path: Path) -> None:
     run("enroll", "Paul", asset("paul.flac"), "--profiles", profiles)
     samples = load_audio(asset("paul.flac"))

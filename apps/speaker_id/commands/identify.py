@@ -11,6 +11,7 @@ from streamdrnn.apps.speaker_id.commands.options import (
     Channel,
     Channels,
     Json,
+    Learn,
     ModelFile,
     ProfileFile,
     Rate,
@@ -18,7 +19,7 @@ from streamdrnn.apps.speaker_id.commands.options import (
     Threshold,
     Unknown,
     chosen_threshold,
-    keep_strangers,
+    keep_heard,
     profile_store,
     recording,
     speaker_model,
@@ -60,6 +61,7 @@ class Identify:
     model: ModelFile = None
     threshold: Threshold = None
     unknown: Unknown = "one"
+    learn: Learn = False
     format: SegmentFormat = "text"
     json: Json = False
 
@@ -83,12 +85,11 @@ class Identify:
             source = recording(file, self.rate, self.channels, self.channel)
             if self.more and kind == "text":
                 print(f"{source.name}:", flush=True)
-            voices = store.voices(model.id)  # with the strangers of the recordings before it, if they were kept
+            voices = store.voices(model.id)  # with what was kept of the recordings before it
             ear = Ear(model.embedder, source.sample_rate)
-            identifier = Identifier(model, voices, threshold, self.unknown != "one")
+            identifier = Identifier(model, voices, threshold, self.unknown != "one", self.learn)
             _identify(source, ear, identifier, Segments(sys.stdout, kind, source.name))
-            if self.unknown == "keep":
-                keep_strangers(identifier.strangers, store, model)
+            keep_heard(identifier, store, model, self.unknown)
 
 
 def _identify(source: "FileSource", ear: "Ear", identifier: "Identifier", out: "Segments") -> None:

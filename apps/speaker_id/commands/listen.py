@@ -15,13 +15,14 @@ from streamdrnn.apps.speaker_id.commands.options import (
     Channels,
     DeviceName,
     Json,
+    Learn,
     ModelFile,
     ProfileFile,
     Rate,
     Threshold,
     Unknown,
     chosen_threshold,
-    keep_strangers,
+    keep_heard,
     microphone,
     profile_store,
     recording,
@@ -80,6 +81,7 @@ class Listen:
     model: ModelFile = None
     threshold: Threshold = None
     unknown: Unknown = "one"
+    learn: Learn = False
     json: Json = False
 
     @quiet_libraries()
@@ -95,6 +97,8 @@ class Listen:
             raise InputError("--web: a page has its own microphone, expected no file, --device, --record or --json")
         if self.web and self.unknown != "one":
             raise InputError("--web: the page numbers nobody, expected no --unknown")
+        if self.web and self.learn:
+            raise InputError("--web: the page learns nothing by itself, expected no --learn")
         if self.local and not self.web:
             raise InputError("--local: expected --web with it")
         # First: the rest takes seconds to load, and there may be no microphone.
@@ -119,16 +123,20 @@ class Listen:
             print(f"{store.path}: nobody is enrolled, so every voice is unknown", file=sys.stderr)
         if sys.stdin.isatty() and sys.stdout.isatty() and not self.json and find_spec("textual"):
             conversation = Conversation(
-                model, store, threshold, source.sample_rate, number_strangers=self.unknown != "one"
+                model,
+                store,
+                threshold,
+                source.sample_rate,
+                number_strangers=self.unknown != "one",
+                learn=self.learn,
             )
             self._show(source, conversation, sinks)
-            strangers = conversation.strangers
+            identifier = conversation.identifier
         else:
-            session = Session(model, voices, threshold, source.sample_rate, self.unknown != "one")
+            session = Session(model, voices, threshold, source.sample_rate, self.unknown != "one", self.learn)
             self._print(source, session, sinks)
-            strangers = session.identifier.strangers
-        if self.unknown == "keep":
-            keep_strangers(strangers, store, model)
+            identifier = session.identifier
+        keep_heard(identifier, store, model, self.unknown)
 
     def _print(self, source: "Source", session: "Session", sinks: "list[Sink]") -> None:
         from streamdrnn.apps.speaker_id.session import listen

@@ -9,11 +9,11 @@ import tyro
 from streamdrnn.errors import InputError
 
 if TYPE_CHECKING:
+    from streamdrnn.apps.speaker_id.identifier import Identifier
     from streamdrnn.apps.speaker_id.model import SpeakerModel
     from streamdrnn.apps.speaker_id.profiles import ProfileStore
     from streamdrnn.apps.speaker_id.sources.file import FileSource
     from streamdrnn.apps.speaker_id.sources.microphone import MicrophoneSource
-    from streamdrnn.apps.speaker_id.strangers import Strangers
 
 ProfileFile = Annotated[Optional[Path], tyro.conf.arg(metavar="FILE", help="The profile file, if not the user's own.")]
 ModelFile = Annotated[Optional[Path], tyro.conf.arg(metavar="FILE", help="A speaker model, if not the shipped one.")]
@@ -52,10 +52,22 @@ Unknown = Annotated[
 ]
 
 
-def keep_strangers(strangers: "Optional[Strangers]", store: "ProfileStore", model: "SpeakerModel") -> None:
-    """Enrol the voices that have numbers."""
-    for name, recording in ({} if strangers is None else strangers.voices).items():
-        store.add(name, model.id, [recording])
+Learn = Annotated[
+    bool,
+    tyro.conf.arg(help="Add to the profiles, at the end, what their voices said beyond doubt."),
+]
+
+
+def keep_heard(identifier: "Identifier", store: "ProfileStore", model: "SpeakerModel", unknown: str) -> None:
+    """Keep in the profiles what the options ask for: voices that have numbers, and speech beyond doubt."""
+    if unknown == "keep" and identifier.strangers is not None:
+        for name, recording in identifier.strangers.voices.items():
+            store.add(name, model.id, [recording])
+    if identifier.confirmed is not None:
+        from streamdrnn.apps.speaker_id.confirmed import keep_confirmed
+
+        for name, seconds in keep_confirmed(identifier.confirmed, store, model.id).items():
+            print(f"learned {seconds:.0f} s of {name}", file=sys.stderr)
 
 
 def profile_store(path: Optional[Path]) -> "ProfileStore":

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamdrnn.apps.speaker_id.commands.options import keep_strangers
+from streamdrnn.apps.speaker_id.commands.options import keep_heard
+from streamdrnn.apps.speaker_id.confirmed import Confirmed, keep_confirmed
 from streamdrnn.apps.speaker_id.ear import Ear
+from streamdrnn.apps.speaker_id.gathering import Gathering
 from streamdrnn.apps.speaker_id.identifier import Identifier
 from streamdrnn.apps.speaker_id.profiles import ProfileStore, Recording
 from streamdrnn.apps.speaker_id.strangers import Strangers
@@ -40,7 +42,7 @@ def test_strangers_keep_their_numbers_and_can_be_named(tmp_path: Path) -> None:
     for before, after in pairwise(segments):
         assert before.end == after.start
     store = ProfileStore(tmp_path / "p.sqlite3")
-    keep_strangers(identifier.strangers, store, model())
+    keep_heard(identifier, store, model(), "keep")
     store.rename("Speaker 1", "Zoe")
     found = store.voices(model().id)
     assert set(found) == {"Zoe", "Speaker 2"}
@@ -60,21 +62,46 @@ def spoken(count: int, total: Tensor) -> Tick:
 
 
 def test_speech_is_gathered_without_pauses_and_by_voice() -> None:
-    strangers = Strangers(model())
+    gathering = Gathering(model().embedder)
     ones = torch.ones_like(tick_zero(model().embedder).total)
     ticks = [spoken(count, count * ones) for count in range(60)]
-    assert not any(strangers.gather(ticks[i], ticks[i + 1], None) for i in range(19))
-    enough = strangers.gather(ticks[19], ticks[20], None)
+    assert not any(gathering.take(ticks[i], ticks[i + 1], None) for i in range(19))
+    enough = gathering.take(ticks[19], ticks[20], None)
     assert enough is not None
     assert enough.seconds == 2.0
-    assert not any(strangers.gather(ticks[i], ticks[i + 1], None) for i in range(20, 35))
-    strangers.pause()
-    assert not any(strangers.gather(ticks[i], ticks[i + 1], None) for i in range(35, 50))
-    assert not any(strangers.gather(ticks[i], ticks[i + 1], "Speaker 1") for i in range(50, 59))
+    assert not any(gathering.take(ticks[i], ticks[i + 1], None) for i in range(20, 35))
+    gathering.pause()
+    assert not any(gathering.take(ticks[i], ticks[i + 1], None) for i in range(35, 50))
+    assert not any(gathering.take(ticks[i], ticks[i + 1], "Speaker 1") for i in range(50, 59))
+
+
+def test_what_enrolled_voices_say_beyond_doubt_is_learned(tmp_path: Path) -> None:
+    known = {name: recording(path) for name, path in voices()[:2]}
+    identifier = Identifier(model(), known, learn=True)
+    identifier.hear(ticks_of(0, 2, 0))
+    identifier.finish(15.0)
+    assert identifier.confirmed is not None
+    assert set(identifier.confirmed.voices) == {voices()[0].name}, "a stranger's speech is nobody's"
+    learned = identifier.confirmed.voices[voices()[0].name]
+    assert 4.0 <= learned.seconds <= 10.0
+    assert float(learned.embedding @ known[voices()[0].name].embedding) > 0.8
+    assert Identifier(model(), known).confirmed is None
+
+
+def test_what_is_learned_counts_for_no_more_than_what_was_enrolled(tmp_path: Path) -> None:
+    store, (one, other) = ProfileStore(tmp_path / "p.sqlite3"), torch.eye(model().embedder.embedding_size)[:2]
+    store.add("Anna", model().id, [Recording(8.0, one)])
+    store.add("Bert", model().id, [Recording(8.0, one)])
+    confirmed = Confirmed(model().embedder)
+    confirmed.voices = {"Anna": Recording(30.0, other), "Bert": Recording(4.9, other), "Gone": Recording(9.0, other)}
+    assert keep_confirmed(confirmed, store, model().id) == {"Anna": 8.0}
+    found = store.voices(model().id)
+    assert {name: voice.seconds for name, voice in found.items()} == {"Anna": 16.0, "Bert": 8.0}
+    assert found["Anna"].embedding[:2].tolist() == pytest.approx([0.5**0.5, 0.5**0.5])
 
 
 def test_names_of_strangers_are_nobodys_and_they_are_not_endless() -> None:
-    strangers = Strangers(model())
+    strangers = Strangers(model().embedder)
     voice = Recording(2.0, torch.eye(4)[0])
     assert strangers.add(voice, ["Speaker 1", "Anna"]) == "Speaker 2"
     names = [strangers.add(voice, ["Speaker 1", "Anna"]) for _ in range(30)]
