@@ -192,7 +192,7 @@ def test_a_change_of_speaker_is_noticed_within_about_a_second() -> None:
     for before, after in pairwise(turns):
         former = before["speaker"] or "(unknown)"
         still = [now for now in shown if after["start"] <= now.time < after["end"] and now.label == former]
-        delays.append(still[-1].time + 0.1 - after["start"] if still else 0.0)
+        delays.append(round(still[-1].time + 0.1 - after["start"], 2) if still else 0.0)
     assert median(delays) <= 1.0, delays
     assert max(delays) <= 1.6, delays
 

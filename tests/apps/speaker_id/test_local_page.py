@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import httpx2
@@ -29,7 +28,7 @@ from streamdrnn.apps.speaker_id.web.static_page import write_page
 from streamdrnn.audio import StreamingResampler
 from tests.apps.speaker_id.demo_voices import conversation_samples, enrolled, model, speech_of, voices
 from tests.apps.speaker_id.page_folder import modules_in
-from tests.apps.speaker_id.turns import turns_of, turns_of_the_demo
+from tests.apps.speaker_id.turns import agreement, segments_of_the_demo, turns_of, turns_of_the_demo
 from tests.browser import Browser, needs_chromium
 from tests.file_server import served
 from tests.node import needs_node, run_node
@@ -51,13 +50,13 @@ def segments_of(events: list[dict[str, Any]]) -> list[Segment]:
     return [Segment(*(one[name] for name in names)) for one in events if one["event"] == "segment"]
 
 
-def assert_the_demos_turns(segments: list[Segment], times: int = 1, shift: float = 0.0) -> None:
+def assert_the_demos_turns(segments: list[Segment]) -> None:
     """The same speakers in the same order, each from the same moment on to some ticks."""
-    ours, wanted = turns_of(segments), turns_of_the_demo(times)
+    ours, wanted = turns_of(segments), turns_of_the_demo()
     wanted = wanted[: len(ours)]
     assert [turn.speaker for turn in ours] == [turn.speaker for turn in wanted]
     for one, other in zip(ours, wanted, strict=True):
-        assert one.start + shift == pytest.approx(other.start, abs=0.5)
+        assert one.start == pytest.approx(other.start, abs=0.5)
 
 
 @needs_node
@@ -220,17 +219,16 @@ def test_in_a_browser_the_page_names_the_demos_turns(page: Page, tmp_path: Path)
         browser.open(page.address)
         browser.wait_for(READY)
         browser.run("document.getElementById('listen').click()")
-        browser.wait_for("document.querySelectorAll('#turns li').length >= 8")
+        browser.wait_for("document.querySelectorAll('#turns li').length >= 12")
         listed = browser.run("[...document.querySelectorAll('#turns li')].map((turn) => ({ ...turn.dataset }))")
         assert "lost 0.00 s" in browser.run("document.getElementById('health').textContent")
     turns = [(float(one["start"]), float(one["end"]), one["label"]) for one in reversed(listed)]
     segments = [Segment(start, end, None if label == "(unknown)" else label, 1.0) for start, end, label in turns]
-    # Until the microphone is open some of its file may be lost.
-    ours, wanted = turns_of(segments), turns_of_the_demo()
-    shift = median(other.start - one.start for one, other in zip(ours[1:], wanted[1:], strict=False))
-    assert -0.5 < shift < 2
-    assert len(ours) >= 4
-    assert_the_demos_turns([segments[0]._replace(start=segments[0].start - shift), *segments[1:]], 2, shift)
+    # Until the microphone is open some of its file may be lost. Then the frames are others, too, and a turn that is
+    # hardly known may be decided otherwise.
+    shifts = [number / 10 for number in range(-5, 20)]
+    assert segments[-1].end > 25
+    assert max(agreement(segments, segments_of_the_demo(2), shift) for shift in shifts) > 0.85
 
 
 @needs_chromium
