@@ -278,7 +278,7 @@ def open_set(corpus: str, parts: Sequence[Part], heard: Sequence[Heard], thresho
     tallies = []
     for part, ((enrolments, tests, *_), enrolled, tried), profiles in zip(parts, heard, known, strict=True):
         owners = enrolments.speaker[profiles]
-        name = _namer(part.scorers.get(corpus), enrolled[profiles], tried, threshold)
+        name = _namer(part.scorers[corpus] if part.scorers else None, enrolled[profiles], tried, threshold)
         is_own = owners[:, None] == tests.speaker
         counted = is_own & (enrolments.session[profiles, None] != tests.session) if several else is_own
         random, tally = np.random.default_rng(0), torch.zeros(2, 3, len(part.voices))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamdrnn import DRNNState, ModelState, StreamingDRNN
+from streamdrnn import DilatedRNN, DRNNState, ModelState, StreamingDRNN
 from streamdrnn.audio import LogMel, RawWaveform
 from streamdrnn.heads import Classifier, SpeakerEmbedder, Tagger
 from streamdrnn.kernels import Weights, cpu
@@ -78,6 +78,27 @@ def test_chunks_single_steps_and_live_streams_are_the_whole(
     for t, x_t in enumerate(x):
         assert_same(live.step(x_t), want[t])
     assert_same_bits(live.state, end)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("inputs", "hidden"), [(301, 20), (5, 203), (180, 190)])
+def test_wide_layers_are_the_same_in_batch_and_by_steps(cell: str, inputs: int, hidden: int) -> None:
+    """A batch takes their weights in pieces, which the sums of rows outlast; a step takes them in one."""
+    torch.manual_seed(0)
+    model = DilatedRNN(inputs, hidden, dilations=[1, 2], cell=cell, backend="cpu")
+    x = torch.randn(9, 11, inputs)
+    want = model(x)[0]
+    with torch.no_grad():
+        assert_same(by_steps(model, x)[0], want)
+    for weights in ("float32", "bf16"):
+        together, alone = (StreamingDRNN(model, B, weights=weights) for B in (11, 1))
+        assert_same(together.push(x)[:, 4:5], torch.cat([alone.push(x_t[None, 4:5]) for x_t in x]))
+    twin = DilatedRNN(inputs, hidden, dilations=[1, 2], cell=cell, backend="reference")
+    twin.load_state_dict(model.state_dict())
+    want.square().sum().backward()
+    twin(x)[0].square().sum().backward()
+    for got, expected in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(got.grad, expected.grad, rtol=1e-4, atol=1e-4)
 
 
 @every_kind

@@ -28,8 +28,8 @@ template <class C> constexpr int most_vectors(int rows) {
 struct Piece {
     int64_t begin, end;
 };
-// The words of weights that stay in the first cache while rows pass over them. Of wider layers a piece of the inputs is
-// taken at a time, by all rows that share the weights; else each of them would read the weights from the second cache.
+// The words of weights that stay in the first cache while rows pass over them. Wider layers take a piece of the inputs
+// at a time, with all rows that share the weights; else each row would read the weights from the second cache.
 constexpr int64_t CACHED_WORDS = 512 * W;
 // Bytes are summed in one piece: their sum is whole until it is scaled.
 template <class C> constexpr int64_t pieces_of(int64_t inputs, int64_t vectors) {

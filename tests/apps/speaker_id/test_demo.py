@@ -109,8 +109,9 @@ def test_pyannote_counts_as_much_right(tmp_path: Path, capsys: pytest.CaptureFix
     whole = Timeline([Stretch(0, soundfile.info(CONVERSATION).duration)])
     within_turns = IdentificationErrorRate()(turns, ours, uem=turns.get_timeline())
     assert 1 - within_turns == pytest.approx(score.right, abs=1e-6)
-    # Beside what is wrong within turns, only what is named in pauses and in the music.
-    assert DiarizationErrorRate(collar=0.5)(turns, ours, uem=whole) < 1 - score.right + 0.1
+    # Beside what is wrong within turns, what is named in pauses and in the music.
+    errors = DiarizationErrorRate(collar=0.5)(turns, ours, uem=whole, detailed=True)
+    assert errors["false alarm"] / errors["total"] < 0.15, errors  # the music alone would add 0.09
 
 
 def test_the_readers_are_named_for_training_to_leave_out() -> None:

@@ -75,7 +75,7 @@ def test_speech_is_gathered_without_pauses_and_by_voice() -> None:
     assert not any(gathering.take(ticks[i], ticks[i + 1], "Speaker 1") for i in range(50, 59))
 
 
-def test_what_enrolled_voices_say_beyond_doubt_is_learned(tmp_path: Path) -> None:
+def test_what_enrolled_voices_say_beyond_doubt_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {name: recording(path) for name, path in voices()[:2]}
     identifier = Identifier(model(), known, learn=True)
     identifier.hear(ticks_of(0, 2, 0))
@@ -86,6 +86,11 @@ def test_what_enrolled_voices_say_beyond_doubt_is_learned(tmp_path: Path) -> Non
     assert 4.0 <= learned.seconds <= 10.0
     assert float(learned.embedding @ known[voices()[0].name].embedding) > 0.8
     assert Identifier(model(), known).confirmed is None
+    monkeypatch.setattr("streamdrnn.apps.speaker_id.identifier.SURE", 1.0)
+    doubting = Identifier(model(), known, learn=True)
+    doubting.hear(ticks_of(0))
+    assert doubting.confirmed is not None
+    assert not doubting.confirmed.voices, "a name alone is not enough"
 
 
 def test_what_is_learned_counts_for_no_more_than_what_was_enrolled(tmp_path: Path) -> None:
