@@ -17,6 +17,7 @@ class Chances(NamedTuple):
     room: float = 0.5
     response: float = 0.8
     noise: float = 0.7
+    codec: float = 0.2
     telephone: float = 0.3
     clipping: float = 0.1
     hum: float = 0.15
@@ -24,7 +25,9 @@ class Chances(NamedTuple):
 
 
 def distort(samples: Tensor, noises: Tensor, generator: Generator, chances: Chances) -> Tensor:
-    """Put each recording into a room, before a microphone, among noise, over a telephone, at any level.
+    """Put each recording into a room, before a microphone, among noise, through a codec, over a telephone.
+
+    The level becomes any.
 
     Args:
         samples: ``(B, N)``, from -1 to 1.
@@ -39,6 +42,7 @@ def distort(samples: Tensor, noises: Tensor, generator: Generator, chances: Chan
     heard = _filtered(random, samples / level, chances)
     heard = torch.where(random.happens(chances.noise), heard + _noise(random, samples, noises), heard)
     heard = torch.where(random.happens(chances.hum), heard + _hum(random, samples.shape[1]), heard)
+    heard = torch.where(random.happens(chances.codec), _coded(random, heard), heard)
     narrow = _over_a_telephone(random, heard)
     heard = torch.where(random.happens(chances.telephone), narrow, heard)
     heard = heard / _level(heard)
@@ -129,6 +133,18 @@ def _hum(random: _Random, length: int) -> Tensor:
     phases = random.uniform(0, 6.3, 5)
     waves = [(6.2832 * k * pitch * time + phases[:, k - 1 : k]).sin() / k for k in range(1, 6)]
     return torch.stack(waves).sum(0) * 10 ** (-random.uniform(5, 30) / 20)
+
+
+def _coded(random: _Random, samples: Tensor) -> Tensor:
+    """What lossy codecs do: in every 32 ms what is 25 to 50 dB below the loudest is lost, and the rest is coarse."""
+    window = torch.hann_window(512, device=random.device)
+    spectrum = torch.stft(samples, 512, 256, window=window, return_complex=True)
+    size = spectrum.abs().clamp(min=1e-6)
+    decibels = 20 * size.log10()
+    step = random.uniform(1, 6)[..., None]
+    kept = decibels >= decibels.amax(1, keepdim=True) - random.uniform(25, 50)[..., None]
+    gain = torch.where(kept, 10 ** (((decibels / step).round() * step - decibels) / 20), 0)
+    return torch.istft(spectrum * gain, 512, 256, window=window, length=samples.shape[1])
 
 
 def _over_a_telephone(random: _Random, samples: Tensor) -> Tensor:

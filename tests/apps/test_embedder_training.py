@@ -113,6 +113,30 @@ def test_training_learns_and_goes_on_where_it_was(segments: Segments, tmp_path: 
     assert known.double().mean() >= 0.5, "chance is one in six"
 
 
+def test_stretches_of_a_crop_are_judged_beside_all_of_it() -> None:
+    y = torch.randn(70, 5, 8).double()
+    torch.manual_seed(0)
+    found = embedder.means_of_windows(y).view(embedder.WINDOWS, 5, 8)
+    torch.testing.assert_close(found[0], y.mean(0))
+    stretches = [(begin, end) for begin in range(70) for end in range(begin + embedder.SHORTEST_CROP, 71)]
+    means = torch.stack([y[begin:end].mean(0) for begin, end in stretches])
+    for other in found[1:]:
+        assert (means - other).abs().amax((1, 2)).min() < 1e-12
+        assert (other - found[0]).abs().max() > 1e-3
+    shortest = embedder.means_of_windows(y[: embedder.SHORTEST_CROP]).view(embedder.WINDOWS, 5, 8)
+    torch.testing.assert_close(shortest, shortest[:1].expand_as(shortest))
+
+
+def test_the_finish_is_less_distorted_and_has_a_larger_margin() -> None:
+    first, last = (embedder.plan_of(step, RECIPE) for step in (RECIPE.steps - 1, RECIPE.steps))
+    assert [chances for _, chances in first.mixture] == [Chances()]
+    assert sum(share for share, _ in last.mixture) == pytest.approx(1)
+    assert any(chances is None for _, chances in last.mixture)
+    end = embedder.plan_of(RECIPE.all_steps - 1, RECIPE)
+    assert end.margin > last.margin >= first.margin
+    assert end.learning_rate < last.learning_rate
+
+
 def test_the_level_is_out_of_the_network(segments: Segments) -> None:
     """A trained model gives a voice the same embedding at any level."""
     noises = torch.randn(4, 5 * RATE, generator=torch.Generator().manual_seed(0))
@@ -214,7 +238,7 @@ def test_equal_error_is_where_the_two_errors_meet() -> None:
 
 
 NOISES = torch.randn(3, 2 * RATE, generator=torch.Generator().manual_seed(1))
-NOTHING = Chances(0, 0, 0, 0, 0, 0, 0)
+NOTHING = Chances(*(0.0 for _ in Chances._fields))
 
 
 def distorted(samples: Tensor, **chances: float) -> Tensor:
@@ -237,7 +261,7 @@ def test_without_chances_only_the_level_changes() -> None:
     assert ((level > -45.5) & (level < -14.5)).all()
 
 
-@pytest.mark.parametrize("name", ["room", "response", "noise", "telephone", "clipping", "hum", "offset"])
+@pytest.mark.parametrize("name", Chances._fields)
 def test_each_distortion_changes_every_recording(name: str) -> None:
     samples = voices_like()
     heard = distorted(samples, **{name: 1.0})
@@ -253,6 +277,17 @@ def test_a_telephone_leaves_its_band() -> None:
     power, hertz = torch.fft.rfft(heard).abs().square(), torch.fft.rfftfreq(RATE, 1 / RATE)
     inside = power[:, (hertz > 400) & (hertz < 3100)].mean(1)
     assert (power[:, hertz > 4200].mean(1) < 0.01 * inside).all()
+
+
+def test_a_codec_loses_what_is_far_below_the_loudest() -> None:
+    time = torch.arange(RATE) / RATE
+    loud, near, far = (torch.sin(6.2832 * hertz * time) for hertz in (500, 1500, 3000))
+    samples = (loud + 0.1 * near + 0.0005 * far).expand(4, -1)
+    power = torch.fft.rfft(distorted(samples, codec=1.0)[:, 2000:-2000]).abs().square()
+    hertz = torch.fft.rfftfreq(RATE - 4000, 1 / RATE)
+    of_loud, of_near, of_far = (power[:, (hertz - at).abs() < 50].sum(1) for at in (500, 1500, 3000))
+    assert (of_near > 10 ** (-26 / 10) * of_loud).all()
+    assert (of_far < 10 ** (-80 / 10) * of_loud).all(), "66 dB below is lost"
 
 
 def test_noise_is_0_to_25_decibels_below() -> None:
