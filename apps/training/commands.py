@@ -141,16 +141,26 @@ class Generate:
 class Reproduce:
     """Train all that a table or figure of the paper needs, and write the report of all tables.
 
-    Rows that are trained already are left alone, and one that was interrupted goes on. The report has every row, those
-    that were not run too, with their commands.
+    What the paper claims comes first, then what takes long. Runs that are made already are left alone, and one that was
+    interrupted goes on. The report is written after each run, and has every row, those that were not run too, with
+    their commands.
 
-    Example: streamdrnn reproduce mnist
+    Example: streamdrnn reproduce all --jobs 2
     """
 
     table: Annotated[
         tyro.conf.Positional[
             Literal[
-                "all", "copy", "mnist", "mnist-permuted", "noisy-mnist", "ptb", "speaker", "layers", "start-dilation"
+                "all",
+                "copy",
+                "mnist",
+                "mnist-permuted",
+                "noisy-mnist",
+                "ptb",
+                "speaker",
+                "speaker-here",
+                "layers",
+                "start-dilation",
             ]
         ],
         tyro.conf.arg(help="Which table or figure, or all."),
@@ -160,6 +170,7 @@ class Reproduce:
         Optional[Path], tyro.conf.arg(metavar="FILE", help="What to write; by default report.md beside the runs.")
     ] = None
     report_only: Annotated[bool, tyro.conf.arg(help="Train nothing.")] = False
+    jobs: Annotated[int, tyro.conf.arg(metavar="N", help="How many runs are made at a time.")] = 1
     data_dir: DataDir = None
 
     def run(self) -> None:
@@ -167,12 +178,13 @@ class Reproduce:
         from streamdrnn.apps.training.paper.reproduce import train_rows, write_report
         from streamdrnn.apps.training.paper.tables import TABLES
 
+        if self.jobs < 1:
+            raise InputError(f"jobs: expected 1 or more, got {self.jobs}")
         page = self.report or self.runs / "report.md"
-        for name in () if self.report_only else TABLES if self.table == "all" else (self.table,):
-            train_rows(TABLES[name], self.runs, self.data_dir)
-        self.runs.mkdir(parents=True, exist_ok=True)
-        page.parent.mkdir(parents=True, exist_ok=True)
         write_report(self.runs, page)
+        if not self.report_only:
+            tables = [table for name, table in TABLES.items() if self.table in ("all", name)]
+            train_rows(tables, self.runs, page, self.data_dir, self.jobs)
         print(f"wrote {page}")
 
 

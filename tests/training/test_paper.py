@@ -1,17 +1,26 @@
 """The paper's tables: every row can be trained, and the report says what the stored runs say."""
 
+import fcntl
+import fnmatch
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
 
 from streamdrnn.apps.training.commands import Reproduce
-from streamdrnn.apps.training.paper import figures, reproduce, stored_runs
+from streamdrnn.apps.training.network import build
+from streamdrnn.apps.training.paper import figures, queue, reproduce, stored_runs
 from streamdrnn.apps.training.paper.report import to_markdown
-from streamdrnn.apps.training.paper.stored_runs import StoredRun, recipe_of_row
-from streamdrnn.apps.training.paper.tables import TABLES, Row, Table
+from streamdrnn.apps.training.paper.stored_runs import StoredRun, recipe_of
+from streamdrnn.apps.training.paper.tables import FIGURE_5, TABLES, Row, Table
 from streamdrnn.apps.training.run_folder import RunFolder
 from tests.apps.test_cli import Run, run
 
@@ -19,6 +28,7 @@ __all__ = ["run"]
 
 DOCS = Path(__file__).parents[2] / "docs" / "results"
 ROWS = {row.run: row for table in TABLES.values() for row in table.rows}
+RUNS = {name: row for row in ROWS.values() for name in row.runs}
 FEW = ("--steps", "2", "--batch-size", "4", "--hidden-size", "2")
 TINY = Table(
     "Tiny",
@@ -32,10 +42,10 @@ TINY = Table(
 )
 
 
-def pretend(runs: Path, row: Row, accuracy: float = 0.98765, seconds: float = 4000.0) -> None:
+def pretend(runs: Path, row: Row, accuracy: float = 0.98765, seconds: float = 4000.0, seed: int = 0) -> None:
     """Put a run into a folder that was never made."""
-    folder = RunFolder(runs / row.run)
-    folder.start(recipe_of_row(row), {}, processes=1)
+    folder = RunFolder(runs / row.run_of(seed))
+    folder.start(recipe_of(row.options_of(seed)), {}, processes=1)
     scores = {"accuracy": accuracy, "loss": 0.01234567, "bits": 1.31}
     folder.write_results(
         {"test": scores, "valid": scores, "chance": {"loss": 0.04}, "parameters": 21000, "steps": 6000, "best_step": 1}
@@ -50,41 +60,95 @@ def test_the_command_knows_all_tables() -> None:
     assert set(get_args(get_args(names)[0]) or get_args(names)) == {"all", *TABLES}
 
 
-@pytest.mark.parametrize("run_name", ROWS)
+@pytest.mark.parametrize("run_name", RUNS)
 def test_every_row_is_a_command_that_can_be_run(run_name: str) -> None:
-    row = ROWS[run_name]
-    recipe = recipe_of_row(row)
+    row = RUNS[run_name]
+    (seed,) = (seed for seed in row.seeds if row.run_of(seed) == run_name)
+    recipe = recipe_of(row.options_of(seed))
     recipe.training.check()
     recipe.network.check()
+    assert recipe.training.seed == seed
     assert recipe.name == row.options[0]
-    same_run = [other for table in TABLES.values() for other in table.rows if other.run == run_name]
+    same_run = [other for table in TABLES.values() for other in table.rows if other.run == row.run]
     assert {other.options for other in same_run} == {row.options}
-    assert re.fullmatch(r"[a-z0-9/-]+", row.run)
+    assert re.fullmatch(r"[a-z0-9/-]+", run_name)
 
 
 def test_the_layers_of_a_row_are_those_that_its_name_says() -> None:
     for row in ROWS.values():
         layers = re.search(r"(\d+) layers?\b", row.name)
         if layers:
-            assert len(recipe_of_row(row).network.dilations) == int(layers[1])
+            assert len(recipe_of(row.options).network.dilations) == int(layers[1])
         size = re.search(r"layers? of (\d+)", row.name)
         if size:
-            assert recipe_of_row(row).network.hidden_size == int(size[1])
+            assert recipe_of(row.options).network.hidden_size == int(size[1])
+
+
+def parameters(run_name: str) -> int:
+    recipe = recipe_of(ROWS[run_name].options)
+    inputs, outputs = {"mnist": (1, 10), "speaker": (13, 109)}[recipe.name]
+    model = build(recipe.network, inputs, outputs, per_step=False)
+    return sum(weights.numel() for weights in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("run_name", "thousands"),
+    [
+        ("mnist/rnn-256", 68),
+        ("mnist/lstm-256", 270),
+        ("mnist/gru-256", 200),
+        ("mnist/stacked-rnn-20", 7),
+        ("mnist/stacked-lstm-20", 28),
+        ("mnist/stacked-gru-20", 21),
+        ("mnist/skip-rnn-20", 11),
+        ("mnist/cnn-20", 7),
+        ("mnist/cnn-50", 46),
+        ("mnist/dilated-rnn-50", 44),
+        ("mnist/dilated-lstm-50", 173),
+        ("mnist/dilated-gru-50", 130),
+        ("speaker/mfcc-gru-128", 68),
+    ],
+)
+def test_networks_are_of_the_papers_sizes(run_name: str, thousands: int) -> None:
+    """Within what PyTorch's second biases add."""
+    assert parameters(run_name) == pytest.approx(1000 * thousands, rel=0.1)
+
+
+def test_the_cnn_sees_the_image_through_the_noise() -> None:
+    for length in (1000, 2000):
+        dilations = recipe_of(ROWS[f"noisy-mnist-{length}/cnn-20"].options).network.dilations
+        assert 1 + sum(dilations) >= length
+
+
+def report_line(page: Path, beginning: str) -> list[str]:
+    (line,) = (line for line in page.read_text().splitlines() if line.startswith(beginning))
+    return [cell.strip() for cell in line.split("|")[1:-1]]
 
 
 def test_the_report_shows_what_was_run_and_how_to_run_the_rest(tmp_path: Path) -> None:
+    page = tmp_path / "report.md"
     pretend(tmp_path / "runs", ROWS["mnist/dilated-gru-20"])
-    reproduce.write_report(tmp_path / "runs", tmp_path / "report.md")
-    lines = (tmp_path / "report.md").read_text().splitlines()
-    (gru,) = (line for line in lines if line.startswith("| dilated GRU, 9 layers of 20 | 99.0 % |"))
-    cells = [cell.strip() for cell in gru.split("|")[1:-1]]
-    assert cells[2:7] == ["98.77 %", "21,000", "6000", "0", "1 h 07 min"]
-    assert cells[8] == "`streamdrnn train mnist --cell gru`"
+    reproduce.write_report(tmp_path / "runs", page)
+    cells = report_line(page, "| dilated GRU, 9 layers of 20 | 99.0 % | read in Bai")
+    assert cells[3:8] == ["98.77 %", "21,000", "6000", "0", "1 h 07 min"]
+    assert cells[9] == "`streamdrnn train mnist --cell gru`"
+    lines = page.read_text().splitlines()
     assert (
         sum("not run" in line and "`streamdrnn train" in line for line in lines)
         == sum(len(table.rows) for table in TABLES.values()) - 1
     )
-    assert f"1 of {len(ROWS)} runs are done" in "\n".join(lines)
+    assert f"1 of {len(RUNS)} runs are done" in "\n".join(lines)
+    pretend(tmp_path / "runs", ROWS["mnist/dilated-gru-20"], accuracy=0.9677, seed=2)
+    reproduce.write_report(tmp_path / "runs", page)
+    cells = report_line(page, "| dilated GRU, 9 layers of 20 | 99.0 % |")
+    assert cells[3:7] == ["97.77 % (96.77 % to 98.77 %)", "21,000", "6000", "0, 2"]
+
+
+def test_losses_are_those_of_what_is_recalled(tmp_path: Path) -> None:
+    pretend(tmp_path / "runs", ROWS["copy-500/dilated-gru"])
+    reproduce.write_report(tmp_path / "runs", tmp_path / "report.md")
+    # Chance is 0.04 a step there, and ln 8 a symbol.
+    assert report_line(tmp_path / "report.md", "| dilated GRU, T = 500 |")[3] == f"{0.01234567 / 0.04 * 2.0794:.2g}"
 
 
 def test_a_run_of_another_recipe_is_not_reported(tmp_path: Path) -> None:
@@ -117,8 +181,12 @@ def test_curves_are_the_logs(tmp_path: Path) -> None:
     assert isinstance(stored, StoredRun)
     drawn = [("nine", stored)]
     (left, right) = figures.layers(TABLES["layers"], drawn).axes
-    assert left.lines[0].get_xydata().tolist() == [[9, 50]]  # type: ignore[union-attr]
-    assert right.lines[0].get_xydata().tolist() == [[9, 2]]  # type: ignore[union-attr]
+    ours, papers = left.lines
+    assert ours.get_xydata().tolist() == [[50, 0.5], [100, 1]]  # type: ignore[union-attr]
+    assert papers.get_xydata().tolist() == [[step, 100 * value] for step, value in FIGURE_5[9].items()]  # type: ignore[union-attr]
+    ours, papers = right.lines
+    assert ours.get_xydata().tolist() == [[9, 50]]  # type: ignore[union-attr]
+    assert papers.get_xydata().tolist() == [[9, 97]]  # type: ignore[union-attr]
     (axes,) = figures.start_dilation(TABLES["start-dilation"], drawn).axes
     assert axes.lines[0].get_xdata() == pytest.approx([0.005 / 60, 0.01 / 60])
     assert axes.lines[0].get_ydata() == pytest.approx([0.5, 1])
@@ -132,7 +200,7 @@ def test_rows_are_trained_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     pretend(tmp_path, TINY.rows[0])
     before = first.read_bytes()
     for _ in ("from its beginning", "from where it was interrupted"):
-        reproduce.train_rows(TINY, tmp_path, None)
+        make([TINY], tmp_path)
         assert first.read_bytes() == before
         assert "short blank" not in capfd.readouterr().err
         second.unlink()
@@ -141,17 +209,87 @@ def test_rows_are_trained_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     )
     changed = TINY._replace(rows=(TINY.rows[0]._replace(options=(*TINY.rows[0].options, "--seed", "1")),))
     with pytest.raises(ValueError, match="a run with seed 0, asked to go on with 1"):
-        reproduce.train_rows(changed, tmp_path, None)
-    refused = TINY._replace(rows=(TINY.rows[0]._replace(run="tiny/c", options=("copy", "--blank", "0")),))
-    with pytest.raises(ValueError, match="short blank: its training failed"):
-        reproduce.train_rows(refused, tmp_path, None)
+        make([changed], tmp_path)
+
+
+def make(tables: list[Table], runs: Path, workers: int = 1, after_each: Callable[[], None] = lambda: None) -> None:
+    queue.make_missing(queue.jobs_of(tables), runs, None, workers, after_each)
+
+
+def test_what_cannot_be_trained_is_named_when_the_others_are_done(tmp_path: Path) -> None:
+    refused = TINY.rows[0]._replace(run="tiny/c", options=("copy", "--blank", "0"))
+    done: list[int] = []
+    with pytest.raises(ValueError, match=r"^Tiny: short blank: training failed$"):
+        make([TINY._replace(rows=(refused, TINY.rows[1]))], tmp_path, 2, lambda: done.append(1))
+    assert (tmp_path / "tiny/b/results.json").is_file()
+    assert done == [1]
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_what_another_process_trains_is_left_to_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tiny").mkdir()
+    with (tmp_path / "tiny/b.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        make([TINY._replace(rows=TINY.rows[1:])], tmp_path)
+    assert "long blank: another process trains it" in capfd.readouterr().err
+    assert not (tmp_path / "tiny/b").exists()
+
+
+SLOW = TINY._replace(
+    rows=(Row("slow", "slow", (*TINY.rows[0].options, "--steps", "60", "--checkpoint-every", "1", "--log-every", "1")),)
+)
+QUEUE = """
+import sys
+from pathlib import Path
+from tests.training.test_paper import SLOW, make
+make([SLOW], Path(sys.argv[1]))
+"""
+
+
+def test_a_queue_that_is_killed_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
+    make([SLOW], tmp_path / "whole")
+    killed = tmp_path / "killed"
+    folder = RunFolder(killed / "slow")
+    with subprocess.Popen([sys.executable, "-c", QUEUE, killed], start_new_session=True) as process:
+        while not folder.checkpoint.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+    with (killed / "slow.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until both have gone
+    assert folder.results() is None
+    make([SLOW], killed)
+    whole, gone_on = RunFolder(tmp_path / "whole" / "slow").results(), folder.results()
+    assert whole is not None
+    assert gone_on is not None
+    for name in ("test", "valid", "steps", "best_step"):
+        assert whole[name] == gone_on[name]
+
+
+def test_the_papers_claims_come_first() -> None:
+    order = [job.run for job in queue.jobs_of(TABLES.values())]
+    assert len(order) == len(set(order)) == len(RUNS)
+    ordered = [
+        "mnist/dilated-rnn-20",
+        "copy-1000/dilated-rnn",
+        "layers/9",
+        "speaker-here/dilated-8",
+        "ptb/dilated-gru-256",
+        "mnist/dilated-rnn-20-seed-1",
+        "mnist/cnn-50",
+        "mnist/gru-256",
+        "speaker/dilated-8",
+    ]
+    assert sorted(ordered, key=order.index) == ordered
+    for pattern in queue.ORDER:
+        assert fnmatch.filter(order, pattern), pattern
 
 
 def test_reproduce_writes_the_report_of_what_is_there(run: Run, tmp_path: Path) -> None:
     outcome = run("reproduce", "all", "--report-only", "--runs", tmp_path / "runs")
     assert outcome.code == 0, outcome.err
     assert "0 of" in (tmp_path / "runs" / "report.md").read_text()
-    assert "Example: streamdrnn reproduce mnist" in " ".join(run("reproduce", "--help").out.split())
+    assert "Example: streamdrnn reproduce all --jobs 2" in " ".join(run("reproduce", "--help").out.split())
 
 
 def test_the_published_report_is_that_of_the_published_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from streamdrnn.apps.plot_style import COLOURS, STYLE
 from streamdrnn.apps.training.paper.stored_runs import StoredRun
-from streamdrnn.apps.training.paper.tables import TABLES, Table
+from streamdrnn.apps.training.paper.tables import FIGURE_5, TABLES, Table
 
 Drawn = list[tuple[str, StoredRun]]
 """Rows by their names, and their runs."""
@@ -48,19 +48,29 @@ def learning_curves(table: Table, drawn: Drawn) -> Figure:
 
 
 def layers(table: Table, drawn: Drawn) -> Figure:
-    """Accuracy, and the time of training, against the number of layers."""
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    counts = [len(run.configuration["recipe"]["network"]["dilations"]) for _, run in drawn]
-    left.plot(counts, [100 * run.results["test"][table.metric] for _, run in drawn], "o-", color=COLOURS[0])
-    left.set_ylabel("test accuracy (%)")
-    right.plot(counts, [run.results["seconds"] / 60 for _, run in drawn], "o-", color=COLOURS[1])
-    right.set_ylabel("time of training (min)")
-    right.set_ylim(bottom=0)
+    """Accuracy against the step, and at the end against the number of layers, beside the paper's."""
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    ends = []
+    for number, (name, run) in enumerate(drawn):
+        count = len(run.configuration["recipe"]["network"]["dilations"])
+        colour = COLOURS[number % len(COLOURS)]
+        steps, accuracies = curve(run, f"valid_{table.metric}")
+        left.plot(steps, [100 * value for value in accuracies], color=colour, label=name)
+        papers = FIGURE_5[count]
+        left.plot(list(papers), [100 * value for value in papers.values()], ":", color=colour)
+        ends.append((count, 100 * run.results["test"][table.metric], 100 * papers[max(papers)]))
+    counts, ours, of_paper = zip(*sorted(ends), strict=True)
+    right.plot(counts, ours, "o-", color=COLOURS[0], label="here")
+    right.plot(counts, of_paper, "o:", color="black", label="the paper")
+    left.set_title(f"{table.title}: here (validation), and dotted the paper's (test)")
+    left.set_xlabel("gradient steps")
+    right.set_xlabel("layers")
+    right.set_xticks(counts)
     for axes in (left, right):
-        axes.set_xlabel("layers")
-        axes.set_xticks(counts)
-    left.set_title(table.title)
+        axes.set_ylabel("accuracy (%)")
+        axes.set_ylim(0, 100)
+        axes.legend()
     return figure
 
 

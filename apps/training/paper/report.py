@@ -1,17 +1,19 @@
 """The paper's tables beside ours, as a page of Markdown."""
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from streamdrnn.apps.training.paper.stored_runs import StoredRun
 from streamdrnn.apps.training.paper.tables import TABLES, Row, Table
+from streamdrnn.apps.training.tasks.copying import SYMBOLS
 from streamdrnn.apps.training.tasks.task import Metric
 
 Runs = Mapping[str, StoredRun | None]
 """By the folders of their rows."""
 
-HEADINGS = ("network", "paper", "here", "parameters", "steps", "seed", "time", "machine", "command")
+HEADINGS = ("network", "paper", "source", "here", "parameters", "steps", "seeds", "time", "machine", "command")
 
 
 def to_markdown(runs: Runs, command: str, plots: Mapping[str, Path], page: Path) -> str:
@@ -31,13 +33,14 @@ def to_markdown(runs: Runs, command: str, plots: Mapping[str, Path], page: Path)
         "each by its command, with `--out` and the folder of the run. Where the paper does not say how networks were "
         "trained, and in the optimizer, its schedule and the first weights, the defaults of the command are ours.",
         "",
-        "The paper is Chang et al. 2017, _Dilated Recurrent Neural Networks_. Its figures and its networks' sizes are "
-        "as recalled, unless a note names another source. Times are of a machine on which other work ran too.",
+        "The paper is Chang et al. 2017, _Dilated Recurrent Neural Networks_. Its own tables could not be read here: "
+        "beside each of its figures stands where it was read, or that it is recalled. Of several seeds the mean is "
+        "given, and the least and the most. Times are of a machine on which other work ran too.",
     ]
     for name, table in TABLES.items():
         lines += ["", f"## {table.title}", "", table.notes, ""]
-        lines += [f"| {' | '.join(HEADINGS)} |", "| --- | --- | --- | ---: | ---: | ---: | ---: | --- | --- |"]
-        lines += [f"| {' | '.join(_cells(table, row, runs[row.run]))} |" for row in table.rows]
+        lines += [f"| {' | '.join(HEADINGS)} |", "| --- | --- | --- | --- | ---: | ---: | --- | ---: | --- | --- |"]
+        lines += [f"| {' | '.join(_cells(table, row, runs))} |" for row in table.rows]
         if name in plots:
             lines += ["", f"![{table.title}]({Path(os.path.relpath(plots[name], page.parent)).as_posix()})"]
     revisions = sorted({run.configuration["git_revision"] or "unknown" for run in runs.values() if run})
@@ -45,31 +48,43 @@ def to_markdown(runs: Runs, command: str, plots: Mapping[str, Path], page: Path)
     return "\n".join(lines) + "\n"
 
 
-def _cells(table: Table, row: Row, run: StoredRun | None) -> tuple[str, ...]:
+def _cells(table: Table, row: Row, runs: Runs) -> tuple[str, ...]:
+    known = (row.name, row.paper.value, row.paper.known) if row.paper else (row.name, "-", "")
     train = f"`streamdrnn train {' '.join(row.options)}`"
-    if run is None:
-        return (row.name, row.paper or "-", "not run", "", "", "", "", "", train)
-    machine = run.configuration["machine"]
+    done = {seed: run for seed in row.seeds if (run := runs[row.run_of(seed)])}
+    if not done:
+        return (*known, "not run", "", "", "", "", "", train)
+    first = next(iter(done.values()))
+    machine = first.configuration["machine"]
     return (
-        row.name,
-        row.paper or "-",
-        _score(table.metric, run),
-        f"{run.results['parameters']:,}",
-        str(run.results["steps"]),
-        str(run.configuration["recipe"]["training"]["seed"]),
-        _duration(run.results["seconds"]),
+        *known,
+        _score(table.metric, list(done.values())),
+        f"{first.results['parameters']:,}",
+        str(first.results["steps"]),
+        ", ".join(map(str, done)),
+        _duration(first.results["seconds"]),
         machine["gpu"] or f"{machine['processor']}, {machine['threads']} thread{'s' if machine['threads'] > 1 else ''}",
         train,
     )
 
 
-def _score(metric: Metric, run: StoredRun) -> str:
-    value: float = run.results["test"][metric]
+def _score(metric: Metric, runs: Sequence[StoredRun]) -> str:
+    values = [run.results["test"][metric] * _unit(metric, run) for run in runs]
+    texts = [_number(metric, value) for value in (sum(values) / len(values), min(values), max(values))]
+    return f"{texts[0]} ({texts[1]} to {texts[2]})" if len(runs) > 1 else texts[0]
+
+
+def _unit(metric: Metric, run: StoredRun) -> float:
+    """What a score is multiplied by: an accuracy is given in %, a loss by what is recalled (chance is ln 8)."""
+    if metric == "loss":
+        return math.log(SYMBOLS) / float(run.results["chance"]["loss"])
+    return 100.0 if metric == "accuracy" else 1.0
+
+
+def _number(metric: Metric, value: float) -> str:
     if metric == "accuracy":
-        return f"{100 * value:.2f} %"
-    if metric == "bits":
-        return f"{value:.3f}"
-    return f"{value:.2g} (chance {run.results['chance'][metric]:.2g})"
+        return f"{value:.2f} %"
+    return f"{value:.3f}" if metric == "bits" else f"{value:.2g}"
 
 
 def _duration(seconds: float) -> str:

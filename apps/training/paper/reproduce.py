@@ -1,38 +1,23 @@
 """Tables and figures of the paper, from nothing to the report."""
 
-import subprocess
-import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Optional
 
 from streamdrnn.apps.training.paper.figures import draw
+from streamdrnn.apps.training.paper.queue import jobs_of, make_missing
 from streamdrnn.apps.training.paper.report import to_markdown
-from streamdrnn.apps.training.paper.stored_runs import recipe_of_row, stored_runs
+from streamdrnn.apps.training.paper.stored_runs import stored_runs
 from streamdrnn.apps.training.paper.tables import Table
-from streamdrnn.apps.training.run_folder import RunFolder
-from streamdrnn.errors import InputError
 
 
-def train_rows(table: Table, runs: Path, data_dir: Optional[Path]) -> None:
-    """Train what is not trained yet of a table, one row after the other; a row that was interrupted goes on.
+def train_rows(tables: Iterable[Table], runs: Path, page: Path, data_dir: Optional[Path], workers: int) -> None:
+    """Train what is not trained yet of some tables; the report is written after each run.
 
     Raises:
         ValueError: a row cannot be trained, or its folder has a run of another recipe.
     """
-    for row in table.rows:
-        folder = RunFolder(runs / row.run)
-        if folder.is_started():
-            folder.check_recipe(recipe_of_row(row))
-        if folder.results() is not None:
-            continue
-        print(f"{table.title}: {row.name}", file=sys.stderr)
-        options = [*row.options, "--out", str(folder.path), "--resume", "--json"]
-        if data_dir is not None:
-            options += ["--data-dir", str(data_dir)]
-        # A process of its own, so that the run tells the command that makes it again.
-        done = subprocess.run([sys.executable, "-m", "streamdrnn.apps.cli", "train", *options], check=False)
-        if done.returncode:
-            raise InputError(f"{row.name}: its training failed; the report is not written")
+    make_missing(jobs_of(tables), runs, data_dir, workers, lambda: write_report(runs, page))
 
 
 def write_report(runs: Path, page: Path) -> None:
@@ -41,6 +26,8 @@ def write_report(runs: Path, page: Path) -> None:
     Raises:
         ValueError, OSError: a run is damaged, or nothing can be written.
     """
+    for folder in (runs, page.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     stored = stored_runs(runs)
     plots = draw(stored, runs)
     command = f"streamdrnn reproduce all --report-only --runs {runs} --report {page}"

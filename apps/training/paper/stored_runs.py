@@ -7,7 +7,7 @@ import tyro
 
 from streamdrnn.apps.option_style import OPTION_STYLE
 from streamdrnn.apps.training.csv_log import read_log
-from streamdrnn.apps.training.paper.tables import TABLES, Row
+from streamdrnn.apps.training.paper.tables import TABLES, Options
 from streamdrnn.apps.training.run_folder import RunFolder
 from streamdrnn.apps.training.tasks.task import Recipe
 from streamdrnn.apps.training.train import Train, TrainTask
@@ -33,21 +33,24 @@ def stored_runs(folder: Path) -> dict[str, StoredRun | None]:
     Raises:
         ValueError: a run is damaged, or of another recipe than its row's.
     """
-    return {row.run: _stored(folder, row) for table in TABLES.values() for row in table.rows}
+    rows = [row for table in TABLES.values() for row in table.rows]
+    return {
+        row.run_of(seed): _stored(folder / row.run_of(seed), row.options_of(seed)) for row in rows for seed in row.seeds
+    }
 
 
-def recipe_of_row(row: Row) -> Recipe:
-    """The recipe that a row's options make."""
-    command = tyro.cli(Train, args=[*row.options, "--out", row.run], config=OPTION_STYLE)
+def recipe_of(options: Options) -> Recipe:
+    """The recipe that options of ``streamdrnn train`` make."""
+    command = tyro.cli(Train, args=[*options, "--out", "unused"], config=OPTION_STYLE)
     assert isinstance(command.task, TrainTask)
     recipe: Recipe = command.task.recipe
     return recipe
 
 
-def _stored(runs: Path, row: Row) -> StoredRun | None:
-    folder = RunFolder(runs / row.run)
+def _stored(path: Path, options: Options) -> StoredRun | None:
+    folder = RunFolder(path)
     results = folder.results()
     if results is None:
         return None
-    folder.check_recipe(recipe_of_row(row))
+    folder.check_recipe(recipe_of(options))
     return StoredRun(folder.configuration(), results, read_log(folder.log))
