@@ -34,7 +34,7 @@ fuzz: $(VENV)/dev
 # Ten minutes are a server's soak; STREAMDRNN_SOAK_SECONDS says how many seconds if not 600.
 check-full: lint types
 	HYPOTHESIS_PROFILE=full $(PYTEST)
-	$(BIN)/streamdrnn evaluate embedder --folds docs/results/speaker
+	$(BIN)/streamdrnn evaluate embedder
 	$(BIN)/streamdrnn evaluate activity
 
 # Which of the pinned versions have known vulnerabilities. It asks PyPI, so that no other target depends on it; and it has an

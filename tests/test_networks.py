@@ -126,7 +126,7 @@ def test_a_file_of_a_network_that_this_program_does_not_know_is_refused_in_one_l
     save_model(LeakyIntegrator(3), tmp_path / "model")
     program = f"import streamdrnn; streamdrnn.load_model({str(tmp_path / 'model')!r})"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert "kind: got 'LeakyIntegrator', expected one of DilatedCNN, SkipRNN, DilatedRNN" in result.stderr
+    assert "kind: got 'LeakyIntegrator', expected one of DilatedCNN, LRU, MinGRU, SkipRNN, DilatedRNN" in result.stderr
 
 
 def test_what_is_no_network_is_not_registered_nor_taken() -> None:

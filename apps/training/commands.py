@@ -39,7 +39,7 @@ class Evaluate:
         tyro.conf.arg(
             metavar="FOLDER",
             help="Speaker models fold-1.safetensors and so on, each judged by the voices that it was trained without."
-            " Of any other model, only those corpora count that did not train it.",
+            " So is the shipped model; of any other, only those corpora count that did not train it.",
         ),
     ] = None
     peer: Annotated[
@@ -61,9 +61,19 @@ class Evaluate:
         report((self._activity if self.run_folder == "activity" else self._run)(), self.json)
 
     def _embedder(self) -> None:
-        from streamdrnn.apps.speaker_id.model import load_speaker_model
+        from streamdrnn import model_notes
+        from streamdrnn.apps.speaker_id.model import asset, load_speaker_model
         from streamdrnn.apps.training.data import data_folder
-        from streamdrnn.apps.training.embedder_judgement import Embed, Part, compare, embedding, fold_models, markdown
+        from streamdrnn.apps.training.embedder_judgement import (
+            Embed,
+            Part,
+            compare,
+            embedding,
+            fold_model,
+            fold_models,
+            is_of_a_fold,
+            markdown,
+        )
         from streamdrnn.apps.training.embedder_peers import PEERS
         from streamdrnn.apps.training.embedder_release import calibrated_parts
         from streamdrnn.apps.training.score_calibration import fold_trials
@@ -76,11 +86,12 @@ class Evaluate:
         peers: dict[str, Embed] = {name: load() for name, load in PEERS.items() if name == self.peer}
         root = data_folder(self.data_dir, CORPORA["librispeech"].folder).parent
         voices = training_voices(root, [name for name, corpus in CORPORA.items() if (root / corpus.folder).is_dir()])
-        if self.folds is None:
-            model = load_speaker_model(self.model)
+        path = self.model or asset("speaker.safetensors")
+        if self.folds is None and not is_of_a_fold(model_notes(path)):
+            model = load_speaker_model(path)
             parts = [Part(embedding(model.embedder), voices, dict.fromkeys(CORPORA, model.scorer))]
         else:
-            models = fold_models(self.folds, voices)
+            models = [fold_model(path, voices)] if self.folds is None else fold_models(self.folds, voices)
             parts = calibrated_parts(models, fold_trials(models, voices))
         compared = compare(parts, peers)
         print(json.dumps(asdict(compared)) if self.json else markdown(compared))

@@ -174,12 +174,13 @@ def clips_of_noise(folder: Path) -> Tensor:
 
 
 class Job(NamedTuple):
-    """A model to train: without the voices of a fold, or (None) on all.
+    """A model to train.
 
     Attributes:
         voices: all of them.
         noises: the folder of noise.
         folder: of the run, with the segments.
+        fold: of the voices, which the model does not hear.
         device: torch's name of it.
     """
 
@@ -187,25 +188,28 @@ class Job(NamedTuple):
     noises: Path
     folder: Path
     recipe: EmbedderRecipe
-    fold: Optional[int]
+    fold: int
     device: str
 
     @property
     def name(self) -> str:
         """For people and files."""
-        return "model" if self.fold is None else f"fold-{self.fold + 1}"
+        return f"fold-{self.fold + 1}"
 
 
 def train_embedders(
-    voices: list[Voice], noises: Path, folder: Path, recipe: EmbedderRecipe, device: str, report: Report
+    voices: list[Voice], noises: Path, folder: Path, recipe: EmbedderRecipe, trained: int, device: str, report: Report
 ) -> list[SpeakerEmbedder]:
-    """The model of all voices, then that of each fold, which are trained without its voices.
+    """A model for each of the first folds, trained without its voices.
+
+    Args:
+        trained: how many.
 
     Raises:
         ValueError: the folder holds another run.
     """
     load_segments(voices, folder, torch.device(device))
-    jobs = [Job(voices, noises, folder, recipe, fold, device) for fold in (None, *range(recipe.folds))]
+    jobs = [Job(voices, noises, folder, recipe, fold, device) for fold in range(trained)]
     if device == "cpu":
         return side_by_side(train, jobs, report)
     return [train(job, report) for job in jobs]

@@ -100,14 +100,28 @@ def fold_models(folder: Path, voices: Sequence[Voice]) -> list[tuple[SpeakerEmbe
     paths = sorted(folder.glob("fold-*.safetensors"))
     if not paths:
         raise FileNotFoundError(f"{folder}: no fold-1.safetensors in it")
-    found = []
-    for path in paths:
-        notes = model_notes(path)
-        if not {"fold", "folds"} <= notes.keys():
-            raise InputError(f"{path}: expected the model of a fold, whose notes say which")
-        left_out = [fold == int(notes["fold"]) for fold in fold_of(voices, int(notes["folds"]))]
-        found.append((_load(path), [voice for voice, out in zip(voices, left_out, strict=True) if out]))
-    return found
+    return [fold_model(path, voices) for path in paths]
+
+
+def fold_model(path: Path, voices: Sequence[Voice]) -> tuple[SpeakerEmbedder, list[Voice]]:
+    """A model, and the voices that it was trained without.
+
+    Args:
+        voices: all of the training.
+
+    Raises:
+        ValueError: it is no speaker model, or its notes do not say which voices those are.
+    """
+    notes = model_notes(path)
+    if not is_of_a_fold(notes):
+        raise InputError(f"{path}: expected the model of a fold, whose notes say which")
+    left_out = [fold == int(notes["fold"]) for fold in fold_of(voices, int(notes["folds"]))]
+    return _load(path), [voice for voice, out in zip(voices, left_out, strict=True) if out]
+
+
+def is_of_a_fold(notes: Mapping[str, str]) -> bool:
+    """Whether a model's notes say which voices it was trained without."""
+    return {"fold", "folds"} <= notes.keys()
 
 
 def _load(path: Path) -> SpeakerEmbedder:

@@ -10,7 +10,7 @@ class EmbedderRecipe:
     """How the speaker model is trained.
 
     Attributes:
-        folds: models that are trained beside it, each without its share of the voices, which then judge it.
+        folds: parts of the voices. The model is trained without the first, which calibrates and judges it.
         steps: gradient steps with everything distorted and a teacher.
         finish: gradient steps after them, nearer to sound as it is recorded and with a larger margin.
         hidden_size: units per layer.

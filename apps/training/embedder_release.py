@@ -25,8 +25,13 @@ def calibrated_parts(models: Sequence[tuple[SpeakerEmbedder, list[Voice]]], tria
     ]
 
 
-def finish_embedder(folder: Path, model: SpeakerEmbedder, voices: Sequence[Voice]) -> None:
-    """Write ``model.safetensors`` and ``model.md`` beside the models of the folds, which calibrate and judge.
+def finish_embedder(folder: Path, voices: Sequence[Voice]) -> None:
+    """Write ``model.safetensors``, the first fold's model with calibrated scores, and its card ``model.md``.
+
+    The voices of the folds calibrate and judge the models that never heard them.
+
+    Args:
+        voices: all of the training.
 
     Raises:
         FileNotFoundError, ValueError: the folds' models are not there, or are none.
@@ -34,11 +39,12 @@ def finish_embedder(folder: Path, model: SpeakerEmbedder, voices: Sequence[Voice
     models = fold_models(folder, voices)
     notes = model_notes(folder / "fold-1.safetensors")
     trials = fold_trials(models, voices)
-    calibrated = calibrate_model(trials, model, voices)
+    model, left_out = models[0]
+    strange = {(voice.corpus, voice.speaker) for voice in left_out}
+    heard = [voice for voice in voices if (voice.corpus, voice.speaker) not in strange]
     # Half the bytes for a web page to load; what a rounded weight changes is below what a microphone does.
     path = folder / "model.safetensors"
-    save_model(model.half(), path, {"task": "embedder", "recipe": notes["recipe"], **calibrated})
-    model.float()
+    save_model(model.half(), path, {"task": "embedder", **notes, **calibrate_model(trials, model.float(), heard)})
     comparison = compare(calibrated_parts(models, trials), installed_peers())
     card = model_card(model, json.loads(notes["recipe"]), voices, len(models), int(notes["folds"]), comparison)
     (folder / "model.md").write_text(card, encoding="utf-8")

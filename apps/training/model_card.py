@@ -45,6 +45,8 @@ A `SpeakerEmbedder`: log-mel features ({frontend.num_features} bands every {fron
 weights do not see.
 
 ## Data
+A model hears {folds - 1} of {folds} parts of the speakers of each corpus.
+
 | corpus | speakers | minutes | of | licence | source |
 | --- | ---: | ---: | --- | --- | --- |
 {rows}
@@ -54,9 +56,7 @@ on about 200,000 speakers of Mandarin and English. `--without wuw2 speechocean76
 licences are share-alike or unverified. The readers of the demo trained nothing.
 
 ## What it scores
-Of models of the same recipe for {judged_by} of {folds} folds of the speakers, each on the speakers that it never heard;
-measured again by `streamdrnn evaluate embedder --data-dir DATA --folds RUN`. Words are joined in random order, and long
-pauses are left out.
+{_judged(judged_by, folds)} Words are joined in random order, and long pauses are left out.
 
 {markdown(comparison)}
 ## Limits
@@ -73,3 +73,15 @@ on sound that is nearer to recordings.
 | --- | --- |
 {options}
 """
+
+
+def _judged(by: int, folds: int) -> str:
+    if by == 1:
+        return (
+            f"By 1 of {folds} parts of the speakers, which these weights never heard; measured again by\n"
+            "`streamdrnn evaluate embedder --data-dir DATA`."
+        )
+    return (
+        f"By {by} of {folds} parts of the speakers; each judges weights that never heard it, and those that are\n"
+        "shipped never heard the first. Measured again by `streamdrnn evaluate embedder --data-dir DATA --folds RUN`."
+    )

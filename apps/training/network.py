@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from streamdrnn import Classifier, DilatedRNN, Tagger, load_model
 from streamdrnn.apps.training.initialisation import initialise
 from streamdrnn.audio import FrontEnd
-from streamdrnn.baselines import DilatedCNN, SkipRNN, stacked_rnn
+from streamdrnn.baselines import LRU, DilatedCNN, MinGRU, SkipRNN, stacked_rnn
 from streamdrnn.errors import InputError
 from streamdrnn.kernels import BACKEND_NAMES, CELLS
 
@@ -22,10 +22,12 @@ class Kind(NamedTuple):
     Attributes:
         build: makes one, from its input size, hidden size, dilations, and the options.
         options: those of :class:`NetworkRecipe` that it has beside its sizes and dilations.
+        dilates: whether its layers read what is a dilation ago; else there are as many layers as dilations.
     """
 
     build: Callable[..., nn.Module]
     options: tuple[str, ...]
+    dilates: bool = True
 
     @property
     def is_recurrent(self) -> bool:
@@ -49,11 +51,26 @@ def _cnn(input_size: int, hidden_size: int, dilations: list[int], **options: Any
     return DilatedCNN(input_size, hidden_size, dilations=dilations, **options)
 
 
+def _tcn(input_size: int, hidden_size: int, dilations: list[int], **options: Any) -> nn.Module:
+    return DilatedCNN(input_size, hidden_size, dilations=dilations, kernel_size=3, residual=True, **options)
+
+
+def _min_gru(input_size: int, hidden_size: int, dilations: list[int], **options: Any) -> nn.Module:
+    return MinGRU(input_size, hidden_size, len(dilations), **options)
+
+
+def _lru(input_size: int, hidden_size: int, dilations: list[int], **options: Any) -> nn.Module:
+    return LRU(input_size, hidden_size, len(dilations), **options)
+
+
 KINDS = {
     "dilated": Kind(_dilated, ("cell", "dropout", "backend")),
-    "stacked": Kind(_stacked, ("cell", "dropout", "backend")),
+    "stacked": Kind(_stacked, ("cell", "dropout", "backend"), dilates=False),
     "skip": Kind(_skip, ("cell", "backend")),
     "cnn": Kind(_cnn, ("backend",)),
+    "tcn": Kind(_tcn, ("backend",)),
+    "min-gru": Kind(_min_gru, ("backend",), dilates=False),
+    "lru": Kind(_lru, ("backend",), dilates=False),
 }
 """By name, as recipes have it."""
 
@@ -71,9 +88,10 @@ class NetworkRecipe:
 
     Attributes:
         network: dilated; stacked: as many layers, all of dilation 1; skip: each layer also reads its state of one
-            dilation ago; cnn: dilated causal convolutions of width 2.
+            dilation ago; cnn: dilated causal convolutions of width 2; tcn: of width 3, each added to its input; min-gru
+            and lru: as many layers of recurrences whose gates do not read the state.
         cell: of the recurrent networks.
-        hidden_size: units of each layer; channels of a cnn.
+        hidden_size: units of each layer; channels of a cnn or tcn.
         dilations: one per layer, from the bottom.
         dropout: between two layers of a dilated or stacked network.
         backend: what computes the network; auto is the fastest.

@@ -27,8 +27,8 @@ R = TypeVar("R", bound=Recipe)
 class TrainEmbedder:
     """Tell the voices of several corpora apart: the model that `listen` and `identify` know people by.
 
-    Writes model.safetensors, its card model.md, and a model for each fold, which is trained without its voices and
-    judged by them. A training that is interrupted goes on where it was. It takes nights on two cores.
+    A quarter of the speakers is left out of the training: they calibrate and judge the model. Writes model.safetensors
+    and its card model.md. A training that is interrupted goes on where it was. It takes a night on two cores.
 
     Example: streamdrnn train embedder --data-dir data --out runs/voices
     """
@@ -41,6 +41,9 @@ class TrainEmbedder:
             help="Corpora to leave out, for their licence: wuw2 is share-alike, speechocean762's is unverified."
         ),
     ] = ()
+    all_folds: Annotated[
+        bool, tyro.conf.arg(help="Train a model without each other quarter too, so that every speaker judges one.")
+    ] = False
     device: Annotated[Literal["cpu", "cuda"], tyro.conf.arg(help="What computes.")] = "cpu"
     recipe: EmbedderRecipe = field(default_factory=EmbedderRecipe)
 
@@ -58,13 +61,13 @@ class TrainEmbedder:
         noises = data_folder(self.data_dir, "noise")
         voices = training_voices(noises.parent, [name for name in CORPORA if name not in self.without])
         self.out.mkdir(parents=True, exist_ok=True)
+        trained = self.recipe.folds if self.all_folds else 1
         with training_progress() as progress:
-            model, *folds = train_embedders(voices, noises, self.out, self.recipe, self.device, progress)
-        recipe = json.dumps(vars(self.recipe))
-        for number, fold in enumerate(folds):
-            notes = {"fold": str(number), "folds": str(len(folds)), "recipe": recipe}
-            save_model(fold.half(), self.out / f"fold-{number + 1}.safetensors", notes)
-        finish_embedder(self.out, model, voices)
+            models = train_embedders(voices, noises, self.out, self.recipe, trained, self.device, progress)
+        for number, model in enumerate(models):
+            notes = {"fold": str(number), "folds": str(self.recipe.folds), "recipe": json.dumps(vars(self.recipe))}
+            save_model(model.half(), self.out / f"fold-{number + 1}.safetensors", notes)
+        finish_embedder(self.out, voices)
 
 
 @dataclass

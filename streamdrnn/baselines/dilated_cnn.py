@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from streamdrnn import kernels
+from streamdrnn.baselines.gates import sigmoid
 from streamdrnn.checks import check_per_layer, check_positive
 from streamdrnn.errors import InputError, refusing_input
 from streamdrnn.kernels.rings import steps_made
@@ -157,9 +158,7 @@ class DilatedCNN(ChunkedNetwork):
         if not self.gated:
             return torch.relu(z)
         signal, gate = z.chunk(2, dim=2)
-        # torch.sigmoid rounds the last elements of a thread's share otherwise than the rest. torch.tanh does not, so
-        # a step has the bits that it has in a chunk.
-        return torch.tanh(signal) * (torch.tanh(gate / 2) / 2 + 0.5)
+        return torch.tanh(signal) * sigmoid(gate)
 
     def _input_sizes(self) -> List[int]:
         return [self.input_size, *[self.hidden_size] * (self.num_layers - 1)]

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamdrnn import DilatedRNN, StreamingDRNN
-from streamdrnn.baselines import DilatedCNN, SkipRNN, stacked_rnn
+from streamdrnn.baselines import LRU, DilatedCNN, MinGRU, SkipRNN, stacked_rnn
 from streamdrnn.kernels import Weights, cell_named, reference
 from streamdrnn.state import StreamState
 from tests.agreement import assert_all_close, assert_close, assert_same_bits
 from tests.kernels.cases import needs_native
 from tests.strategies import CELLS, cells, chunkings, examples, lengths, randn, seeds
 
-Baseline = Union[SkipRNN, DilatedCNN]
+Baseline = Union[SkipRNN, DilatedCNN, MinGRU, LRU]
 
 
 def skip_rnn(cell: str = "gru", skips: tuple[int, ...] = (3, 2), bias: bool = True, seed: int = 0) -> SkipRNN:
@@ -37,12 +37,27 @@ def dilated_cnn(dilations: tuple[int, ...] = (1, 3), seed: int = 0, channels: in
     return model
 
 
+def min_gru(num_layers: int = 2, bias: bool = True, seed: int = 0) -> MinGRU:
+    torch.manual_seed(seed)
+    return MinGRU(3, 4, num_layers, bias).double()
+
+
+def lru(num_layers: int = 2, seed: int = 0) -> LRU:
+    torch.manual_seed(seed)
+    model = LRU(3, 4, num_layers).double()
+    nn.init.normal_(model.bias_in)
+    return model
+
+
 BASELINES: dict[str, Callable[[], Baseline]] = {
     **{f"skip {cell}": partial(skip_rnn, cell) for cell in CELLS},
     "skip without bias": partial(skip_rnn, bias=False),
     "cnn": dilated_cnn,
     "gated cnn": lambda: dilated_cnn(gated=True),
     "residual cnn": lambda: dilated_cnn(gated=True, residual=True, kernel_size=3),
+    "min-gru": min_gru,
+    "min-gru without bias": partial(min_gru, bias=False),
+    "lru": lru,
 }
 every_baseline = pytest.mark.parametrize("build", BASELINES.values(), ids=BASELINES.keys())
 
@@ -50,8 +65,13 @@ every_baseline = pytest.mark.parametrize("build", BASELINES.values(), ids=BASELI
 @st.composite
 def models(draw: st.DrawFn) -> Baseline:
     delays = tuple(draw(st.lists(st.integers(1, 7), min_size=1, max_size=3)))
-    if draw(st.booleans()):
+    kind = draw(st.sampled_from(["skip", "cnn", "min-gru", "lru"]))
+    if kind == "skip":
         return skip_rnn(draw(cells), delays, draw(st.booleans()), draw(seeds))
+    if kind == "min-gru":
+        return min_gru(len(delays), draw(st.booleans()), draw(seeds))
+    if kind == "lru":
+        return lru(len(delays), draw(seeds))
     return dilated_cnn(
         delays,
         draw(seeds),
@@ -99,7 +119,43 @@ def naive_cnn(model: DilatedCNN, x: Tensor) -> Tensor:
     return x
 
 
+def naive_min_gru(model: MinGRU, x: Tensor) -> Tensor:
+    """The paper's equations, one step at a time."""
+    own, H = dict(model.named_parameters()), model.hidden_size
+    for k in range(model.num_layers):
+        weight, bias = own[f"weight_l{k}"], own.get(f"bias_l{k}", x.new_zeros(2 * H))
+        h, outputs = x.new_zeros(x.shape[1], H), []
+        for x_t in x:
+            z = torch.sigmoid(x_t @ weight[:H].T + bias[:H])
+            h = (1 - z) * h + z * (x_t @ weight[H:].T + bias[H:])
+            outputs.append(h + x_t if k else h)
+        x = torch.stack(outputs)
+    return x
+
+
+def naive_lru(model: LRU, x: Tensor) -> Tensor:
+    """The paper's equations in complex numbers, one step at a time."""
+    own, H = dict(model.named_parameters()), model.hidden_size
+    x = x @ own["weight_in"].T + own["bias_in"]
+    for k in range(model.num_layers):
+        nu, theta, b, c, d, glu = (own[f"{name}_l{k}"] for name in ("nu", "theta", "b", "c", "d", "glu"))
+        eigenvalues = torch.exp(torch.complex(-torch.exp(nu), torch.exp(theta)))
+        into, out = torch.complex(b[:H], b[H:]), torch.complex(c[:, :H], -c[:, H:])
+        h, outputs = torch.zeros(x.shape[1], H, dtype=eigenvalues.dtype), []
+        for x_t in x:
+            u = functional.layer_norm(x_t, (H,))
+            h = eigenvalues * h + torch.sqrt(1 - eigenvalues.abs() ** 2) * (u.to(h.dtype) @ into.T)
+            v = (h @ out.T).real + d * u
+            outputs.append(x_t + v @ glu[:H].T * torch.sigmoid(v @ glu[H:].T))
+        x = torch.stack(outputs)
+    return x
+
+
 def naive(model: Baseline, x: Tensor) -> Tensor:
+    if isinstance(model, MinGRU):
+        return naive_min_gru(model, x)
+    if isinstance(model, LRU):
+        return naive_lru(model, x)
     return naive_skip_rnn(model, x) if isinstance(model, SkipRNN) else naive_cnn(model, x)
 
 
@@ -365,6 +421,23 @@ def test_signals_neither_vanish_nor_explode_through_a_new_cnn(gated: bool) -> No
     assert 0.05 < float(y.detach().std()) < 20
 
 
+def test_a_new_lru_forgets_slowly_and_keeps_the_size_of_what_it_reads() -> None:
+    torch.manual_seed(0)
+    model = LRU(16, 64, 6)
+    for name, parameter in model.named_parameters():
+        if name.startswith("nu"):
+            size = torch.exp(-torch.exp(parameter))
+            assert ((size >= 0.899) & (size <= 0.9991)).all()
+    y = model(torch.randn(600, 2, 16))[0].detach()
+    assert 0.2 < float(y[300:].std()) < 20
+
+
+def test_parameters_of_todays_networks() -> None:
+    I, H, L = 3, 5, 4  # noqa: E741
+    assert count(MinGRU(I, H, L)) == 2 * H * (I + (L - 1) * H) + L * 2 * H
+    assert count(LRU(I, H, L)) == H * (I + 1) + L * (6 * H * H + 3 * H)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_stacked_rnn_is_torchs(cell: str) -> None:
     model = stacked_rnn(3, 4, 2, cell, bias=False)
@@ -390,6 +463,10 @@ def test_a_stacked_rnn_is_torchs(cell: str) -> None:
         (lambda: DilatedCNN(3, 4, dilations=[2, -1]), ValueError, r"dilations\[1\]"),
         (lambda: DilatedCNN(3, 4, 2, kernel_size=1), ValueError, "kernel_size: expected 2 or more"),
         (lambda: stacked_rnn(3, 4, 0), ValueError, "num_layers"),
+        (lambda: MinGRU(3, 4, 0), ValueError, "num_layers: expected 1 or more"),
+        (lambda: MinGRU(0, 4, 1), ValueError, "input_size"),
+        (lambda: LRU(3, 0, 1), ValueError, "hidden_size"),
+        (lambda: LRU(3, 4, 1, backend="fast"), ValueError, "backend: got 'fast'"),
     ],
 )
 def test_bad_arguments_are_named(build: Callable[[], object], kind: type[Exception], message: str) -> None:

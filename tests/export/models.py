@@ -11,7 +11,7 @@ from torch import Tensor
 from streamdrnn import Classifier, DilatedRNN, SpeakerEmbedder, Tagger, load_model
 from streamdrnn.apps.speaker_id.model import asset
 from streamdrnn.audio import MFCC, LogMel, RawWaveform
-from streamdrnn.baselines import DilatedCNN, SkipRNN
+from streamdrnn.baselines import LRU, DilatedCNN, MinGRU, SkipRNN
 from streamdrnn.export import Format, export_model, export_paths
 from streamdrnn.heads import Head
 from tests.audio.signals import voice_like
@@ -43,9 +43,11 @@ MODELS: dict[str, Callable[[], Model]] = {
     "float64": lambda: SpeakerEmbedder(DilatedRNN(6, 5, dilations=[2, 2]), 4, small_log_mel()).double(),
     "skip": lambda: Tagger(SkipRNN(3, 4, skips=[2, 1], cell="lstm"), 2),
     "cnn": lambda: Classifier(DilatedCNN(6, 4, dilations=[1, 3], gated=True), 3, "mean", small_log_mel()),
+    "min-gru": lambda: Tagger(MinGRU(3, 4, 2), 2),
+    "lru": lambda: Tagger(LRU(3, 4, 2), 2),
     "shipped": lambda: load_model(asset("speaker.safetensors")).float(),
 }
-TRACED = ("skip", "cnn")
+TRACED = ("skip", "cnn", "min-gru", "lru")
 """Those that TorchScript does not compile."""
 QUICK = ("language model", "speaker", "skip", "cnn")
 """Those that are exported to every format in seconds; ``make check-full`` exports all."""

@@ -194,6 +194,11 @@ def test_the_command_judges_models_beside_a_peer(
     shown = run(*ours).out
     assert "| another session" in shown
     assert "resemblyzer min DCF" in shown
+    # A model whose notes say whom it never heard is judged by those, as its fold is.
+    (folds / "fold-2.safetensors").unlink()
+    alone = ("evaluate", "embedder", "--data-dir", data, "--model", folds / "fold-1.safetensors")
+    of_fold, of_model = (run(*options, "--json").objects()[0] for options in (ours[:6], alone))
+    assert of_fold["judgements"] == of_model["judgements"]
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,12 @@ def test_networks_are_of_the_papers_sizes(run_name: str, thousands: int) -> None
     assert parameters(run_name) == pytest.approx(1000 * thousands, rel=0.1)
 
 
+@pytest.mark.parametrize("run_name", ["min-gru-36", "lru-20", "tcn-29"])
+def test_networks_of_today_are_as_large_as_the_dilated_gru(run_name: str) -> None:
+    of_gru = parameters("mnist-permuted/dilated-gru-20")
+    assert parameters(f"mnist-permuted/{run_name}") == pytest.approx(of_gru, rel=0.1)
+
+
 def test_the_cnn_sees_the_image_through_the_noise() -> None:
     for length in (1000, 2000):
         dilations = recipe_of(ROWS[f"noisy-mnist-{length}/cnn-20"].options).network.dilations

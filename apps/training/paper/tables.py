@@ -119,6 +119,14 @@ def _cnn(layers: int, size: int) -> Network:
     return Network(f"dilated CNN, {layers} layers of {size}", options)
 
 
+TODAYS = {
+    "min-gru-36": Network("minGRU (2024), 9 layers of 36", ("--network", "min-gru", "--hidden-size", "36")),
+    "lru-20": Network("LRU (2023), 9 layers of 20", ("--network", "lru", "--hidden-size", "20")),
+    "tcn-29": Network("TCN (2018), 9 layers of 29", ("--network", "tcn", "--hidden-size", "29")),
+}
+"""Networks that the paper could not know, of about as many parameters as its dilated GRU of 20."""
+
+
 def _rows(folder: str, task: Options, networks: Mapping[str, Network], paper: Mapping[str, Reported]) -> list[Row]:
     """A row for each network, by the folder of its runs."""
     return [
@@ -194,6 +202,8 @@ def _copy(blank: int) -> Iterable[Row]:
         yield Row(name, f"copy-{blank}/{cell}-256", (*_task(blank), *network), chance)
     name, network = _skip(9, 10, 256)
     yield Row(name, f"copy-{blank}/skip-rnn", (*_task(blank), *network), skip)
+    for run, (name, network) in TODAYS.items():
+        yield Row(name, f"copy-{blank}/{run}", (*_task(blank), *network))
 
 
 def _task(blank: int) -> Options:
@@ -209,9 +219,9 @@ def _noisy(length: int) -> Iterable[Row]:
         # One layer more for 2000 steps, so that its last step sees the image.
         "cnn-20": _cnn(10 if length == 1000 else 11, 20),
     }
-    for run, (name, options) in networks.items():
+    for run, (name, options) in (networks | TODAYS).items():
         task = ("noisy-mnist", "--length", str(length))
-        paper = chance if run.startswith("stacked") else learns
+        paper = None if run in TODAYS else chance if run.startswith("stacked") else learns
         yield Row(f"{name}, {length} steps", f"noisy-mnist-{length}/{run}", (*task, *options), paper)
 
 
@@ -273,7 +283,7 @@ TABLES: dict[str, Table] = {
         "Test accuracy, with the permutation of the paper's code. The paper's table also has figures of others' "
         "networks (IRNN 82, uRNN 94.1, Zoneout 95.9 %).",
         "accuracy",
-        tuple(_rows("mnist-permuted", ("mnist", "--permuted"), _image_networks(5), PERMUTED)),
+        tuple(_rows("mnist-permuted", ("mnist", "--permuted"), _image_networks(5) | TODAYS, PERMUTED)),
     ),
     "noisy-mnist": Table(
         "MNIST followed by noise",

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from streamdrnn.apps.training.network import AudioInput, NetworkRecipe
+from streamdrnn.apps.training.network import KINDS, AudioInput, NetworkRecipe
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
 from streamdrnn.errors import InputError
 
@@ -107,7 +107,7 @@ class Task(ABC):
 
     def check(self, network: NetworkRecipe) -> None:
         """Raise ``ValueError`` unless a network fits the data."""
-        if network.network != "stacked" and max(network.dilations, default=1) >= self.length:
+        if KINDS[network.network].dilates and max(network.dilations, default=1) >= self.length:
             raise InputError(
                 f"dilations: the longest is {max(network.dilations)}, expected less than the {self.length} steps of "
                 "a sequence"
