@@ -295,5 +295,5 @@ class Identifier:
                 )
                 for one in self._undecided
             )
-            self._turns.relabel(UNKNOWN, name)
+            self._turns.relabel(UNKNOWN, None, name)
         self._compare_with_all()

@@ -23,15 +23,16 @@ class Strangers:
 
     def __init__(self, model: SpeakerEmbedder) -> None:
         self.voices: dict[str, Recording] = {}
+        self._number = 0
         self.gathering = Gathering(model)
 
     def add(self, recording: Recording, known: Collection[str]) -> Optional[str]:
         """A new stranger, whose name is none of the known; None if there are too many already."""
         if len(self.voices) == _MOST:
             return None
-        number = 1
-        while (name := f"Speaker {number}") in known or name in self.voices:
-            number += 1
+        self._number += 1
+        while (name := f"Speaker {self._number}") in known:
+            self._number += 1
         self.voices[name] = recording
         return name
 

@@ -147,11 +147,11 @@ class TurnBuilder:
             return None
         return self._segment(turn, self._tick * newest.start)
 
-    def relabel(self, old: str, new: str) -> None:
-        """From now on, what is under way and was nobody's with one label has another."""
+    def relabel(self, label: str, speaker: Optional[str], nobody: str) -> None:
+        """From now on, what is under way with a label is this speaker's, or (None) nobody's with another label."""
         for run in (self._turn, self._newest):
-            if run is not None and run.decision.label == old:
-                run.decision = run.decision._replace(nobody=new)
+            if run is not None and run.decision.label == label:
+                run.decision = run.decision._replace(speaker=speaker, nobody=nobody)
 
     def finish(self, end: float) -> Optional[Segment]:
         """The last segment, up to the stream's end in seconds."""

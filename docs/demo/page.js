@@ -17,11 +17,15 @@ const profiles = !setup.local ? null : setup.recordings ? new ServerProfiles(set
 const timeline = new Timeline(SECONDS);
 let voices = []; // names of those that can be told apart
 let others = []; // names of those that were enrolled with another model
+let strangers = []; // numbers of those that nobody enrolled
 let session = null; // while listening: what gives the sound, and what hears it
 let sent = []; // [seconds of sound sent so far, when]
 let delays = []; // of the last reports, in ms
 
-const colour = (label) => (voices.includes(label) ? COLOURS[voices.indexOf(label) % COLOURS.length] : UNKNOWN_COLOUR);
+function colour(label) {
+  const place = [...voices, ...strangers].indexOf(label);
+  return place < 0 ? UNKNOWN_COLOUR : COLOURS[place % COLOURS.length];
+}
 const plain = (label) => label.replace(/^\((.*)\)$/, "$1");
 const isProbable = ({ speaker, label }) => speaker === null && label.startsWith("probably ");
 const percent = (share) => `${Math.round(100 * share)} %`;
@@ -56,7 +60,9 @@ async function listen() {
   const worklet = new AudioWorkletNode(own.context, "microphone", { numberOfOutputs: 0 });
   const ends = { take, gone: (reason) => session === own && stop(element("message").textContent || reason) };
   const { sampleRate } = own.context;
-  own.hearing = await (setup.local ? openLocal(sampleRate, setup, profiles, ends) : openRemote(sampleRate, ends));
+  own.hearing = await (setup.local
+    ? openLocal(sampleRate, { ...setup, numberStrangers: element("number").checked }, profiles, ends)
+    : openRemote(sampleRate, ends));
   own.seconds = 0;
   worklet.port.onmessage = ({ data }) => hear(data);
   own.context.createMediaStreamSource(own.stream).connect(worklet);
@@ -88,6 +94,8 @@ function stop(message = "") {
   endEnrolment("");
   timeline.end = 0;
   timeline.clear();
+  strangers = [];
+  makeRows(voices, others);
   say(message);
 }
 
@@ -107,6 +115,10 @@ function take(event) {
     case "ready":
       makeRows(event.voices, event.others);
       break;
+    case "strangers":
+      strangers = event.names;
+      makeRows(voices, others);
+      break;
     case "report":
       measure(event.time);
       timeline.report(event.time, isProbable(event) ? "(listening)" : event.label);
@@ -125,6 +137,7 @@ function take(event) {
       showEnrolment(event);
       break;
     case "enrolled":
+      if (event.stranger) rename(event.stranger, event.name);
       endEnrolment([`${event.name}: ${event.seconds.toFixed(1)} s of speech enrolled`, ...event.warnings].join("; "));
       element("name").value = "";
       break;
@@ -152,14 +165,15 @@ function make(tag, properties = {}, ...children) {
 
 function makeRows(names, namesOfOthers = []) {
   [voices, others] = [names, namesOfOthers];
-  const known = [...voices, UNKNOWN].map((label) => {
+  const known = [...voices, ...strangers, UNKNOWN].map((label) => {
     const dot = make("span", { className: "dot" });
     dot.style.background = colour(label);
     const name = make("span", { className: "name", title: plain(label) }, dot, make("span", {}, plain(label)));
     const row = make("li", {}, name, make("span", { className: "score" }), make("canvas"));
     row.querySelector("canvas").setAttribute("aria-hidden", "true");
     row.dataset.label = label;
-    if (label !== UNKNOWN) row.append(...removal(label));
+    if (voices.includes(label)) row.append(...removal(label));
+    if (strangers.includes(label)) row.append(naming(label));
     return row;
   });
   const strange = others.map((label) => {
@@ -168,6 +182,17 @@ function makeRows(names, namesOfOthers = []) {
   });
   element("voices").replaceChildren(...known, ...strange);
   element("nobody").hidden = voices.length + others.length > 0;
+}
+
+// The button that enrols a stranger by what he has said.
+function naming(stranger) {
+  const button = make("button", { type: "button", className: "name-stranger", title: `Name ${stranger}` }, "Name");
+  button.setAttribute("aria-label", `Name ${stranger}`);
+  button.onclick = () => {
+    const name = prompt(`Whose voice is ${stranger}?`)?.trim();
+    if (name) session?.hearing.ask({ type: "name stranger", stranger, name });
+  };
+  return button;
 }
 
 // The button that removes a voice, where the page may.
@@ -236,6 +261,16 @@ function addTurn({ start, end, label, probability }) {
   if (element("turns").children.length > MOST_TURNS) element("turns").lastChild.remove();
 }
 
+// A stranger has a name now: so he had one all along.
+function rename(stranger, name) {
+  timeline.rename(stranger, name);
+  for (const turn of element("turns").children) {
+    if (turn.dataset.label !== stranger) continue;
+    turn.dataset.label = name;
+    turn.lastChild.textContent = name;
+  }
+}
+
 function showHealth(summary) {
   const sorted = [...delays].sort((a, b) => a - b);
   const delay = (part) => Math.round(sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))]);
@@ -272,13 +307,19 @@ element("enrol").onsubmit = async (event) => {
   if (!session) await start();
   session?.hearing?.ask({ type: "enrol", name: element("name").value.trim() });
 };
+element("number").onchange = async () => {
+  if (!session) return;
+  stop();
+  await start();
+};
 element("stop").onclick = () => session?.hearing.ask({ type: "stop enrolling" });
 
 element("privacy").textContent = setup.local
   ? "Everything is computed in this page: no sound leaves your device."
   : "The sound goes to the streamdrnn program on this computer, and nowhere else.";
 if (profiles?.removable) navigator.serviceWorker?.register("offline.js");
-document.body.classList.toggle("removable", Boolean(profiles?.removable));
+element("numbering").hidden = !setup.local;
+document.body.classList.toggle("editable", setup.local);
 makeRows([...new Set(profiles?.recordings.map(({ name }) => name))].sort());
 setInterval(drawTimelines, 100);
 element("listen").disabled = element("begin").disabled = false;

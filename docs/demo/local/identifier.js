@@ -1,6 +1,7 @@
 // Who speaks when, and who speaks now, from a stream of ticks, in constant memory.
 import { TICK_SECONDS, hasSpeech, meanOutput, rounded, tickZero } from "./ticks.js";
 import { THRESHOLD, Voices, logOdds, probabilities } from "./scores.js";
+import { Strangers } from "./strangers.js";
 import { FixedLagViterbi, TurnBuilder } from "./turns.js";
 
 const REACH_TICKS = 5; // a moment is judged by the outputs from this long before it to this long after it
@@ -19,6 +20,7 @@ const [UNKNOWN, LISTENING, SILENCE, NO_SPEECH] = ["(unknown)", "(listening)", "(
 //   speaker    { hiddenSize, embed(mean output), scorer }
 //   voices     Map of names to { seconds, embedding }; without any, every voice is unknown
 //   threshold  the probability from which a voice is named
+//   numberStrangers  voices that nobody enrolled have numbers: "Speaker 1", "Speaker 2", ...
 export class Identifier {
   ticks = 0; // that have been heard
   #speaker;
@@ -27,14 +29,17 @@ export class Identifier {
   #judged = 0; // ticks that have been scored
   #undecided = []; // of scored ticks: { nobody } where nobody speaks, else with { cosines, shares }
   #turns = new TurnBuilder(TICK_SECONDS);
+  #known;
   #names;
+  #strangers;
   #voices;
   #path;
   #decidedState;
   #decidedStart;
 
-  constructor(speaker, voices, threshold = THRESHOLD) {
+  constructor(speaker, voices, threshold = THRESHOLD, numberStrangers = false) {
     this.#speaker = speaker;
+    this.#strangers = numberStrangers ? new Strangers(speaker) : null;
     this.#threshold = threshold;
     this.#notes = [tickZero(speaker.hiddenSize)];
     this.#use(voices);
@@ -42,6 +47,16 @@ export class Identifier {
 
   get names() {
     return this.#names;
+  }
+
+  // Strangers who have a number.
+  get strangers() {
+    return this.#strangers ? [...this.#strangers.voices.keys()] : [];
+  }
+
+  // Whose voices are told apart: who is enrolled, and strangers who have a number.
+  get #labels() {
+    return [...this.#names, ...this.strangers];
   }
 
   // The segments that have ended, by the ticks that follow, in order of time.
@@ -61,6 +76,17 @@ export class Identifier {
     const ended = this.#path.undecided().flatMap((state) => this.#decide(state));
     this.#use(voices);
     return ended;
+  }
+
+  // A stranger has a name now: give what he has said, and forget him. What is undecided is decided now. { recording, ended }
+  takeStranger(stranger, name) {
+    const recording = this.#strangers?.voices.get(stranger);
+    if (!recording) throw new Error(`${stranger}: no such stranger`);
+    const ended = this.#path.undecided().flatMap((state) => this.#decide(state));
+    this.#turns.relabel(stranger, name, UNKNOWN);
+    this.#strangers.voices.delete(stranger);
+    this.#use(this.#known);
+    return { recording, ended };
   }
 
   // The stream is over, after so many seconds: the segments that are left.
@@ -83,8 +109,9 @@ export class Identifier {
     if (last.frames > first.frames) {
       const { cosines, logRatios } = this.#compare(first, last);
       const [nobody, ...known] = probabilities(logRatios);
-      scores = Object.fromEntries(this.#names.map((name, i) => [name, cosines[i]]));
-      probability = Object.fromEntries([...this.#names.map((name, i) => [name, known[i]]), [UNKNOWN, nobody]]);
+      const labels = this.#labels;
+      scores = Object.fromEntries(labels.map((name, i) => [name, cosines[i]]));
+      probability = Object.fromEntries([...labels.map((name, i) => [name, known[i]]), [UNKNOWN, nobody]]);
     }
     const near = [this.ticks - SILENCE_TICKS, this.ticks - 1];
     const [speaker, label] = this.#speechNear(...near) ? this.#judgement(probability, evidence) : [null, this.#sound(...near)];
@@ -95,19 +122,27 @@ export class Identifier {
   #judgement(probability, evidence) {
     if (evidence < PROBABLE_SECONDS) return [null, LISTENING];
     const certain = evidence >= CERTAIN_SECONDS;
-    const best = this.#names.reduce((a, b) => (probability[b] > probability[a] ? b : a), this.#names[0]);
+    const labels = this.#labels;
+    const best = labels.reduce((a, b) => (probability[b] > probability[a] ? b : a), labels[0]);
     if (best === undefined || probability[best] < this.#threshold) {
       return [null, certain && probability[UNKNOWN] >= 1 - this.#threshold ? UNKNOWN : LISTENING];
     }
-    return certain && probability[best] >= CERTAIN ? [best, best] : [null, `probably ${best}`];
+    if (!certain || probability[best] < CERTAIN) return [null, `probably ${best}`];
+    return [this.#names.includes(best) ? best : null, best];
   }
 
   #use(voices) {
+    this.#known = voices;
     this.#names = [...voices.keys()];
-    this.#voices = new Voices(this.#speaker.scorer, [...voices.values()]);
-    this.#path = new FixedLagViterbi(1 + voices.size, SWITCH_COST, LAG_TICKS);
+    this.#compareWithAll();
+    this.#path = new FixedLagViterbi(1 + this.#labels.length, SWITCH_COST, LAG_TICKS);
     this.#decidedState = 0;
     this.#decidedStart = this.#judged - this.#undecided.length;
+  }
+
+  #compareWithAll() {
+    const strangers = this.#strangers ? this.#strangers.voices.values() : [];
+    this.#voices = new Voices(this.#speaker.scorer, [...this.#known.values(), ...strangers]);
   }
 
   // The note at the end of a tick, or the nearest there is.
@@ -150,7 +185,7 @@ export class Identifier {
     const first = this.#note(tick - REACH_TICKS - 1);
     const last = this.#note(tick + REACH_TICKS);
     const near = [tick - SILENCE_TICKS, tick + SILENCE_TICKS];
-    let evidence = new Array(1 + this.#names.length).fill(0); // where nobody speaks, the same for all
+    let evidence = new Array(1 + this.#labels.length).fill(0); // where nobody speaks, the same for all
     if (last.frames === first.frames || !this.#speechNear(...near)) {
       this.#undecided.push({ nobody: this.#sound(...near) });
     } else {
@@ -171,12 +206,40 @@ export class Identifier {
     const { nobody, cosines, shares } = this.#undecided.shift();
     let decision = { speaker: null, nobody, score: 0, probability: 0 };
     if (cosines) {
-      const speaker = state ? this.#names[state - 1] : null;
+      const label = state ? this.#labels[state - 1] : nobody;
+      const speaker = this.#names.includes(label) ? label : null;
       // With nobody enrolled the nearest voice is as far as can be.
       const score = state ? cosines[state - 1] : Math.max(-1, ...cosines);
-      decision = { speaker, nobody, score, probability: shares[state] };
+      decision = { speaker, nobody: label, score, probability: shares[state] };
     }
     const ended = this.#turns.push(decision);
+    if (this.#strangers) this.#gather(this.#judged - this.#undecided.length - 1, decision);
     return ended ? [ended] : [];
+  }
+
+  // Give a stranger a number when a decided tick completes enough speech, or learn more of one who has it.
+  #gather(tick, { speaker, nobody: label }) {
+    const { gathering } = this.#strangers;
+    if (speaker !== null || label === SILENCE || label === NO_SPEECH) {
+      gathering.pause();
+      return;
+    }
+    const whose = label === UNKNOWN ? null : label;
+    const recording = gathering.take(this.#note(tick - 1), this.#note(tick), whose);
+    if (!recording) return;
+    if (whose !== null) {
+      this.#strangers.join(whose, recording);
+    } else {
+      const [nobody] = probabilities(this.#voices.compare(recording.embedding, recording.seconds).logRatios);
+      const name = nobody >= 1 - this.#threshold ? this.#strangers.add(recording, this.#names) : null;
+      if (name === null) return;
+      this.#path.splitFirstState();
+      this.#undecided = this.#undecided.map((one) => {
+        if (!one.cosines) return one;
+        return { ...one, cosines: [...one.cosines, 0], shares: [...one.shares, one.shares[0]] };
+      });
+      this.#turns.relabel(UNKNOWN, null, name);
+    }
+    this.#compareWithAll();
   }
 }

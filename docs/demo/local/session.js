@@ -12,6 +12,7 @@ export const ENOUGH_SECONDS = 10; // clear speech that an enrolment waits for
 //   voices      Map of names to { seconds, embedding }
 //   threshold   the probability from which a voice is named
 //   sampleRate  of what is pushed
+//   numberStrangers  as for Identifier; when there is a new one, or one has gone, an event "strangers" names all
 export class Session {
   #ear;
   #identifier;
@@ -21,16 +22,17 @@ export class Session {
   #enrolment = null;
   #enrolling = ""; // whose voice, while one is enrolled
   #label = "";
+  #strangers = 0; // that were told
   #lost = 0;
   #gaps = 0;
   #computing = 0;
 
-  constructor(speaker, detector, voices, threshold, sampleRate) {
+  constructor(speaker, detector, voices, threshold, sampleRate, numberStrangers = false) {
     this.#speaker = speaker;
     this.#sampleRate = sampleRate;
     this.#voices = voices;
     this.#ear = new Ear(speaker.model, detector, sampleRate);
-    this.#identifier = new Identifier(speaker, voices, threshold);
+    this.#identifier = new Identifier(speaker, voices, threshold, numberStrangers);
   }
 
   // Hear a chunk, before which some samples may have been lost.
@@ -55,6 +57,13 @@ export class Session {
     if (!this.#enrolment) return [];
     this.#enrolment = null;
     return [{ event: "not enrolled", name: this.#enrolling, reason: "stopped before enough clear speech was heard" }];
+  }
+
+  // Enrol a stranger by what he has said.
+  nameStranger(stranger, name) {
+    const { recording, ended } = this.#identifier.takeStranger(stranger, name);
+    const enrolled = this.#enrolled(name, { ...recording, warnings: [] });
+    return [...ended.map(asEvent), ...this.#tellStrangers(), { ...enrolled, stranger }];
   }
 
   replaceVoices(voices) {
@@ -110,7 +119,14 @@ export class Session {
         events.push({ event: "report", ...now });
       }
     }
-    return events;
+    return [...events, ...this.#tellStrangers()];
+  }
+
+  #tellStrangers() {
+    const { strangers } = this.#identifier;
+    if (strangers.length === this.#strangers) return [];
+    this.#strangers = strangers.length;
+    return [{ event: "strangers", names: strangers }];
   }
 
   #enrol() {
@@ -120,10 +136,14 @@ export class Session {
     if (progress.seconds < ENOUGH_SECONDS) {
       return [{ event: "enrolling", name, ...progress, enough: ENOUGH_SECONDS }];
     }
-    const { warnings, ...recording } = this.#enrolment.finish();
+    const recording = this.#enrolment.finish();
     this.#enrolment = null;
-    warnings.push(...likenesses(this.#speaker, name, recording, this.#voices));
-    return [{ event: "enrolled", name, model: this.#speaker.id, ...recording, warnings }];
+    return [this.#enrolled(name, recording)];
+  }
+
+  #enrolled(name, { warnings, ...recording }) {
+    const all = [...warnings, ...likenesses(this.#speaker, name, recording, this.#voices)];
+    return { event: "enrolled", name, model: this.#speaker.id, ...recording, warnings: all };
   }
 }
 

@@ -34,6 +34,21 @@ for (const [i, tick] of ticks.entries()) {
 }
 segments.push(...identifier.finish(request.seconds));
 
+// With nobody enrolled and strangers told apart by numbers; in the middle the first of them is enrolled.
+const numbering = new Identifier(speaker, new Map(), undefined, true);
+const numbered = { segments: [], now: [], strangers: [] };
+for (const [i, tick] of ticks.entries()) {
+  if (i === request.naming) {
+    const { recording, ended } = numbering.takeStranger("Speaker 1", "Anna");
+    numbered.segments.push(...ended, ...numbering.replaceVoices(new Map([["Anna", recording]])));
+    numbered.recording = { seconds: recording.seconds, embedding: [...recording.embedding] };
+  }
+  numbered.segments.push(...numbering.hear([tick]));
+  numbered.now.push(numbering.now());
+  numbered.strangers.push(numbering.strangers);
+}
+numbered.segments.push(...numbering.finish(request.seconds));
+
 const { states, lag, switchCost, scores } = request.path;
 const viterbi = new FixedLagViterbi(states, switchCost, lag);
 const path = scores.map((step) => viterbi.push(step) ?? null);
@@ -41,4 +56,4 @@ const path = scores.map((step) => viterbi.push(step) ?? null);
 const { seconds, embedding, warnings } = enrolment.finish();
 const enrolled = { seconds, embedding: [...embedding], warnings };
 const like = likenesses(speaker, "Zoe", { seconds, embedding }, voices[0]);
-console.log(JSON.stringify({ segments, now, progress, enrolled, like, path, undecided: viterbi.undecided() }));
+console.log(JSON.stringify({ segments, now, progress, numbered, enrolled, like, path, undecided: viterbi.undecided() }));

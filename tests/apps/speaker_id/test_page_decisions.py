@@ -49,6 +49,7 @@ def test_ticks_lead_to_the_same_decisions(tmp_path: Path) -> None:
         {
             "ticks": [{**tick._asdict(), "total": tick.total.tolist()} for tick in ticks],
             "seconds": seconds,
+            "naming": NAMING,
             "voices": [[[name, as_object(voice)] for name, voice in some.items()] for some in known],
             "notes": scorer_notes(scorer),
             "projection": {"weight": projection.weight.tolist(), "bias": projection.bias.tolist()},
@@ -56,6 +57,8 @@ def test_ticks_lead_to_the_same_decisions(tmp_path: Path) -> None:
         },
         modules_in(tmp_path / "page"),
     )
+
+    numbers_are_the_same(Identifier(model()._replace(scorer=scorer), {}, number_strangers=True), ticks, seconds, answer)
 
     identifier, enrolment = Identifier(model()._replace(scorer=scorer), known[0]), Enrolment(model(), True)
     segments, now, progress = [], [], []
@@ -87,6 +90,33 @@ def test_ticks_lead_to_the_same_decisions(tmp_path: Path) -> None:
     assert answer["path"] == [viterbi.push(np.array(scores)) for scores in path["scores"]]
     assert len(set(answer["path"])) == 5, "four states, and none at first"
     assert answer["undecided"] == viterbi.undecided()
+
+
+NAMING = 34
+"""The tick at which the first stranger is named."""
+
+
+def numbers_are_the_same(identifier: Identifier, ticks: list[Tick], seconds: float, answer: Any) -> None:
+    """What the page makes of strangers."""
+    assert identifier.strangers is not None
+    segments, now, strangers = [], [], []
+    for number, tick in enumerate(ticks):
+        if number == NAMING:
+            # The page decides, and who is under way has the name, before it forgets the stranger.
+            segments += identifier.replace_voices({})
+            identifier._turns.relabel("Speaker 1", "Anna", "(unknown)")
+            recording = identifier.strangers.voices.pop("Speaker 1")
+            segments += identifier.replace_voices({"Anna": recording})
+            same(as_object(recording), answer["numbered"]["recording"])
+        segments += identifier.hear([tick])
+        now.append(identifier.now())
+        strangers.append(list(identifier.strangers.voices))
+    segments += identifier.finish(seconds)
+    assert {one.label for one in segments} >= {"Anna", "Speaker 2"}
+    assert any(one.label.endswith("Anna") for one in now)
+    same([segment.as_object() for segment in segments], answer["numbered"]["segments"])
+    same([one._asdict() for one in now], answer["numbered"]["now"])
+    assert strangers == answer["numbered"]["strangers"]
 
 
 def as_object(voice: Recording) -> dict[str, Any]:

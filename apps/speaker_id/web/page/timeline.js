@@ -25,6 +25,11 @@ export class Timeline {
     this.#fill(Math.round(start / TICK), Math.round(end / TICK), label);
   }
 
+  rename(label, name) {
+    for (const [tick, one] of this.labels) if (one === label) this.labels.set(tick, name);
+    if (this.label === label) this.label = name;
+  }
+
   // [start, end] of each stretch of one label, in seconds before now.
   stretches(label) {
     const found = [];

@@ -2,10 +2,10 @@
 export function openLocal(sampleRate, setup, profiles, { take, gone }) {
   const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
   const { recordings } = profiles;
-  const { threshold, offset } = setup;
-  worker.postMessage({ type: "open", sampleRate, threshold, offset, recordings });
+  const { threshold, offset, numberStrangers } = setup;
+  worker.postMessage({ type: "open", sampleRate, threshold, offset, numberStrangers, recordings });
 
-  async function keep({ name, seconds, embedding, model, warnings }) {
+  async function keep({ name, seconds, embedding, model, warnings, stranger }) {
     try {
       await profiles.add({ name, model, seconds, embedding: [...embedding] });
     } catch (error) {
@@ -13,7 +13,7 @@ export function openLocal(sampleRate, setup, profiles, { take, gone }) {
       return;
     }
     worker.postMessage({ type: "voices", recordings: profiles.recordings });
-    take({ event: "enrolled", name, seconds, warnings });
+    take({ event: "enrolled", name, seconds, warnings, stranger });
   }
 
   return new Promise((resolve, reject) => {

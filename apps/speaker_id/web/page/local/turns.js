@@ -34,6 +34,14 @@ export class FixedLagViterbi {
     return this.#lag ? this.#path().slice(-this.#lag) : [];
   }
 
+  // One more state: where the first is the best now, and was so all along, it is the new one instead.
+  splitFirstState() {
+    const added = this.#best.length;
+    this.#best.push(this.#best[0]);
+    this.#best[0] -= this.#switchCost;
+    this.#cameFrom = this.#cameFrom.map((step) => [...step, step[0] === 0 ? added : step[0]]);
+  }
+
   #path() {
     const path = this.#cameFrom.length ? [best(this.#best)] : [];
     for (let step = this.#cameFrom.length - 1; step > 0; step--) path.push(this.#cameFrom[step][path.at(-1)]);
@@ -75,6 +83,13 @@ export class TurnBuilder {
     if (turn) return this.#segment(turn, this.#tick * newest.start);
     newest.start = 0;
     return null;
+  }
+
+  // From now on, what is under way with a label is this speaker's, or (null) nobody's with another label.
+  relabel(label, speaker, nobody) {
+    for (const run of [this.#turn, this.#newest]) {
+      if (run && labelOf(run.decision) === label) run.decision = { ...run.decision, speaker, nobody };
+    }
   }
 
   // The last segment, up to the stream's end in seconds.

@@ -25,7 +25,7 @@ function use(recordings) {
 }
 
 const requests = {
-  async open({ sampleRate, threshold, offset, recordings }) {
+  async open({ sampleRate, threshold, offset, numberStrangers, recordings }) {
     const [module, embedder, activity] = await Promise.all([
       compile(),
       model("speaker"),
@@ -35,7 +35,7 @@ const requests = {
     speaker.scorer = shifted(speaker.scorer, offset ?? 0);
     rate = sampleRate;
     const detector = await readDetector(activity, module);
-    session = new Session(speaker, detector, use(recordings), threshold, rate);
+    session = new Session(speaker, detector, use(recordings), threshold, rate, numberStrangers);
   },
   samples({ samples, captured }) {
     const waiting = Math.max(0, performance.timeOrigin + performance.now() - captured) / 1000;
@@ -50,6 +50,9 @@ const requests = {
   },
   enrol({ name, recordings }) {
     tell(session.enrol(cleanName(name, recordings.map((recording) => recording.name))));
+  },
+  "name stranger"({ stranger, name, recordings }) {
+    tell(session.nameStranger(stranger, cleanName(name, recordings.map((recording) => recording.name))));
   },
   "stop enrolling": () => tell(session.stopEnrolling()),
   restart: ({ recordings }) => tell(session.restart(use(recordings))),
