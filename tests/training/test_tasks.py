@@ -13,7 +13,7 @@ from streamdrnn.apps.training.mnist_files import Images, read_mnist
 from streamdrnn.apps.training.network import NetworkRecipe
 from streamdrnn.apps.training.tasks.copying import CopyTask
 from streamdrnn.apps.training.tasks.mnist import PIXELS, MNISTTask
-from streamdrnn.apps.training.tasks.ptb import PTBRecipe, PTBTask
+from streamdrnn.apps.training.tasks.ptb import EVALUATION_WINDOWS, PTBRecipe, PTBTask, PTBWindowsTask
 from streamdrnn.apps.training.tasks.task import IGNORED, Batch, Task
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
 from tests.training.texts import TEXTS, text_task
@@ -165,18 +165,43 @@ def test_windows_of_text_go_on_where_the_last_one_ended() -> None:
 @pytest.mark.parametrize("cut", range(3))
 def test_every_character_but_the_first_is_measured_once(cut: int) -> None:
     whole = TEXTS["test"][: len(TEXTS["test"]) - cut]
-    some = PTBTask({**TEXTS, "test": whole}, batch_size=8, window=7)
+    some = PTBTask({**TEXTS, "test": whole}, TrainingRecipe(batch_size=8), window=7)
     targets = torch.cat([batch.target for batch in some.evaluation("test")]).T.flatten()
     assert decode(targets[targets != IGNORED], some.characters) == whole[1:]
 
 
+def test_after_windows_of_text_one_character_is_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = PTBWindowsTask(TEXTS, TrainingRecipe(batch_size=8, seed=1), window=7)
+    seen = set()
+    for step in range(200):
+        batch = some.batch(step)
+        assert batch.begins
+        assert (batch.x.shape, batch.target.shape) == ((7, 8, some.input_size), (8,))
+        for stream in range(8):
+            window = decode(batch.x[:, stream].argmax(1), some.characters)
+            seen.add(window + some.characters[int(batch.target[stream])])
+    there = {TEXTS["train"][at : at + 8] for at in range(len(TEXTS["train"]) - 7)}
+    assert seen <= there
+    assert len(seen) > 0.8 * len(there), "from anywhere"
+    assert same(some.batch(3), PTBWindowsTask(TEXTS, TrainingRecipe(batch_size=8, seed=1), window=7).batch(3))
+    assert not same(some.batch(3), PTBWindowsTask(TEXTS, TrainingRecipe(batch_size=8), window=7).batch(3))
+    tested = torch.cat([batch.target for batch in some.evaluation("test")])
+    assert decode(tested, some.characters) == TEXTS["test"][7:], "every character that has a window before it"
+    monkeypatch.setitem(EVALUATION_WINDOWS, "test", 20)
+    few = torch.cat([batch.target for batch in some.evaluation("test")])
+    spaced = [at * (len(TEXTS["test"]) - 7) // 20 + 7 for at in range(20)]
+    assert decode(few, some.characters) == "".join(TEXTS["test"][at] for at in spaced)
+    with pytest.raises(ValueError, match="window: expected fewer than the"):
+        PTBWindowsTask(TEXTS, TrainingRecipe(batch_size=8), window=len(TEXTS["test"]))
+
+
 def test_texts_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="batch_size: 900 streams of windows of 7 take more than the"):
-        PTBTask(TEXTS, batch_size=900, window=7)
+        PTBTask(TEXTS, TrainingRecipe(batch_size=900), window=7)
     with pytest.raises(ValueError, match="window: expected 1 or more, got 0"):
-        PTBTask(TEXTS, batch_size=4, window=0)
+        PTBTask(TEXTS, TrainingRecipe(batch_size=4), window=0)
     with pytest.raises(ValueError, match="the model knows no 'Ü', 'ß'; it knows "):
-        PTBTask({**TEXTS, "valid": "one Üß"}, batch_size=4, window=7)
+        PTBTask({**TEXTS, "valid": "one Üß"}, TrainingRecipe(batch_size=4), window=7)
 
 
 def test_a_network_whose_dilation_no_sequence_has_is_refused() -> None:

@@ -14,4 +14,4 @@ TEXTS = {"train": text(900, 0), "valid": text(100, 1), "test": text(100, 2)}
 
 def text_task(recipe: PTBRecipe) -> PTBTask:
     """The task of a recipe, on this text."""
-    return PTBTask(TEXTS, recipe.training.batch_size, recipe.window)
+    return PTBTask(TEXTS, recipe.training, recipe.window)

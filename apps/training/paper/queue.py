@@ -28,7 +28,7 @@ ORDER = (
     "noisy-mnist-1000/stacked-rnn-*",
     "noisy-mnist-2000/dilated-rnn-*",
     "speaker-here/*",
-    "ptb/dilated-gru-*",
+    "ptb/*dilated-gru-*",
     "start-dilation/*",
     "mnist*/dilated-rnn-50",
     "mnist*/stacked-*",
