@@ -178,7 +178,22 @@ def test_figures_are_drawn_of_what_was_run(tmp_path: Path) -> None:
         pretend(tmp_path, ROWS[name], seconds=600)
     plots = figures.draw(stored_runs.stored_runs(tmp_path), tmp_path)
     assert plots.keys() == {"copy", "layers", "start-dilation"}
+    pretend(tmp_path, ROWS["mnist-permuted/min-gru-36"])
+    plots = figures.draw(stored_runs.stored_runs(tmp_path), tmp_path)
+    assert plots.keys() == {figures.OVERVIEW, "copy", "layers", "start-dilation"}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in plots.values())
+
+
+def test_the_overview_has_each_network_beside_the_papers(tmp_path: Path) -> None:
+    rows = [ROWS["mnist-permuted/dilated-gru-20"], ROWS["mnist-permuted/min-gru-36"]]
+    for row in rows:
+        pretend(tmp_path, row, accuracy=0.95, seconds=120)
+    left, right = figures.overview(rows, stored_runs.stored_runs(tmp_path)).axes
+    ours, between, papers, todays = (line.get_xydata().tolist() for line in left.lines)  # type: ignore[union-attr]
+    assert ours == todays == [[21, 95]]
+    assert papers == [[21, 94.4]]
+    assert between == [*ours, *papers]
+    assert [line.get_xydata().tolist() for line in right.lines] == [[[2, 95]], [[2, 95]]]  # type: ignore[union-attr]
 
 
 def test_curves_are_the_logs(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The paper's figures, drawn from our runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,15 +9,27 @@ from matplotlib.figure import Figure
 
 from streamdrnn.apps.plot_style import COLOURS, STYLE
 from streamdrnn.apps.training.paper.stored_runs import StoredRun
-from streamdrnn.apps.training.paper.tables import FIGURE_5, TABLES, Table
+from streamdrnn.apps.training.paper.tables import FIGURE_5, TABLES, Row, Table
 
 Drawn = list[tuple[str, StoredRun]]
 """Rows by their names, and their runs."""
 
 
+OVERVIEW = "overview"
+
+
 def draw(runs: Mapping[str, StoredRun | None], folder: Path) -> dict[str, Path]:
-    """Draw the figure of every table that has one, of the rows that were run; by table, the file."""
+    """Draw the figure of every table that has one, of the rows that were run, and one of what matters most.
+
+    Returns:
+        by table, or :data:`OVERVIEW`, the file.
+    """
     plots = {}
+    compared = [row for row in TABLES["mnist-permuted"].rows if runs[row.run] is not None]
+    if compared:
+        with mpl.rc_context(STYLE):
+            plots[OVERVIEW] = folder / f"{OVERVIEW}.png"
+            overview(compared, runs).savefig(plots[OVERVIEW], metadata={"Software": None})
     for name, table in TABLES.items():
         drawn = [(row.name, run) for row in table.rows if (run := runs[row.run]) is not None]
         if table.figure and drawn:
@@ -26,6 +38,36 @@ def draw(runs: Mapping[str, StoredRun | None], folder: Path) -> dict[str, Path]:
                 plots[name] = folder / f"{name}.png"
                 figure.savefig(plots[name], metadata={"Software": None})
     return plots
+
+
+def overview(rows: Sequence[Row], runs: Mapping[str, StoredRun | None]) -> Figure:
+    """Accuracy on permuted MNIST against size, beside the paper's, and against the time that training took."""
+    figure = Figure(figsize=(12, 4.4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for number, row in enumerate(rows):
+        run = runs[row.run]
+        assert run is not None
+        colour, accuracy = COLOURS[number % len(COLOURS)], 100 * run.results["test"]["accuracy"]
+        size, marker = run.results["parameters"] / 1000, "osD^"[number // len(COLOURS)]
+        left.plot(size, accuracy, marker, color=colour, label=row.name)
+        if row.paper is not None:
+            papers = float(row.paper.value.split()[0])
+            left.plot([size, size], [accuracy, papers], ":", color=colour, linewidth=1.0)
+            left.plot(size, papers, marker, markerfacecolor="none", color=colour)
+        right.plot(run.results["seconds"] / 60, accuracy, marker, color=colour)
+    left.set_xscale("log")
+    left.set_xticks([5, 10, 20, 50, 100, 200], minor=False)
+    left.set_xticks([], minor=True)
+    left.xaxis.set_major_formatter("{x:g}")
+    left.set_xlim(5, 350)
+    left.set_xlabel("thousands of parameters")
+    left.set_ylabel("test accuracy (%)")
+    left.set_title("Permuted MNIST. Filled: here; hollow: the paper")
+    figure.legend(loc="outside right upper")
+    right.set_xlabel("minutes of training, one thread")
+    right.set_xlim(left=0)
+    right.set_title("Here")
+    return figure
 
 
 def learning_curves(table: Table, drawn: Drawn) -> Figure:

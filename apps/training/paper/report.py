@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from streamdrnn.apps.training.paper.figures import OVERVIEW
 from streamdrnn.apps.training.paper.stored_runs import StoredRun
 from streamdrnn.apps.training.paper.tables import TABLES, Row, Table
 from streamdrnn.apps.training.tasks.copying import SYMBOLS
@@ -22,7 +23,7 @@ def to_markdown(runs: Runs, command: str, plots: Mapping[str, Path], page: Path)
     Args:
         runs: of all rows.
         command: that which makes the page.
-        plots: by table, the plots that were drawn.
+        plots: what was drawn, see :func:`draw`.
         page: where it will lie; plots are named from there.
     """
     done = sum(run is not None for run in runs.values())
@@ -37,15 +38,21 @@ def to_markdown(runs: Runs, command: str, plots: Mapping[str, Path], page: Path)
         "beside each of its figures stands where it was read, or that it is recalled. Of several seeds the mean is "
         "given, and the least and the most. Times are of a machine on which other work ran too.",
     ]
+    if OVERVIEW in plots:
+        lines += ["", f"![Accuracy, size and time]({_beside(page, plots[OVERVIEW])})"]
     for name, table in TABLES.items():
         lines += ["", f"## {table.title}", "", table.notes, ""]
         lines += [f"| {' | '.join(HEADINGS)} |", "| --- | --- | --- | --- | ---: | ---: | --- | ---: | --- | --- |"]
         lines += [f"| {' | '.join(_cells(table, row, runs))} |" for row in table.rows]
         if name in plots:
-            lines += ["", f"![{table.title}]({Path(os.path.relpath(plots[name], page.parent)).as_posix()})"]
+            lines += ["", f"![{table.title}]({_beside(page, plots[name])})"]
     revisions = sorted({run.configuration["git_revision"] or "unknown" for run in runs.values() if run})
     lines += ["", f"Revisions of the code that made the runs: {', '.join(revisions) or 'none'}."]
     return "\n".join(lines) + "\n"
+
+
+def _beside(page: Path, plot: Path) -> str:
+    return Path(os.path.relpath(plot, page.parent)).as_posix()
 
 
 def _cells(table: Table, row: Row, runs: Runs) -> tuple[str, ...]:
