@@ -42,9 +42,10 @@ def finish_embedder(folder: Path, voices: Sequence[Voice]) -> None:
     model, left_out = models[0]
     strange = {(voice.corpus, voice.speaker) for voice in left_out}
     heard = [voice for voice in voices if (voice.corpus, voice.speaker) not in strange]
+    calibrated = calibrate_model(trials, model, heard)
     # Half the bytes for a web page to load; what a rounded weight changes is below what a microphone does.
-    path = folder / "model.safetensors"
-    save_model(model.half(), path, {"task": "embedder", **notes, **calibrate_model(trials, model.float(), heard)})
+    save_model(model.half(), folder / "model.safetensors", {"task": "embedder", **notes, **calibrated})
+    model.float()
     comparison = compare(calibrated_parts(models, trials), installed_peers())
     card = model_card(model, json.loads(notes["recipe"]), voices, len(models), int(notes["folds"]), comparison)
     (folder / "model.md").write_text(card, encoding="utf-8")

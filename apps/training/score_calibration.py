@@ -32,7 +32,9 @@ from streamdrnn.apps.training.voices import CORPORA, RATE, Voice, float32, witho
 from streamdrnn.errors import InputError
 
 COHORT = 256
-NEAREST = 80
+NEAREST = 8
+"""Of the cohort, for a score. Those most alike were heard as the score was; were they many, a telephone's would be among
+others' voices through other microphones, and nobody would be named over one."""
 ENROLMENTS, TESTS = 2, 8
 """Of each voice."""
 PRIOR = 0.2
