@@ -33,8 +33,8 @@ from streamdrnn.errors import InputError
 
 COHORT = 256
 NEAREST = 8
-"""Of the cohort, for a score. Those most alike were heard as the score was; were they many, a telephone's would be among
-others' voices through other microphones, and nobody would be named over one."""
+"""Of the cohort, for a score. Those most alike were heard as the score was. Were they many, those of a telephone would
+be among others through microphones, and nobody would be named over one."""
 ENROLMENTS, TESTS = 2, 8
 """Of each voice."""
 PRIOR = 0.2

@@ -247,6 +247,17 @@ def test_what_cannot_be_trained_is_named_when_the_others_are_done(tmp_path: Path
     assert not list(tmp_path.rglob("*.lock"))
 
 
+def test_a_queue_that_is_interrupted_begins_no_other_run(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    rows = tuple(TINY.rows[0]._replace(run=f"tiny/{name}") for name in "abc")
+    with pytest.raises(KeyboardInterrupt):
+        make([TINY._replace(rows=rows)], tmp_path, after_each=interrupt)
+    assert (tmp_path / "tiny/a/results.json").is_file()
+    assert not (tmp_path / "tiny/c").exists(), "b may have begun before the first was told"
+
+
 def test_what_another_process_trains_is_left_to_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tiny").mkdir()
     with (tmp_path / "tiny/b.lock").open("w") as file:

@@ -90,13 +90,16 @@ def make_missing(
         if folder.results() is None:
             missing.append(job)
     failed: list[str] = []
-    with ThreadPoolExecutor(workers) as threads:
+    threads = ThreadPoolExecutor(workers)
+    try:
         started = {threads.submit(_make, job, runs, data_dir, workers): job for job in missing}
         for one in as_completed(started):
             if one.result():
                 after_each()
             else:
                 failed.append(started[one].name)
+    finally:  # Ctrl-C ends the trainings too; no other shall begin
+        threads.shutdown(cancel_futures=True)
     if failed:
         raise InputError(f"{'; '.join(failed)}: training failed")
 
