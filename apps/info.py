@@ -125,7 +125,7 @@ def describe_memory(model: Any, graph: "DependencyGraph") -> dict[str, object]:
         "mean_recurrent_length": mean if math.isfinite(mean) else None,
         "mean_recurrent_length_of_a_regular_stack": mean_recurrent_length(regular, graph.period),
         "recurrent_edges_per_node": graph.recurrent_edges_per_node(),
-        "network_parameters": graph.parameter_count(),
+        "network_parameters": sum(parameter.numel() for parameter in getattr(model, "rnn", model).parameters()),
     }
 
 

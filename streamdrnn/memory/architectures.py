@@ -4,10 +4,10 @@ from functools import singledispatch
 
 from torch import nn
 
-from streamdrnn.baselines import DilatedCNN, SkipRNN
+from streamdrnn.baselines import LRU, DilatedCNN, MinGRU, SkipRNN
 from streamdrnn.dilated_rnn import DilatedRNN
 from streamdrnn.heads import Head
-from streamdrnn.memory.graph import DependencyGraph
+from streamdrnn.memory.graph import DependencyGraph, Edge, Node
 
 
 @singledispatch
@@ -15,8 +15,8 @@ def graph_of(model: nn.Module) -> DependencyGraph:
     """The dependency graph of a network; of a head, that of the network below it.
 
     Args:
-        model: a :class:`DilatedRNN`, :class:`SkipRNN`, :class:`DilatedCNN`, a head over one, or a network of a kind of
-            your own whose graph was registered with ``graph_of.register``.
+        model: a :class:`DilatedRNN`, one of :mod:`streamdrnn.baselines`, a head over one, or a network of your own kind
+            whose graph was registered with ``graph_of.register``.
 
     Raises:
         TypeError: it is none of these.
@@ -47,3 +47,20 @@ def _of_dilated_cnn(model: DilatedCNN) -> DependencyGraph:
     return DependencyGraph.convolutional(
         model.dilations, model.kernel_size, model.input_size, model.hidden_size, model.gated, model.bias
     )
+
+
+@graph_of.register
+def _of_min_gru(model: MinGRU) -> DependencyGraph:
+    return _of_states_alone("min-gru", model.num_layers, model.input_size, model.hidden_size)
+
+
+@graph_of.register
+def _of_lru(model: LRU) -> DependencyGraph:
+    return _of_states_alone("lru", model.num_layers, model.input_size, model.hidden_size)
+
+
+def _of_states_alone(kind: str, layers: int, input_size: int, hidden_size: int) -> DependencyGraph:
+    """Layers whose states read themselves of one step ago, without a matrix: so the graph miscounts parameters."""
+    nodes = (Node("input", input_size), *[Node(kind, hidden_size)] * layers)
+    edges = [edge for layer in range(1, layers + 1) for edge in (Edge(layer - 1, layer, 0), Edge(layer, layer, 1))]
+    return DependencyGraph(nodes, tuple(edges), entry=1)

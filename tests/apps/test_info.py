@@ -16,7 +16,7 @@ from streamdrnn.apps import memory_plots
 from streamdrnn.apps.cli import main
 from streamdrnn.apps.info import gradients_for_noise
 from streamdrnn.audio import LogMel
-from streamdrnn.baselines import DilatedCNN, SkipRNN
+from streamdrnn.baselines import LRU, DilatedCNN, MinGRU, SkipRNN
 from streamdrnn.memory import DependencyGraph
 from tests.apps.test_cli import Outcome
 
@@ -89,9 +89,11 @@ def test_with_a_front_end_steps_have_a_length(info: Info, tmp_path: Path) -> Non
         DilatedRNN(1, 3, dilations=[2, 4], fuse=False),
         DilatedRNN(1, 3, dilations=[64], fuse=False).double(),
         SkipRNN(2, 3, skips=[4, 1]),
+        MinGRU(2, 3, 2),
+        LRU(2, 3, 2),
         Tagger(DilatedCNN(2, 3, 3), 2),
     ],
-    ids=["dilated", "fused", "apart", "far", "skip", "cnn"],
+    ids=["dilated", "fused", "apart", "far", "skip", "min-gru", "lru", "cnn"],
 )
 def test_plots_of_any_network(info: Info, tmp_path: Path, network: nn.Module) -> None:
     save_model(network, tmp_path / "model.safetensors")

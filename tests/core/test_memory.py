@@ -350,5 +350,7 @@ def test_bad_arguments_are_named() -> None:
         recurrent_lengths(dilated([1]), -1)
     with pytest.raises(ValueError, match="period: expected 1 or more, got 0"):
         mean_recurrent_length(dilated([1]), 0)
-    with pytest.raises(TypeError, match="model: expected one of Head, DilatedRNN, SkipRNN, DilatedCNN, got Linear"):
+    with pytest.raises(
+        TypeError, match="expected one of Head, DilatedRNN, SkipRNN, DilatedCNN, MinGRU, LRU, got Linear"
+    ):
         graph_of(nn.Linear(2, 2))
