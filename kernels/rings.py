@@ -4,6 +4,8 @@ Batch computation wants the past in order of time instead. The first two functio
 index where they could gather: a gather keeps the ring for its gradient, and a step could then not write into it.
 """
 
+from typing import Optional
+
 import torch
 from torch import Tensor
 
@@ -42,6 +44,11 @@ def last_of(history: Tensor, d: int, cursor: Tensor, lengths: Tensor) -> Tensor:
 
 def _streams(states: Tensor) -> Tensor:
     return torch.arange(states.shape[1], device=states.device)
+
+
+def where_made(x: Tensor, made: Optional[Tensor]) -> Tensor:
+    """A chunk with zeros where no step is made, whatever x holds there (NaN, perhaps); None is all."""
+    return x if made is None else torch.where(made, x, 0.0)
 
 
 def steps_made(T: int, lengths: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from streamdrnn.checks import check_active, check_lengths, check_like, check_tensor
 from streamdrnn.kernels.autocast import autocasts
-from streamdrnn.state import check_fits, traceable
+from streamdrnn.state import carried_dtype, check_fits, traceable
 
 
 class Network(Protocol):
@@ -119,6 +119,15 @@ class ChunkedNetwork(nn.Module):
         x_t = check_step(self, x_t, state, active)
         y, after = self.chunk(x_t[None], state, None if active is None else active.long())
         return y[0], after
+
+
+def carried(model: nn.Module, device: Optional[torch.device], dtype: Optional[torch.dtype]) -> dict[str, Any]:
+    """Device and dtype of a network's states, as torch's functions take them: the parameters' by default."""
+    weight = parameter_of(model)
+    return {
+        "device": weight.device if device is None else device,
+        "dtype": carried_dtype(weight.dtype if dtype is None else dtype),
+    }
 
 
 def check_network(name: str, network: object) -> None:

@@ -10,9 +10,9 @@ from streamdrnn import kernels
 from streamdrnn.baselines.gates import sigmoid
 from streamdrnn.checks import check_per_layer, check_positive
 from streamdrnn.errors import InputError, refusing_input
-from streamdrnn.kernels.rings import steps_made
-from streamdrnn.network import ChunkedNetwork, register_network
-from streamdrnn.state import StreamState, carried_dtype, last_steps
+from streamdrnn.kernels.rings import steps_made, where_made
+from streamdrnn.network import ChunkedNetwork, carried, register_network
+from streamdrnn.state import StreamState, last_steps
 
 
 class _CNNFields(NamedTuple):
@@ -131,19 +131,16 @@ class DilatedCNN(ChunkedNetwork):
     ) -> CNNState:
         """The state of ``batch_size`` streams before their first step; device and dtype (float32 at least) are the
         parameters' by default."""
-        weight = self._layer(0)[0]
-        where = weight.device if device is None else device
-        kind = carried_dtype(weight.dtype if dtype is None else dtype)
+        options = carried(self, device, dtype)
         past = [
-            torch.zeros((self.kernel_size - 1) * d, batch_size, below, device=where, dtype=kind)
+            torch.zeros((self.kernel_size - 1) * d, batch_size, below, **options)
             for d, below in zip(self.dilations, self._input_sizes(), strict=True)
         ]
-        return CNNState(past, torch.zeros(batch_size, device=where, dtype=torch.int64))
+        return CNNState(past, torch.zeros(batch_size, device=options["device"], dtype=torch.int64))
 
     def chunk(self, x: Tensor, state: CNNState, lengths: Optional[Tensor]) -> Tuple[Tensor, CNNState]:
-        # Masked inputs may be NaN, so they are not computed on.
         made = None if lengths is None else steps_made(x.shape[0], lengths)
-        y = x if made is None else torch.where(made, x, 0.0)
+        y = where_made(x, made)
         backend = kernels.resolve(self.backend, y)
         past: List[Tensor] = []
         for layer, (d, before) in enumerate(zip(self.dilations, state.past, strict=True)):
@@ -152,7 +149,7 @@ class DilatedCNN(ChunkedNetwork):
             z = self._activation(_convolution(inputs, *self._layer(layer), d, backend))
             y = y + z if self.residual and layer > 0 else z
         cursor = state.cursor + (x.shape[0] if lengths is None else lengths)
-        return y if made is None else torch.where(made, y, 0.0), CNNState(past, cursor)
+        return where_made(y, made), CNNState(past, cursor)
 
     def _activation(self, z: Tensor) -> Tensor:
         if not self.gated:

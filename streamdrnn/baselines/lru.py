@@ -11,9 +11,9 @@ from streamdrnn import kernels
 from streamdrnn.baselines.gates import sigmoid
 from streamdrnn.checks import check_positive
 from streamdrnn.errors import refusing_input
-from streamdrnn.kernels.rings import steps_made
-from streamdrnn.network import ChunkedNetwork, parameter_of, register_network
-from streamdrnn.state import StreamState, carried_dtype
+from streamdrnn.kernels.rings import steps_made, where_made
+from streamdrnn.network import ChunkedNetwork, carried, register_network
+from streamdrnn.state import StreamState
 
 SLOWEST, FASTEST = 0.999, 0.9
 """Between which the magnitudes of the diagonal begin."""
@@ -127,21 +127,16 @@ class LRU(ChunkedNetwork):
     ) -> LRUState:
         """The state of ``batch_size`` streams before their first step; device and dtype (float32 at least) are the
         parameters' by default."""
-        weight = parameter_of(self)
-        where = weight.device if device is None else device
-        kind = carried_dtype(weight.dtype if dtype is None else dtype)
+        options = carried(self, device, dtype)
 
         def zeros() -> List[Tensor]:
-            return [
-                torch.zeros(1, batch_size, self.hidden_size, device=where, dtype=kind) for _ in range(self.num_layers)
-            ]
+            return [torch.zeros(1, batch_size, self.hidden_size, **options) for _ in range(self.num_layers)]
 
-        return LRUState(zeros(), zeros(), torch.zeros(batch_size, device=where, dtype=torch.int64))
+        return LRUState(zeros(), zeros(), torch.zeros(batch_size, device=options["device"], dtype=torch.int64))
 
     def chunk(self, x: Tensor, state: LRUState, lengths: Optional[Tensor]) -> Tuple[Tensor, LRUState]:
-        # Masked inputs may be NaN, so they are not computed on.
         made = None if lengths is None else steps_made(x.shape[0], lengths)
-        y = x if made is None else torch.where(made, x, 0.0)
+        y = where_made(x, made)
         backend = kernels.resolve(self.backend, y)
         y = backend.linear(y, self.weight_in, self.bias_in)
         real: List[Tensor] = []
@@ -157,7 +152,7 @@ class LRU(ChunkedNetwork):
             signal, gate = backend.linear(v, own["glu"], None).chunk(2, dim=2)
             y = y + signal * sigmoid(gate)
         cursor = state.cursor + (x.shape[0] if lengths is None else lengths)
-        return y if made is None else torch.where(made, y, 0.0), LRUState(real, imaginary, cursor)
+        return where_made(y, made), LRUState(real, imaginary, cursor)
 
 
 def _diagonal(

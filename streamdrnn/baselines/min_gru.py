@@ -10,9 +10,9 @@ from streamdrnn import kernels
 from streamdrnn.baselines.gates import sigmoid
 from streamdrnn.checks import check_positive
 from streamdrnn.errors import refusing_input
-from streamdrnn.kernels.rings import steps_made
-from streamdrnn.network import ChunkedNetwork, parameter_of, register_network
-from streamdrnn.state import StreamState, carried_dtype
+from streamdrnn.kernels.rings import steps_made, where_made
+from streamdrnn.network import ChunkedNetwork, carried, register_network
+from streamdrnn.state import StreamState
 
 
 class _MinGRUFields(NamedTuple):
@@ -105,29 +105,25 @@ class MinGRU(ChunkedNetwork):
     ) -> MinGRUState:
         """The state of ``batch_size`` streams before their first step; device and dtype (float32 at least) are the
         parameters' by default."""
-        weight = parameter_of(self)
-        where = weight.device if device is None else device
-        kind = carried_dtype(weight.dtype if dtype is None else dtype)
-        h = [torch.zeros(1, batch_size, self.hidden_size, device=where, dtype=kind) for _ in range(self.num_layers)]
-        return MinGRUState(h, torch.zeros(batch_size, device=where, dtype=torch.int64))
+        options = carried(self, device, dtype)
+        h = [torch.zeros(1, batch_size, self.hidden_size, **options) for _ in range(self.num_layers)]
+        return MinGRUState(h, torch.zeros(batch_size, device=options["device"], dtype=torch.int64))
 
     def chunk(self, x: Tensor, state: MinGRUState, lengths: Optional[Tensor]) -> Tuple[Tensor, MinGRUState]:
-        # Masked inputs may be NaN, so they are not computed on.
         made = None if lengths is None else steps_made(x.shape[0], lengths)
-        y = x if made is None else torch.where(made, x, 0.0)
+        y = where_made(x, made)
         backend = kernels.resolve(self.backend, y)
         h: List[Tensor] = []
         for layer, before in enumerate(state.h):
             weight, bias = getattr(self, f"weight_l{layer}"), getattr(self, f"bias_l{layer}")
             gate, candidate = backend.linear(y, weight, bias).to(before.dtype).chunk(2, dim=2)
             z = sigmoid(gate)
-            if made is not None:
-                z = torch.where(made, z, 0.0)  # a stream that makes no step keeps its state
+            z = where_made(z, made)  # a stream that makes no step keeps its state
             states = _linear_recurrence(1 - z, z * candidate, before[0])
             h.append(torch.cat([before, states])[-1:])
             y = states.to(x.dtype) + y if layer else states.to(x.dtype)
         cursor = state.cursor + (x.shape[0] if lengths is None else lengths)
-        return y if made is None else torch.where(made, y, 0.0), MinGRUState(h, cursor)
+        return where_made(y, made), MinGRUState(h, cursor)
 
 
 def _linear_recurrence(decay: Tensor, inputs: Tensor, before: Tensor) -> Tensor:

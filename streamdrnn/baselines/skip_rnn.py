@@ -11,7 +11,7 @@ from streamdrnn import kernels
 from streamdrnn.checks import check_per_layer, check_positive
 from streamdrnn.errors import refusing_input
 from streamdrnn.kernels import Weights
-from streamdrnn.network import ChunkedNetwork, parameter_of, register_network
+from streamdrnn.network import ChunkedNetwork, carried, register_network
 from streamdrnn.state import CELL_NAMES, StreamState, carried_dtype, last_steps
 
 
@@ -125,15 +125,13 @@ class SkipRNN(ChunkedNetwork):
     ) -> SkipRNNState:
         """The state of ``batch_size`` streams before their first step; device and dtype (float32 at least) are the
         parameters' by default."""
-        weight = parameter_of(self)
-        where = weight.device if device is None else device
-        kind = carried_dtype(weight.dtype if dtype is None else dtype)
+        options = carried(self, device, dtype)
 
         def zeros(slots: int, size: int = self.hidden_size) -> Tensor:
-            return torch.zeros(slots, batch_size, size, device=where, dtype=kind)
+            return torch.zeros(slots, batch_size, size, **options)
 
         c = [zeros(1) for _ in self.skips if self._has_c]
-        cursor = torch.zeros(batch_size, device=where, dtype=torch.int64)
+        cursor = torch.zeros(batch_size, device=options["device"], dtype=torch.int64)
         return SkipRNNState([zeros(skip) for skip in self.skips], c, cursor, zeros(CELL_NAMES.index(self.cell), 0))
 
     def chunk(self, x: Tensor, state: SkipRNNState, lengths: Optional[Tensor]) -> Tuple[Tensor, SkipRNNState]:

@@ -60,7 +60,7 @@ def _of_lru(model: LRU) -> DependencyGraph:
 
 
 def _of_states_alone(kind: str, layers: int, input_size: int, hidden_size: int) -> DependencyGraph:
-    """Layers whose states read themselves of one step ago, without a matrix: so the graph miscounts parameters."""
+    """Layers in which every number of the state reads itself of one step ago."""
     nodes = (Node("input", input_size), *[Node(kind, hidden_size)] * layers)
     edges = [edge for layer in range(1, layers + 1) for edge in (Edge(layer - 1, layer, 0), Edge(layer, layer, 1))]
     return DependencyGraph(nodes, tuple(edges), entry=1)

@@ -151,7 +151,10 @@ class DependencyGraph:
         return [edge.delay for edge in self.edges if edge.target == node and edge.source == node]
 
     def parameter_count(self) -> int:
-        """Weights and biases of the network: a matrix per edge, and each node's biases."""
+        """Weights and biases of the network: a matrix per edge, and each node's biases.
+
+        Of :class:`streamdrnn.baselines.MinGRU` and ``LRU``, whose states read themselves without one, it is no count.
+        """
         rows = [node.gates * node.width for node in self.nodes]
         matrices = sum(rows[edge.target] * self.nodes[edge.source].width for edge in self.edges)
         return matrices + sum(node.biases * count for node, count in zip(self.nodes, rows, strict=True))

@@ -1,5 +1,6 @@
 """The paper's figures, drawn from our runs."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from streamdrnn.apps.plot_style import COLOURS, STYLE
 from streamdrnn.apps.training.paper.stored_runs import StoredRun
 from streamdrnn.apps.training.paper.tables import FIGURE_5, TABLES, Row, Table
+from streamdrnn.apps.training.tasks.copying import SYMBOLS
 
 Drawn = list[tuple[str, StoredRun]]
 """Rows by their names, and their runs."""
@@ -79,11 +81,12 @@ def learning_curves(table: Table, drawn: Drawn) -> Figure:
         rows = [(name, run) for name, run in drawn if run.results["chance"]["loss"] == chance]
         for number, (name, run) in enumerate(rows):
             steps, losses = curve(run, "loss")
+            losses = [run.loss_unit * loss for loss in losses]
             axes.plot(steps, losses, color=COLOURS[number % len(COLOURS)], linewidth=1.2, label=name)
-        axes.axhline(chance, color="black", linestyle=":", linewidth=1.0, label="chance")
+        axes.axhline(math.log(SYMBOLS), color="black", linestyle=":", linewidth=1.0, label="chance")
         axes.set_yscale("log")
         axes.set_xlabel("gradient steps")
-        axes.set_ylabel("loss (nats per step)")
+        axes.set_ylabel("training loss (nats per recalled symbol)")
         axes.set_title(table.title)
         axes.legend()
     return figure

@@ -1,6 +1,5 @@
 """The paper's tables beside ours, as a page of Markdown."""
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 from streamdrnn.apps.training.paper.figures import OVERVIEW
 from streamdrnn.apps.training.paper.stored_runs import StoredRun
 from streamdrnn.apps.training.paper.tables import TABLES, Row, Table
-from streamdrnn.apps.training.tasks.copying import SYMBOLS
 from streamdrnn.apps.training.tasks.task import Metric
 
 Runs = Mapping[str, StoredRun | None]
@@ -82,9 +80,9 @@ def _score(metric: Metric, runs: Sequence[StoredRun]) -> str:
 
 
 def _unit(metric: Metric, run: StoredRun) -> float:
-    """What a score is multiplied by: an accuracy is given in %, a loss by what is recalled (chance is ln 8)."""
+    """What a score is multiplied by: an accuracy is given in %."""
     if metric == "loss":
-        return math.log(SYMBOLS) / float(run.results["chance"]["loss"])
+        return run.loss_unit
     return 100.0 if metric == "accuracy" else 1.0
 
 

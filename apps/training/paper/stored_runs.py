@@ -1,5 +1,6 @@
 """The runs of the paper's rows, as they lie below one folder."""
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from streamdrnn.apps.option_style import OPTION_STYLE
 from streamdrnn.apps.training.csv_log import read_log
 from streamdrnn.apps.training.paper.tables import TABLES, Options
 from streamdrnn.apps.training.run_folder import RunFolder
+from streamdrnn.apps.training.tasks.copying import SYMBOLS
 from streamdrnn.apps.training.tasks.task import Recipe
 from streamdrnn.apps.training.train import Train, TrainTask
 
@@ -25,6 +27,11 @@ class StoredRun(NamedTuple):
     configuration: dict[str, Any]
     results: dict[str, Any]
     log: list[tuple[int, str, float]]
+
+    @property
+    def loss_unit(self) -> float:
+        """What makes a loss per step of the copy task one per recalled symbol, for which chance is ln 8."""
+        return math.log(SYMBOLS) / float(self.results["chance"]["loss"])
 
 
 def stored_runs(folder: Path) -> dict[str, StoredRun | None]:

@@ -19,6 +19,7 @@ let voices = []; // names of those that can be told apart
 let others = []; // names of those that were enrolled with another model
 let strangers = []; // numbers of those that nobody enrolled
 let session = null; // while listening: what gives the sound, and what hears it
+let sessions = 0; // that have ended
 let sent = []; // [seconds of sound sent so far, when]
 let delays = []; // of the last reports, in ms
 
@@ -83,6 +84,7 @@ function stop(message = "") {
   if (!session) return;
   const { stream, context, hearing } = session;
   session = null;
+  sessions++;
   sent = [];
   hearing?.close();
   stream?.getTracks().forEach((track) => track.stop());
@@ -256,16 +258,16 @@ function clock(seconds) {
 function addTurn({ start, end, label, probability }) {
   const time = make("span", { className: "time" }, `${clock(start)} – ${clock(end)}`);
   const turn = make("li", { title: percent(probability) }, time, plain(label));
-  Object.assign(turn.dataset, { start, end, label });
+  Object.assign(turn.dataset, { start, end, label, session: sessions });
   element("turns").prepend(turn);
   if (element("turns").children.length > MOST_TURNS) element("turns").lastChild.remove();
 }
 
-// A stranger has a name now: so he had one all along.
+// A stranger has a name now: so he had one all along, but not in an earlier session, whose numbers are others'.
 function rename(stranger, name) {
   timeline.rename(stranger, name);
   for (const turn of element("turns").children) {
-    if (turn.dataset.label !== stranger) continue;
+    if (turn.dataset.label !== stranger || turn.dataset.session !== String(sessions)) continue;
     turn.dataset.label = name;
     turn.lastChild.textContent = name;
   }
