@@ -272,26 +272,26 @@ def test_in_a_browser_the_folder_enrols_two_voices_tells_them_apart_and_works_of
 def test_in_a_browser_strangers_get_numbers_and_then_names(tmp_path: Path) -> None:
     write_page(tmp_path / "demo")
     names = "[...document.querySelectorAll('#voices .name')].map((name) => name.textContent)"
-    with (
-        served(tmp_path / "demo") as address,
-        Browser(
-            tmp_path / "profile", sound_file(tmp_path, torch.cat([speech_of(0, 9), torch.zeros(48_000)]))
-        ) as browser,
-    ):
+    turns = "[...document.querySelectorAll('#turns li')].map((turn) => turn.dataset.label + turn.lastChild.textContent)"
+    sound = sound_file(tmp_path, torch.cat([speech_of(0, 9), torch.zeros(48_000)]))
+    with served(tmp_path / "demo") as address, Browser(tmp_path / "profile", sound) as browser:
         browser.open(address)
         browser.wait_for(READY)
         browser.run("document.getElementById('number').click()")
         browser.run("document.getElementById('listen').click()")
-        browser.wait_for("document.getElementById('now').textContent.includes('Speaker 1')")
-        browser.wait_for(f"JSON.stringify({names}).includes('Speaker 1')")
+        browser.wait_for(f"{turns}.includes('Speaker 1Speaker 1')")
+        browser.run("document.getElementById('number').click()")  # which begins a session
+        browser.wait_for(f"!{names}.includes('Speaker 1')")
+        browser.run("document.getElementById('number').click()")
+        browser.wait_for(f"{names}.includes('Speaker 1')")
+        before = len(browser.run(turns))
         browser.run("window.prompt = () => ' Anna '; document.querySelector('#voices .name-stranger').click()")
         browser.wait_for(f"{names}[0] === 'Anna'")
         browser.wait_for("document.getElementById('now').textContent.includes('Anna')")
+        browser.wait_for(f"{turns}.includes('AnnaAnna')")
+        heard = browser.run(turns)
         stored = json.loads(browser.run("localStorage.getItem('streamdrnn profiles')"))
-        labels = (
-            "[...document.querySelectorAll('#turns li')].map((turn) => turn.dataset.label + turn.lastChild.textContent)"
-        )
-        browser.wait_for(f"{labels}.includes('AnnaAnna')")
-        assert not any("Speaker" in label for label in browser.run(labels)), "what is past has the name too"
+    assert heard[-1] == "Speaker 1Speaker 1", "an earlier session's number is another's"
+    assert not any("Speaker 1" in label for label in heard[:-before]), "what is past in this one has the name too"
     assert [recording["name"] for recording in stored["recordings"]] == ["Anna"]
     assert stored["recordings"][0]["seconds"] >= 2
