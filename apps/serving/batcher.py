@@ -28,7 +28,9 @@ class Batcher:
         self.engine = engine
         self._deliver = deliver
         self._steps, self._batch = metrics.steps.labels(name), metrics.batch.labels(name)
-        self._latency = metrics.latency.labels(name)
+        self._latency, self._passes = metrics.latency.labels(name), metrics.passes.labels(name)
+        metrics.capacity.labels(name).set(engine.slots)
+        metrics.waiting.labels(name).set_function(lambda: engine.waiting)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"model {name}")
         self._wake = asyncio.Event()
         self._jobs = deque[tuple[Callable[[], Callable[[], Any]], asyncio.Future[Any]]]()
@@ -62,7 +64,9 @@ class Batcher:
                 wait = self.engine.due(time.monotonic())
                 if wait == 0:
                     batch = self.engine.gather()
-                    self._count(await loop.run_in_executor(self._thread, self.engine.advance, batch))
+                    with self._passes.time():
+                        results = await loop.run_in_executor(self._thread, self.engine.advance, batch)
+                    self._count(results)
                     continue
                 self._wake.clear()
                 try:

@@ -18,12 +18,15 @@ class Serve:
     The protocol, and clients for it, are in docs/serving.md. On SIGTERM the streams are saved, and their clients
     continue them on the next server that has the same store.
 
-    Example: streamdrnn serve speaker.safetensors --port 8765
+    Example: streamdrnn serve speaker --port 8765
     """
 
     models: Annotated[
-        tyro.conf.Positional[list[Path]],
-        tyro.conf.arg(metavar="MODEL...", help="Model files; clients ask for them by their names without the ending."),
+        tyro.conf.Positional[list[str]],
+        tyro.conf.arg(
+            metavar="MODEL|speaker...",
+            help="Model files, or the shipped model; clients ask for them by their names without the ending.",
+        ),
     ]
     host: Annotated[str, tyro.conf.arg(help="The address to listen on; other machines reach only another one.")] = (
         "127.0.0.1"
@@ -47,6 +50,9 @@ class Serve:
     ] = None
     snapshot_seconds: Annotated[float, tyro.conf.arg(help="How often streams are saved.")] = 5.0
     keep_hours: Annotated[float, tyro.conf.arg(help="How long a stream is kept that nobody continues.")] = 24.0
+    store_mb: Annotated[
+        int, tyro.conf.arg(help="Megabytes that the store's file may have; from nine tenths on no stream is opened.")
+    ] = 1000
     max_streams: Annotated[int, tyro.conf.arg(help="Streams of each model at a time.")] = 64
     max_frame_steps: Annotated[int, tyro.conf.arg(help="Steps of the network in one message.")] = 100
     max_rate: Annotated[float, tyro.conf.arg(help="Steps per second of a stream, on average over a minute.")] = 1000.0
@@ -58,13 +64,15 @@ class Serve:
 
     def run(self) -> None:
         check_installed()
+        from streamdrnn.apps.model_file import model_file
         from streamdrnn.apps.serving.limits import Limits
+        from streamdrnn.apps.serving.origins import checked
         from streamdrnn.apps.serving.server import Server, settle_in
         from streamdrnn.apps.serving.service import Service
         from streamdrnn.apps.serving.store import open_store
         from streamdrnn.apps.serving.tokens import Tokens
 
-        for name in ("snapshot_seconds", "keep_hours"):
+        for name in ("snapshot_seconds", "keep_hours", "store_mb"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}: expected above 0, got {getattr(self, name)}")
         if self.ssl_keyfile is not None and self.ssl_certfile is None:
@@ -78,10 +86,10 @@ class Serve:
             rate=self.max_rate,
             idle_seconds=self.idle_seconds,
         )
-        tokens = Tokens([]) if self.token_file is None else Tokens.read(self.token_file)
+        tokens = Tokens.read(self.token_file)
         service = Service(
-            self.models,
-            open_store(self.store, self.keep_hours * 3600),
+            [model_file(model) for model in self.models],
+            open_store(self.store, self.keep_hours * 3600, self.store_mb * 10**6),
             limits,
             self.max_wait_ms / 1000,
             self.snapshot_seconds,
@@ -89,7 +97,7 @@ class Serve:
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         settle_in()
         ssl = {"ssl_certfile": self.ssl_certfile, "ssl_keyfile": self.ssl_keyfile} if self.ssl_certfile else None
-        server = Server(service, tokens, self.allow_origin, ssl)
+        server = Server(service, tokens, checked(self.allow_origin), ssl)
         # Bound here, so that a port that is taken is an error like any other, and a free one is known.
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:

@@ -66,6 +66,7 @@ class Engine:
         input_shape: the shape of a message's inputs after its first dimension: ``()`` for a model with a front-end,
             which takes samples, else ``(I,)``.
         output_size: E, the numbers in an output.
+        slots: how many streams there may be at a time.
     """
 
     def __init__(self, model: Union[Network, Head], slots: int, max_wait: float) -> None:
@@ -80,6 +81,7 @@ class Engine:
         self.max_wait = max_wait
         nothing = self._push(np.zeros((0, 1, *self.input_shape), np.float32), [0], [0])
         self.output_size = nothing.shape[-1]
+        self.slots = slots
         self._free = list(range(slots))[::-1]
         self._queues: dict[int, deque[Waiting]] = {}  # of the slots in use
         self._ready = dict[int, None]()  # the slots whose queues are not empty, in the order in which they became so
@@ -89,6 +91,11 @@ class Engine:
     def streams(self) -> int:
         """How many slots are in use."""
         return len(self._queues)
+
+    @property
+    def waiting(self) -> int:
+        """How many messages no pass has taken yet."""
+        return sum(map(len, self._queues.values()))
 
     def acquire(self) -> Optional[int]:
         """A free slot, its stream's state whatever it was: :meth:`put` one into it. None if there is no free slot."""

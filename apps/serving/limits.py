@@ -23,8 +23,10 @@ class Limits:
         streams: how many a model may have at a time.
         frame_steps: the network's steps in one message; with a front-end, as many hops of samples.
         rate: steps per second that a stream may send, on average.
-        burst_seconds: how much of that it may send at once, as a client does that sends again what was lost.
-        window: messages that a client may send beyond the last result that it has.
+        burst_seconds: how much of that it may save up, to send again what was lost; a new stream has a tenth of it.
+        window: messages that a client may send beyond the last result that it has, if their results are small.
+        unread_bytes: results that are kept of a stream until its client has them; for models with large results the
+            window is smaller.
         idle_seconds: how long a stream may say nothing.
         open_seconds: how long a connection may take to say what it wants.
     """
@@ -34,6 +36,7 @@ class Limits:
     rate: float = 1000.0
     burst_seconds: float = 60.0
     window: int = 32
+    unread_bytes: int = 2**19
     idle_seconds: float = 60.0
     open_seconds: float = 10.0
 
@@ -41,6 +44,15 @@ class Limits:
         for field in fields(self):
             if not getattr(self, field.name) > 0:
                 raise InputError(f"{field.name}: expected above 0, got {getattr(self, field.name)}")
+        least = 2 * self.frame_steps / self.burst_seconds  # a client saves up half of the burst
+        if self.rate < least:
+            raise InputError(
+                f"rate: expected {least:g} or more for messages of {self.frame_steps} steps, got {self.rate:g}"
+            )
+
+    def first_steps(self) -> float:
+        """Steps that a new stream may send at once: less than what one may save up, as opening costs nothing."""
+        return max(2.0 * self.frame_steps, self.rate * self.burst_seconds / 10)
 
 
 class Budget:
@@ -48,19 +60,25 @@ class Budget:
 
     Args:
         rate: per second.
-        most: what can be saved up, and is at first.
+        most: what can be saved up.
         now: the time in seconds, by a clock that never goes back.
+        left: what there is at first; None is the most.
     """
 
-    def __init__(self, rate: float, most: float, now: float) -> None:
+    def __init__(self, rate: float, most: float, now: float, left: Optional[float] = None) -> None:
         self._rate, self._most = rate, most
-        self._left, self._since = most, now
+        self._left, self._since = most if left is None else min(left, most), now
+
+    def left(self, now: float) -> float:
+        """What may be spent now."""
+        self._left = min(self._most, self._left + (now - self._since) * self._rate)
+        self._since = now
+        return self._left
 
     def spend(self, amount: float, now: float) -> Optional[float]:
         """Spend, if there is enough; None, or else the seconds until there will be and nothing is spent."""
-        self._left = min(self._most, self._left + (now - self._since) * self._rate)
-        self._since = now
-        if amount > self._left:
-            return (amount - self._left) / self._rate
+        left = self.left(now)
+        if amount > left:
+            return (amount - left) / self._rate
         self._left -= amount
         return None

@@ -13,7 +13,9 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from ray import serve
 
+from streamdrnn.apps.model_file import model_file
 from streamdrnn.apps.serving.limits import Limits
+from streamdrnn.apps.serving.origins import checked
 from streamdrnn.apps.serving.server import SPARE_WEBSOCKETS, build_app, settle_in
 from streamdrnn.apps.serving.service import Service
 from streamdrnn.apps.serving.store import open_store
@@ -27,19 +29,20 @@ class Settings(BaseModel):
     """What ``streamdrnn serve`` has as options; ``docs/serving.md`` describes them.
 
     Attributes:
-        models: files, by the same path on every machine; as text, separated by commas.
+        models: files, by the same path on every machine, or ``speaker``; as text, separated by commas.
         replicas: how many servers; each has ``max_streams`` of its own.
         store: a file, if all replicas are on one machine, else ``redis://HOST:PORT/DB``.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    models: list[Path] = Field(min_length=1)
+    models: list[str] = Field(min_length=1)
     replicas: int = Field(default=2, ge=1)
     store: Optional[str] = None
     max_wait_ms: float = Field(default=5.0, ge=0)
     snapshot_seconds: float = Field(default=5.0, gt=0)
     keep_hours: float = Field(default=24.0, gt=0)
+    store_mb: int = Field(default=1000, ge=1)
     token_file: Optional[Path] = None
     allow_origin: list[str] = []
     max_streams: int = Field(default=64, ge=1)
@@ -66,14 +69,13 @@ class Replica:
             idle_seconds=settings.idle_seconds,
         )
         self._service = Service(
-            settings.models,
-            open_store(settings.store, settings.keep_hours * 3600),
+            [model_file(model) for model in settings.models],
+            open_store(settings.store, settings.keep_hours * 3600, settings.store_mb * 10**6),
             limits,
             settings.max_wait_ms / 1000,
             settings.snapshot_seconds,
         )
-        tokens = Tokens([]) if settings.token_file is None else Tokens.read(settings.token_file)
-        self._app = build_app(self._service, tokens, settings.allow_origin)
+        self._app = build_app(self._service, Tokens.read(settings.token_file), checked(settings.allow_origin))
         settle_in()
 
     def __serve_build_asgi_app__(self) -> FastAPI:

@@ -5,17 +5,20 @@ from contextlib import contextmanager
 from typing import Any, Optional, Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from streamdrnn.apps.serving.store import Claimed, Saving, key_of
+from streamdrnn.apps.serving.store import CLOSED, CLOSED_SECONDS, Claimed, Saving, StoreFullError, key_of
 from streamdrnn.errors import InputError, ResourceError
 
-_TIMEOUT = 5.0
+_TIMEOUT = 3.0
 
 
 class RedisStore:
     """The snapshots in one Redis database, a hash each; see :class:`Store`.
 
-    What Redis keeps when it is restarted itself, its own configuration says.
+    Redis' own configuration says how much it may keep (``maxmemory``, with ``noeviction``), and what is left when it is
+    restarted.
 
     Args:
         client: of the database.
@@ -23,7 +26,7 @@ class RedisStore:
     """
 
     def __init__(self, client: Any, keep_seconds: float) -> None:
-        self._client = client
+        self._client, self.keep_seconds = client, keep_seconds
         self._keep_ms = max(1, round(1000 * keep_seconds))
 
     @classmethod
@@ -35,7 +38,12 @@ class RedisStore:
             ValueError: the URL is malformed.
         """
         try:
-            client: Any = redis.Redis.from_url(url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
+            client: Any = redis.Redis.from_url(
+                url,
+                socket_timeout=_TIMEOUT,
+                socket_connect_timeout=_TIMEOUT,
+                retry=Retry(NoBackoff(), 0),  # whoever asks knows whether to ask again
+            )
         except ValueError as error:
             raise InputError(f"store: {error}") from None
         with _errors():
@@ -44,12 +52,12 @@ class RedisStore:
 
     def add(self, stream: str, snapshot: bytes) -> int:
         with _errors(), self._client.pipeline() as pipe:
-            self._write(pipe, _key(stream), {"claim": 1, "snapshot": snapshot})
+            _write(pipe, _key(stream), 1, snapshot, self._keep_ms)
             pipe.execute()
         return 1
 
     def save(self, savings: Sequence[Saving]) -> list[bool]:
-        return [self._save(saving) for saving in savings]
+        return [self._replace(*saving, self._keep_ms) for saving in savings]
 
     def claim(self, stream: str) -> Optional[Claimed]:
         key = _key(stream)
@@ -57,7 +65,7 @@ class RedisStore:
         def take(pipe: Any) -> Optional[Claimed]:
             claim, snapshot = pipe.hmget(key, "claim", "snapshot")
             pipe.multi()
-            if claim is None or snapshot is None:
+            if claim is None or snapshot in (None, CLOSED):
                 return None
             pipe.hset(key, "claim", int(claim) + 1)
             return Claimed(int(claim) + 1, snapshot)
@@ -66,22 +74,22 @@ class RedisStore:
         return claimed
 
     def remove(self, stream: str, claim: int) -> None:
-        self._if_claimed(stream, claim, lambda pipe, key: pipe.delete(key))
+        self._replace(stream, claim, CLOSED, min(self._keep_ms, round(1000 * CLOSED_SECONDS)))
 
-    def _save(self, saving: Saving) -> bool:
-        def write(pipe: Any, key: bytes) -> None:
-            self._write(pipe, key, {"snapshot": saving.snapshot})
+    def check(self) -> int:
+        with _errors():
+            self._client.set(b"streamdrnn:check", 1, px=1000)
+            return int(self._client.info("memory").get("used_memory", 0))
 
-        return self._if_claimed(saving.stream, saving.claim, write)
-
-    def _if_claimed(self, stream: str, claim: int, change: Callable[[Any, bytes], Any]) -> bool:
+    def _replace(self, stream: str, claim: int, snapshot: bytes, keep_ms: int) -> bool:
         key = _key(stream)
 
         def try_to(pipe: Any) -> bool:
-            ours: bool = pipe.hget(key, "claim") == str(claim).encode()
+            latest, now = pipe.hmget(key, "claim", "snapshot")
             pipe.multi()
+            ours = latest is None or (int(latest) <= claim and now != CLOSED)
             if ours:
-                change(pipe, key)
+                _write(pipe, key, claim, snapshot, keep_ms)
             return ours
 
         return bool(self._unless_changed(key, try_to))
@@ -91,15 +99,18 @@ class RedisStore:
         with _errors():
             return self._client.transaction(change, key, value_from_callable=True)
 
-    def _write(self, pipe: Any, key: bytes, fields: dict[str, Any]) -> None:
-        pipe.hset(key, mapping=fields)
-        pipe.pexpire(key, self._keep_ms)
+
+def _write(pipe: Any, key: bytes, claim: int, snapshot: bytes, keep_ms: int) -> None:
+    pipe.hset(key, mapping={"claim": claim, "snapshot": snapshot})
+    pipe.pexpire(key, keep_ms)
 
 
 @contextmanager
 def _errors() -> Iterator[None]:
     try:
         yield
+    except redis.OutOfMemoryError as error:
+        raise StoreFullError(f"Redis has no room for further streams ({error})") from None
     except redis.RedisError as error:
         raise ResourceError(f"Redis cannot be used as a store of streams ({error})") from None
 

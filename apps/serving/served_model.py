@@ -30,6 +30,7 @@ class ServedModel:
 
     Attributes:
         digest: of the file, by which a stream finds the same model on another server.
+        window: messages that a client may send beyond the last result that it has.
         formats: those of :data:`streamdrnn.client.protocol.FORMATS` that the model takes.
     """
 
@@ -47,6 +48,8 @@ class ServedModel:
         self.max_frame = limits.frame_steps * self._units_per_step
         self.engine = Engine(model, limits.streams, max_wait)
         self.input_size = self.engine.input_shape[0] if self.engine.input_shape else 1
+        largest_result = 4 * (limits.frame_steps + 1) * self.engine.output_size
+        self.window = min(limits.window, max(2, limits.unread_bytes // largest_result))
         self.batcher = Batcher(self.name, self.engine, metrics, deliver)
 
     def describe(self) -> dict[str, Any]:

@@ -1,8 +1,12 @@
 """The service on the network: FastAPI for what is asked over HTTP, uvicorn for the sockets."""
 
+import asyncio
 import gc
+import logging
+import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Optional
@@ -18,11 +22,14 @@ from streamdrnn.apps.serving.service import Service
 from streamdrnn.apps.serving.sockets import BoundedHTTP, BoundedWebSocket
 from streamdrnn.apps.serving.tokens import Tokens
 from streamdrnn.client.protocol import PATH
+from streamdrnn.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 SPARE_WEBSOCKETS = 50
 """WebSockets beyond the streams, for those that have not said yet what they want, and those that are refused."""
 _SMALLEST_MESSAGE = 64 * 1024
-_LEAVE_SECONDS = 10
+_LEAVE_SECONDS = 8
 _SWITCH_SECONDS = 0.0001
 
 
@@ -51,22 +58,27 @@ def build_app(service: Service, tokens: Tokens, origins: Sequence[str] = ()) -> 
         await service.stop()
 
     app = FastAPI(
+        docs_url=None,  # its page loads scripts of others
+        redoc_url=None,
         title="streamdrnn",
         version=streamdrnn.__version__,
         description=f"Streams are a WebSocket each, at {PATH}; see docs/serving.md.",
         lifespan=lifespan,
     )
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         """The process answers."""
         return {"status": "ok"}
 
-    @app.get("/readyz", responses={503: {"description": "The server is leaving, or has failed."}})
+    @app.head("/readyz", include_in_schema=False)
+    @app.get("/readyz", responses={503: {"description": "No stream can be opened, and why."}})
     async def readyz() -> dict[str, str]:
         """Streams can be opened."""
-        if not service.ready:
-            raise HTTPException(503, "leaving" if service.draining else "failed")
+        why_not = await service.why_not()
+        if why_not:
+            raise HTTPException(503, why_not)
         return {"status": "ready"}
 
     @app.get("/v1/models", responses={401: {"description": "No token of this server."}})
@@ -90,7 +102,9 @@ def build_app(service: Service, tokens: Tokens, origins: Sequence[str] = ()) -> 
         await converse(websocket, service, tokens)
 
     def _check_token(authorization: Optional[str]) -> None:
-        scheme, _, token = (authorization or "").partition(" ")
+        # Starlette reads headers as Latin-1, whatever they are.
+        sent = (authorization or "").encode("latin-1").decode(errors="replace")
+        scheme, _, token = sent.partition(" ")
         if not tokens.allow(token if scheme.lower() == "bearer" else None):
             raise HTTPException(401, "expected one of this server's tokens", {"WWW-Authenticate": "Bearer"})
 
@@ -99,6 +113,8 @@ def build_app(service: Service, tokens: Tokens, origins: Sequence[str] = ()) -> 
 
 class Server(uvicorn.Server):
     """A server that saves its streams before it leaves, on SIGTERM or SIGINT; :meth:`run` takes the listening sockets.
+
+    On SIGHUP it reads tokens and certificates again; what is connected goes on.
 
     Args:
         ssl: what of TLS is passed to uvicorn: ``ssl_certfile``, ``ssl_keyfile``, ``ssl_keyfile_password``.
@@ -124,7 +140,23 @@ class Server(uvicorn.Server):
             **(ssl or {}),
         )
         super().__init__(config)
-        self._service = service
+        self._service, self._tokens, self._ssl = service, tokens, ssl
+
+    async def serve(self, sockets: Optional[list[socket.socket]] = None) -> None:
+        if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
+        await super().serve(sockets)
+
+    def reload(self) -> None:
+        """Read tokens and certificates again. What cannot be read is logged, and stays as it was."""
+        try:
+            self._tokens.reload()
+            if self._ssl is not None and self.config.ssl is not None:
+                self.config.ssl.load_cert_chain(self._ssl["ssl_certfile"], self._ssl["ssl_keyfile"])
+        except (OSError, InputError) as error:  # ssl's errors are OSErrors
+            logger.error("not everything could be read again: %s", error)
+        else:
+            logger.warning("tokens and certificates were read again")
 
     async def shutdown(self, sockets: Optional[list[socket.socket]] = None) -> None:
         await self._service.drain()

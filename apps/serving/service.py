@@ -6,25 +6,26 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Optional
 from weakref import WeakValueDictionary
 
 from streamdrnn.apps.serving.engine import Result
+from streamdrnn.apps.serving.keeper import Keeper
 from streamdrnn.apps.serving.limits import Limits, RefusalError
 from streamdrnn.apps.serving.metrics import Metrics
 from streamdrnn.apps.serving.served_model import ServedModel
 from streamdrnn.apps.serving.session import Session
 from streamdrnn.apps.serving.snapshots import Snapshot, model_of, read_snapshot
-from streamdrnn.apps.serving.store import Saving, Store
+from streamdrnn.apps.serving.store import Store
 from streamdrnn.client.protocol import Code
 from streamdrnn.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-_TOGETHER = 16
-"""Streams that are saved at a time: more would hold up the next pass."""
+DRAIN_SECONDS = 10.0
+"""How long a server that leaves takes at most to process what it has and to save its streams."""
 _SAVE_SECONDS = 0.05
 """How often those are found that are due to be saved."""
 _CHECK_SECONDS = 0.25
@@ -62,11 +63,12 @@ class Service:
             self.models[model.name] = model
         if not self.models:
             raise InputError("models: expected one file or more, got none")
-        self._store = store
+        self._keeper = Keeper(store, self.metrics)
         self._snapshot_seconds = snapshot_seconds
+        self._refresh_seconds = store.keep_seconds / 4  # what lives must not grow too old
         self._live: dict[str, Session] = {}
         self._continuing = WeakValueDictionary[str, asyncio.Lock]()
-        self._saving = asyncio.Lock()
+        self._leave_by: Optional[float] = None
         self._tasks: list[asyncio.Task[None]] = []
         self.draining = False
 
@@ -78,21 +80,34 @@ class Service:
     async def drain(self) -> None:
         """Accept no more streams; process what the open ones sent, save them, and let them go."""
         self.draining = True
+        self._leave_by = asyncio.get_running_loop().time() + DRAIN_SECONDS
         sessions = list(self._live.values())
         for session in sessions:
             session.end(RefusalError(Code.SERVER_LEAVES, "the server is leaving; restore the stream on another"))
-        await asyncio.gather(*(session.gone.wait() for session in sessions))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._leave_by + 1):
+                await asyncio.gather(*(session.gone.wait() for session in sessions))
 
     async def stop(self) -> None:
         """End the work that :meth:`start` began."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._keeper.close()
 
     @property
     def ready(self) -> bool:
-        """Whether a stream could be opened, some slot being free."""
+        """Whether the server works, and is not about to leave."""
         return not self.draining and bool(self._tasks) and not any(task.done() for task in self._tasks)
+
+    async def why_not(self) -> str:
+        """Why no stream can be opened now; empty if one can."""
+        if not self.ready:
+            return "leaving" if self.draining else "failed"
+        problem = await self._keeper.problem()
+        if not problem and all(model.engine.streams == model.engine.slots for model in self.models.values()):
+            return f"all {self.limits.streams} streams of each model are in use"
+        return problem
 
     async def open(self, name: str, input_format: str) -> Session:
         """A new stream.
@@ -111,7 +126,7 @@ class Service:
         snapshot = Snapshot(model.digest, input_format, 0, 0, (), None)
         with self._slot(model) as slot:
             # Kept from the beginning, so that there is always something to continue from.
-            claim = await self._stored(self._store.add, stream, snapshot.to_bytes())
+            claim = await self._keeper.add(stream, snapshot.to_bytes())
             return await self._begin(stream, claim, model, slot, snapshot)
 
     async def restore(self, stream: str) -> Session:
@@ -129,7 +144,7 @@ class Service:
         if session is not None:
             session.end(RefusalError(Code.REPLACED, "the stream was continued by another connection"))
             await session.gone.wait()
-        claimed = await self._stored(self._store.claim, stream)
+        claimed = await self._keeper.claim(stream)
         if claimed is None:
             raise RefusalError(Code.UNKNOWN_STREAM, "stream: there is none of this id; it was closed, or is too old")
         try:
@@ -146,13 +161,16 @@ class Service:
             raise RefusalError(Code.UNKNOWN_STREAM, f"stream: cannot be continued: {error}") from None
 
     async def leave(self, session: Session) -> None:
-        """Let a stream go: saved to be continued, unless its client closed it or the store has all of it."""
+        """Let a stream go: saved to be continued, unless its client closed it."""
         try:
-            await session.settled()
-            if not session.closed and session.processed > session.saved:
-                await self._save_in_turn([session])
+            async with asyncio.timeout_at(self._leave_by):
+                await session.settled()
+                if not session.closed:
+                    await self._keeper.save(session)
         except RefusalError as refusal:
             logger.error("a stream could not be saved: %s", refusal)
+        except TimeoutError:
+            logger.error("a stream could not be saved in the %g s that a server has to leave", DRAIN_SECONDS)
         finally:
             model = session.model
             logger.debug("a stream of %s leaves after message %d", model.name, session.processed)
@@ -169,9 +187,12 @@ class Service:
             RefusalError: the store fails.
         """
         await session.settled()
-        async with self._saving:
-            await self._stored(self._store.remove, session.stream, session.claim)
-            session.closed = True
+        session.closed = True  # first: it must not be saved at the same time
+        try:
+            await self._keeper.remove(session.stream, session.claim)
+        except RefusalError:
+            session.closed = False
+            raise
 
     async def save(self, session: Session) -> None:
         """Save a stream as it is when all that was received is processed, and tell its client.
@@ -180,7 +201,7 @@ class Service:
             RefusalError: the store fails.
         """
         await session.settled()
-        await self._save_in_turn([session])
+        await self._keeper.save(session)
 
     @contextlib.contextmanager
     def _slot(self, model: ServedModel) -> Iterator[int]:
@@ -207,55 +228,23 @@ class Service:
         self.metrics.streams.labels(model.name).set(model.engine.streams)
         return session
 
-    async def _save_in_turn(self, sessions: Sequence[Session]) -> None:
-        """Save streams of one model. Once begun it is done, also if the caller is cancelled.
-
-        Raises:
-            RefusalError: the store fails.
-        """
-        await asyncio.shield(asyncio.ensure_future(self._save(sessions)))
-
-    async def _save(self, sessions: Sequence[Session]) -> None:
-        async with self._saving:  # an older snapshot must not be written over a newer one
-            await self._save_alone(sessions)
-
-    async def _save_alone(self, sessions: Sequence[Session]) -> None:
-        model = sessions[0].model
-        found: list[tuple[Session, Snapshot]] = []
-
-        def prepare() -> Callable[[], list[Saving]]:
-            found.extend((s, s.snapshot()) for s in sessions if not (s.gone.is_set() or s.closed))
-            return lambda: [
-                # The state is replaced by what the engine has, which nothing changes before it is taken.
-                Saving(session.stream, session.claim, snapshot._replace(state=states.select(i)).to_bytes())
-                for states in [model.engine.take([session.slot for session, _ in found])]
-                for i, (session, snapshot) in enumerate(found)
-            ]
-
-        # Written out on the model's thread: a third one that wants the interpreter would hold up the other two.
-        savings = await model.batcher.between(prepare)
-        for (session, snapshot), kept in zip(found, await self._stored(self._store.save, savings), strict=True):
-            if kept:
-                session.tell_saved(snapshot.seq)
-                self.metrics.snapshots.inc()
-            else:
-                session.end(RefusalError(Code.REPLACED, "the stream was continued on another server"))
-
     async def _save_now_and_then(self) -> None:
         """Save every stream once in a period, each at a moment of its own: all at once would hold up the passes."""
         while True:
             await asyncio.sleep(_SAVE_SECONDS)
             now = time.monotonic()
-            for model in self.models.values():
-                changed = [s for s in self._live.values() if s.model is model and s.processed > s.saved]
-                due = [s for s in changed if s.save_at <= now]
-                for session in due:
-                    session.save_at = now + self._snapshot_seconds
-                for i in range(0, len(due), _TOGETHER):
-                    try:
-                        await self._save_in_turn(due[i : i + _TOGETHER])
-                    except RefusalError as refusal:
-                        logger.error("streams could not be saved: %s", refusal)
+            due = [
+                s
+                for s in self._live.values()
+                if s.save_at <= now and (s.processed > s.saved or now > s.saved_at + self._refresh_seconds)
+            ]
+            for session in due:
+                session.save_at = now + self._snapshot_seconds
+            for outcome in await asyncio.gather(*map(self._keeper.save, due), return_exceptions=True):
+                if isinstance(outcome, RefusalError):
+                    logger.error("a stream could not be saved: %s", outcome)
+                elif outcome is not None:
+                    raise outcome
 
     async def _end_idle(self) -> None:
         while True:
@@ -264,15 +253,6 @@ class Service:
             for session in self._live.values():
                 if session.heard < before:
                     session.end(RefusalError(Code.IDLE, f"nothing came for {self.limits.idle_seconds:g} s"))
-
-    async def _stored(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """What the store answers, asked on another thread."""
-        try:
-            return await asyncio.to_thread(call, *arguments)
-        except (OSError, ValueError) as error:
-            self.metrics.store_failures.inc()
-            logger.error("the store failed: %s", error)
-            raise RefusalError(Code.STORE_FAILED, "the server could not save the stream; try another") from None
 
 
 def _deliver(result: Result) -> None:

@@ -36,6 +36,7 @@ class Session:
         gone: set when the stream is no longer this server's.
         heard: when the client last said something.
         saved: the last input in the snapshot that the store has.
+        saved_at: when the store got it.
         save_at: when it is to be saved again, if there is more by then.
     """
 
@@ -46,10 +47,11 @@ class Session:
         self.format = snapshot.format
         self._limits = limits
         now = time.monotonic()
-        self._budget = Budget(limits.rate, limits.rate * limits.burst_seconds, now)
+        first = limits.first_steps() if snapshot.steps is None else snapshot.steps
+        self._budget = Budget(limits.rate, limits.rate * limits.burst_seconds, now, first)
         self.heard = now
         self.received = self.processed = self.saved = snapshot.seq
-        self.save_at = now
+        self.save_at = self.saved_at = now
         self._ack = snapshot.ack
         self._unread = deque(snapshot.results)  # those of ack + 1 to processed
         self._failed = False
@@ -76,9 +78,10 @@ class Session:
             "stream": self.stream,
             "format": self.format,
             "seq": self.processed,
-            "window": self._limits.window,
+            "window": self.model.window,
             "rate": self._limits.rate,
             "burst_seconds": self._limits.burst_seconds,
+            "burst": self._budget.left(time.monotonic()),
             **self.model.describe(),
         }
         self.outgoing.put_nowait(json.dumps(opened))
@@ -157,12 +160,13 @@ class Session:
 
     def snapshot(self) -> Snapshot:
         """The stream as it is now, but for the state, which the engine has."""
-        return Snapshot(self.model.digest, self.format, self.processed, self._ack, tuple(self._unread), None)
+        steps = self._budget.left(time.monotonic())
+        return Snapshot(self.model.digest, self.format, self.processed, self._ack, tuple(self._unread), None, steps)
 
     def tell_saved(self, seq: int) -> None:
         """Tell the client that it need not send again what came up to here."""
-        self.saved = seq
-        if self.outgoing.qsize() > _MOST_UNREAD * self._limits.window:
+        self.saved, self.saved_at = seq, time.monotonic()
+        if self.outgoing.qsize() > _MOST_UNREAD * self.model.window:
             self.end(RefusalError(Code.TOO_FAST, "expected a client that reads what it asks for"))
             return
         self.outgoing.put_nowait(json.dumps({"type": "snapshot", "seq": seq}))
@@ -174,9 +178,9 @@ class Session:
             raise RefusalError(Code.BAD_SEQUENCE, f"ack: expected {self._ack} or more, got {ack}")
         # A client that continues may have results of inputs that it is sending again, and that are not processed here.
         ack = min(ack, self.processed)
-        if seq - ack > self._limits.window:
+        if seq - ack > self.model.window:
             raise RefusalError(
-                Code.BAD_SEQUENCE, f"seq: expected at most {self._limits.window} beyond the last result, got {seq}"
+                Code.BAD_SEQUENCE, f"seq: expected at most {self.model.window} beyond the last result, got {seq}"
             )
         self._forget_results(ack)
 

@@ -1,6 +1,7 @@
 """A stream as bytes: where its model stands, and the results that its client may not have got yet."""
 
 import json
+import math
 from typing import Any, NamedTuple, Optional, TypeGuard
 
 from safetensors import SafetensorError
@@ -24,6 +25,7 @@ class Snapshot(NamedTuple):
         seq: the last input that ``state`` has heard.
         ack: the last result that the client said it has.
         results: the packed results from ``ack + 1`` to ``seq``.
+        steps: how many the client could still send at once; None if that was not kept.
         state: of one stream; None is the beginning, where ``seq`` is 0.
     """
 
@@ -33,6 +35,7 @@ class Snapshot(NamedTuple):
     ack: int
     results: tuple[bytes, ...]
     state: Optional[State]
+    steps: Optional[float] = None
 
     def to_bytes(self) -> bytes:
         """One line of JSON, the results, then the state as safetensors."""
@@ -43,6 +46,7 @@ class Snapshot(NamedTuple):
             "seq": self.seq,
             "ack": self.ack,
             "results": [len(result) for result in self.results],
+            "steps": self.steps,
         }
         tensors = b"" if self.state is None else save({k: t.cpu() for k, t in self.state.tensors().items()})
         return b"".join([json.dumps(header).encode(), b"\n", *self.results, tensors])
@@ -81,7 +85,9 @@ def read_snapshot(data: bytes, beginning: State) -> Snapshot:
     if not rest and header["seq"]:
         raise ValueError("damaged snapshot: no state")
     state = _read_state(rest, beginning) if rest else None
-    return Snapshot(header["model"], header["format"], header["seq"], header["ack"], tuple(results), state)
+    return Snapshot(
+        header["model"], header["format"], header["seq"], header["ack"], tuple(results), state, header.get("steps")
+    )
 
 
 def _parts(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -96,6 +102,7 @@ def _parts(data: bytes) -> tuple[dict[str, Any], bytes]:
     if header.get("version") != VERSION:
         raise ValueError(f"snapshot of version {shown(header.get('version'))}, this release reads {VERSION}")
     seq, ack, sizes = header.get("seq"), header.get("ack"), header.get("results")
+    steps = header.get("steps", 0.0)
     if not (
         isinstance(header.get("model"), str)
         and header.get("format") in list(FORMATS)
@@ -106,6 +113,7 @@ def _parts(data: bytes) -> tuple[dict[str, Any], bytes]:
         and ack <= seq <= MAX_SEQUENCE
         and len(sizes) == seq - ack
         and sum(sizes) <= len(rest)
+        and (steps is None or (type(steps) in (int, float) and math.isfinite(steps) and steps >= 0))
     ):
         raise ValueError("damaged snapshot: a header that cannot be")
     return header, rest

@@ -1,16 +1,26 @@
 """uvicorn's two protocols, within bounds that it does not set itself: on their time, their number and their memory."""
 
 import asyncio
+import time
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
+
+from streamdrnn.apps.serving.limits import Budget
 
 HTTP_SECONDS = 10.0
 """How long a connection may take before it is a WebSocket, all its requests and their answers included."""
 LEAVE_SECONDS = 10.0
 """How long a client may take to read what is left for it when its stream has ended."""
+FRAMES_PER_SECOND, MOST_FRAMES = 10.0, 100.0
+"""Frames that carry no message, on average and at once: pings, pongs, small parts, all that follows the end."""
+_SMALL_PART = 1024
+"""Bytes; parts of messages as large as this are bounded by the size of a message."""
+_FIRST_SLICE = 512
+"""Bytes that are parsed at a time, as 85 empty frames fit; the next slices are larger while no frame is complete."""
 
 
 class BoundedHTTP(H11Protocol):
@@ -55,25 +65,87 @@ class BoundedHTTP(H11Protocol):
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """A WebSocket whose peer cannot make the server keep what it does not read."""
+    """A WebSocket whose peer can make the server neither keep nor parse more than it serves.
+
+    What was received is parsed up to the next message, and further when that one is taken. So a peer that sends
+    thousands of frames at once waits for itself. Frames that carry no message have a budget of their own, before a
+    stream is opened and after it has ended, too.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._end: asyncio.TimerHandle | None = None
+        self._unparsed = bytearray()
+        self._frames = Budget(FRAMES_PER_SECOND, MOST_FRAMES, time.monotonic())
+
+    def data_received(self, data: bytes) -> None:
+        self._unparsed += data
+        self._parse()
+
+    async def receive(self) -> Any:
+        message = await super().receive()
+        self._parse()
+        return message
+
+    def handle_events(self) -> None:
+        if self.conn.events:
+            self._slice = _FIRST_SLICE
+        super().handle_events()
 
     def handle_ping(self) -> None:
+        self._spend()
         if self.writable.is_set():
             super().handle_ping()
         else:
             self.conn.data_to_send()  # there is more to read than is read: no pong
+
+    def handle_pong(self, event: Frame) -> None:
+        self._spend()
+        super().handle_pong(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        self._count(event)
+        super().handle_cont(event)
+
+    def handle_text(self, event: Frame) -> None:
+        self._count(event)
+        super().handle_text(event)
+
+    def handle_bytes(self, event: Frame) -> None:
+        self._count(event)
+        super().handle_bytes(event)
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
         if not self.disconnected:
             # To close alone would wait until all is read, for ever if need be.
             self._end = self.loop.call_later(LEAVE_SECONDS, self.transport.abort)
+            self._parse()  # the peer's answer to our close may be there already
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._unparsed.clear()
         if self._end is not None:
             self._end.cancel()
+
+    def _parse(self) -> None:
+        """Parse what was received, until a message waits to be taken."""
+        self._slice = _FIRST_SLICE
+        while self._unparsed and not self.read_paused and not self.transport.is_closing():
+            size, self._slice = self._slice, 2 * self._slice
+            part = bytes(self._unparsed[:size])
+            del self._unparsed[:size]
+            super().data_received(part)
+
+    def _count(self, event: Frame) -> None:
+        if self.close_sent or (not event.fin and len(event.data) < _SMALL_PART):
+            self._spend()
+
+    def _spend(self) -> None:
+        if self.transport.is_closing() or self._frames.spend(1, time.monotonic()) is None:
+            return
+        self.conn.fail(CloseCode.POLICY_VIOLATION, "too many frames without a message")
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.POLICY_VIOLATION})
+        self.close_sent = True
+        self.transport.close()

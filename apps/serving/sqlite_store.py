@@ -1,16 +1,19 @@
 """A store in one SQLite file, for the servers of one machine."""
 
+import logging
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Optional
 
 import platformdirs
 
-from streamdrnn.apps.serving.store import Claimed, Saving, key_of
+from streamdrnn.apps.serving.store import CLOSED, CLOSED_SECONDS, Claimed, Saving, StoreFullError, key_of
 from streamdrnn.errors import ResourceError
+
+logger = logging.getLogger(__name__)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS streams (
@@ -20,7 +23,12 @@ CREATE TABLE IF NOT EXISTS streams (
     snapshot BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS streams_by_age ON streams (saved);
+CREATE TABLE IF NOT EXISTS checks (id INTEGER PRIMARY KEY CHECK (id = 1), at REAL NOT NULL);
 """
+_LOCKED_SECONDS = 4.0
+"""How long a call waits for other processes that write."""
+_FOR_NEW_STREAMS = 0.9
+"""The share of the file's bytes that new streams may take; the rest is for those there are."""
 
 
 def default_path() -> Path:
@@ -28,40 +36,54 @@ def default_path() -> Path:
     return Path(platformdirs.user_data_dir("streamdrnn")) / "streams.sqlite3"
 
 
+def steady_clock() -> Callable[[], float]:
+    """A clock that begins at the time of day and takes no part in its jumps, or streams that live would be too old."""
+    offset = time.time() - time.monotonic()
+    return lambda: offset + time.monotonic()
+
+
 class SQLiteStore:
     """The snapshots in one file; see :class:`Store`. Every call is one transaction.
 
+    A file that is removed is made again.
+
     Args:
-        path: the file; made if there is none.
+        path: the file; made if there is none. Only its owner may read it.
         keep_seconds: for how long a stream is kept that is not saved again.
+        most_bytes: of the file.
+        clock: seconds since 1970.
 
     Raises:
         OSError: the file cannot be used.
     """
 
-    def __init__(self, path: Path, keep_seconds: float) -> None:
+    def __init__(
+        self, path: Path, keep_seconds: float, most_bytes: int = 2**30, clock: Optional[Callable[[], float]] = None
+    ) -> None:
         self.path = path
-        self._keep_seconds = keep_seconds
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)  # what streams said is their clients' alone
-        with self._connection() as db:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(_SCHEMA)
+        self.keep_seconds, self._most_bytes = keep_seconds, most_bytes
+        self._now = steady_clock() if clock is None else clock
+        self._make()
 
     def add(self, stream: str, snapshot: bytes) -> int:
-        now = time.time()
+        now = self._now()
         with self._transaction() as db:
-            db.execute("DELETE FROM streams WHERE saved < ?", (now - self._keep_seconds,))
-            db.execute("INSERT INTO streams VALUES (?, 1, ?, ?)", (key_of(stream), now, snapshot))
+            db.execute("DELETE FROM streams WHERE saved < ?", (now - self.keep_seconds,))
+            taken = _bytes_of(db)
+            if not self._is_full(taken):
+                db.execute("INSERT INTO streams VALUES (?, 1, ?, ?)", (key_of(stream), now, snapshot))
+        self._check_room(taken)
         return 1
 
     def save(self, savings: Sequence[Saving]) -> list[bool]:
-        now = time.time()
+        now = self._now()
         with self._transaction() as db:
             return [
                 db.execute(
-                    "UPDATE streams SET snapshot = ?, saved = ? WHERE key = ? AND claim = ?",
-                    (snapshot, now, key_of(stream), claim),
+                    "INSERT INTO streams VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
+                    " SET claim = excluded.claim, saved = excluded.saved, snapshot = excluded.snapshot"
+                    " WHERE claim <= excluded.claim AND snapshot != ?",
+                    (key_of(stream), claim, now, snapshot, CLOSED),
                 ).rowcount
                 == 1
                 for stream, claim, snapshot in savings
@@ -70,25 +92,64 @@ class SQLiteStore:
     def claim(self, stream: str) -> Optional[Claimed]:
         with self._transaction() as db:
             row = db.execute(
-                "UPDATE streams SET claim = claim + 1 WHERE key = ? AND saved >= ? RETURNING claim, snapshot",
-                (key_of(stream), time.time() - self._keep_seconds),
+                "UPDATE streams SET claim = claim + 1 WHERE key = ? AND snapshot != ? RETURNING claim, snapshot",
+                (key_of(stream), CLOSED),
             ).fetchone()
         return None if row is None else Claimed(*row)
 
     def remove(self, stream: str, claim: int) -> None:
+        forgotten = self._now() - self.keep_seconds + min(CLOSED_SECONDS, self.keep_seconds)
         with self._transaction() as db:
-            db.execute("DELETE FROM streams WHERE key = ? AND claim = ?", (key_of(stream), claim))
+            db.execute(
+                "UPDATE streams SET snapshot = ?, saved = ? WHERE key = ? AND claim <= ?",
+                (CLOSED, forgotten, key_of(stream), claim),
+            )
+
+    def check(self) -> int:
+        with self._transaction() as db:
+            db.execute("REPLACE INTO checks VALUES (1, ?)", (self._now(),))
+            taken = _bytes_of(db)
+        self._check_room(taken)
+        return taken
+
+    def _is_full(self, taken: int) -> bool:
+        return taken > _FOR_NEW_STREAMS * self._most_bytes
+
+    def _check_room(self, taken: int) -> None:
+        if self._is_full(taken):
+            raise StoreFullError(f"{self.path}: no room for further streams, {taken} of {self._most_bytes} bytes taken")
+
+    def _make(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.touch(mode=0o600)  # what streams said is their clients' alone
+        self.path.chmod(0o600)  # whatever it was
+        with self._connection() as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(_SCHEMA)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        if not self.path.exists():
+            logger.error("%s was removed; it is made again, and filled by the streams that live", self.path)
+            self._make()
         with self._connection() as db, db:
             db.execute("BEGIN IMMEDIATE")
             yield db
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
+        uri = f"{self.path.absolute().as_uri()}?mode=rw"  # else it would be made, for everybody to read
         try:
-            with closing(sqlite3.connect(self.path, timeout=10)) as db:
+            with closing(sqlite3.connect(uri, timeout=_LOCKED_SECONDS, uri=True)) as db:
+                pages = self._most_bytes // int(db.execute("PRAGMA page_size").fetchone()[0])
+                db.execute(f"PRAGMA max_page_count = {pages}")
                 yield db
         except sqlite3.Error as error:
             raise ResourceError(f"{self.path}: cannot be used as a store of streams ({error})") from None
+
+
+def _bytes_of(db: sqlite3.Connection) -> int:
+    size, pages, free = (
+        int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_size", "page_count", "freelist_count")
+    )
+    return size * (pages - free)

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional, Protocol
 
-from streamdrnn.errors import InputError
+from streamdrnn.errors import InputError, ResourceError
+
+CLOSED, CLOSED_SECONDS = b"closed", 600.0
+"""Kept of a stream that was closed, for so many seconds: a server that was cut off must not save it again."""
+
+
+class StoreFullError(ResourceError):
+    """The store has as many bytes as it may; what it has can still be continued and removed."""
 
 
 class Saving(NamedTuple):
@@ -28,16 +35,26 @@ class Store(Protocol):
 
     A stream is one server's at a time: who claims it last. Of the others nothing more is saved, so that a server that
     was thought dead does not overwrite what happened since. Each stream is saved whole or not at all, also when the
-    process is killed. Streams that were not saved for long enough are forgotten.
+    process is killed. Streams that were not saved for long enough are forgotten; so is everything when the store itself
+    is lost. Whoever has a stream writes it again with its next snapshot.
 
     Every method may raise ``OSError``: the store cannot be used.
+
+    Attributes:
+        keep_seconds: for how long a stream is kept that is not saved again.
     """
 
+    keep_seconds: float
+
     def add(self, stream: str, snapshot: bytes) -> int:
-        """Keep a new stream; its first claim."""
+        """Keep a new stream; its first claim.
+
+        Raises:
+            StoreFullError: there is no room for further streams.
+        """
 
     def save(self, savings: Sequence[Saving]) -> list[bool]:
-        """Replace the snapshots of streams; for each, whether it was still the caller's."""
+        """Replace the snapshots of streams, or keep them anew; for each, False if it was claimed since, or closed."""
 
     def claim(self, stream: str) -> Optional[Claimed]:
         """Take a stream over, from whoever had it; None if there is no such stream."""
@@ -45,17 +62,21 @@ class Store(Protocol):
     def remove(self, stream: str, claim: int) -> None:
         """Forget a stream, if it is still the caller's."""
 
+    def check(self) -> int:
+        """Try to write; the bytes that the store takes."""
 
-def open_store(where: Optional[str], keep_seconds: float) -> Store:
+
+def open_store(where: Optional[str], keep_seconds: float, most_bytes: int) -> Store:
     """The store at a place.
 
     Args:
         where: the path of a file, or ``redis://HOST:PORT/DB`` (``rediss`` with TLS); None is a file of the user's own.
         keep_seconds: for how long a stream is kept that is not saved again.
+        most_bytes: of a file; Redis has a limit of its own (``maxmemory``).
 
     Raises:
         OSError: it cannot be used.
-        ValueError: its URL is malformed, or it needs what is not installed.
+        ValueError: its URL is malformed or of another kind, or it needs what is not installed.
     """
     if where is not None and where.startswith(("redis://", "rediss://")):
         try:
@@ -63,9 +84,11 @@ def open_store(where: Optional[str], keep_seconds: float) -> Store:
         except ModuleNotFoundError as error:
             raise InputError(f"{error}; a Redis store needs it: pip install 'streamdrnn[redis]'") from None
         return RedisStore.at(where, keep_seconds)
+    if where is not None and "://" in where:
+        raise InputError(f"store: expected the path of a file, redis://HOST:PORT/DB or rediss://..., got {where}")
     from streamdrnn.apps.serving.sqlite_store import SQLiteStore, default_path
 
-    return SQLiteStore(default_path() if where is None else Path(where), keep_seconds)
+    return SQLiteStore(default_path() if where is None else Path(where), keep_seconds, most_bytes)
 
 
 def key_of(stream: str) -> bytes:

@@ -27,7 +27,7 @@ class RefusedError(ConnectionError):
         self.code = code
 
 
-PASSING = {Code.SERVER_LEAVES, Code.IDLE, Code.STORE_FAILED, Code.TOO_MANY_STREAMS}
+PASSING = {Code.SERVER_LEAVES, Code.IDLE, Code.TOO_FAST, Code.STORE_FAILED, Code.TOO_MANY_STREAMS}
 """Refusals after which another connection may do better."""
 
 
@@ -53,12 +53,12 @@ class Exchange:
         self._sent_by = 0  # the last input that this connection was given
         self._answered_here = 0  # the last result that this connection gave
         self._ack = 0  # the last result that any gave
-        self._last = 0  # the last input there is
         self._saved = 0
         self._unsaved = deque[tuple[int, Optional[bytes]]]()  # inputs that the server may yet forget; None is a reset
         self._results = dict[int, np.ndarray]()
+        self._unwanted = set[int]()  # results that nobody waits for any more
         self._request: Optional[str] = None
-        self._requested_here = False
+        self._requested_here = self._asked_to_close = False
         self._budget = self._budget_since = 0.0
 
     @property
@@ -67,9 +67,18 @@ class Exchange:
         return str(self.opened.get("stream", ""))
 
     @property
-    def all_saved(self) -> bool:
-        """Whether the server has saved all that is in line."""
-        return self._saved >= self._last
+    def last(self) -> int:
+        """The last input there is."""
+        return self._unsaved[-1][0] if self._unsaved else self._saved
+
+    @property
+    def progress(self) -> int:
+        """Grows with all that the server does for the stream."""
+        return self._ack + self._saved + self.finished
+
+    def saved(self, seq: int) -> bool:
+        """Whether the server has saved all up to an input."""
+        return self._saved >= seq
 
     def greeting(self) -> str:
         """The first message of a connection."""
@@ -88,33 +97,45 @@ class Exchange:
         Raises:
             ValueError: the shape does not fit the stream's format.
         """
+        self._check_open()
         values = self._encoded(inputs)
-        size = self.opened["max_frame"]
-        first = self._last + 1
-        for start in range(0, max(1, len(values)), size):
-            self._last += 1
-            self._unsaved.append((self._last, values[start : start + size].tobytes()))
-        return first, self._last
+        size, last = self.opened["max_frame"], self.last
+        messages = [values[start : start + size].tobytes() for start in range(0, max(1, len(values)), size)]
+        self._unsaved.extend(enumerate(messages, last + 1))  # at once: all of it is in line, or nothing
+        return last + 1, self.last
 
     def add_reset(self) -> int:
         """Put a reset in line; its number."""
-        self._last += 1
-        self._unsaved.append((self._last, None))
-        return self._last
+        self._check_open()
+        self._unsaved.append((self.last + 1, None))
+        return self.last
 
     def request(self, what: str) -> None:
         """Ask for ``"snapshot"`` or ``"close"``, after all that is in line."""
+        self._check_open()
         self._request, self._requested_here = what, False
+
+    def withdraw(self) -> None:
+        """Ask no more for what was not asked yet."""
+        if not self._requested_here:
+            self._request = None
+
+    def abandon(self, first: int, last: int) -> None:
+        """Forget the results of some inputs, those that come, too: whoever waited for them does so no more."""
+        for seq in range(first, last + 1):
+            if self._results.pop(seq, None) is None and seq > self._ack:
+                self._unwanted.add(seq)
 
     def next_message(self) -> Union[bytes, str, float, None]:
         """The message to be sent now; or the seconds to wait before asking again; None: something must come first."""
-        if self._sent_by >= self._last:
+        if self._sent_by >= self.last:
             if self._request is None or self._requested_here:
                 return None
             wait = self._pace(self.opened["max_frame"] / self.opened["hop_length"])
             if wait > 0:
                 return wait
             self._requested_here = True
+            self._asked_to_close = self._asked_to_close or self._request == "close"
             return json.dumps({"type": self._request})
         seq = self._sent_by + 1
         if seq > min(self._ack, self._answered_here) + self.opened["window"]:
@@ -152,6 +173,10 @@ class Exchange:
         nothing = np.zeros((0, self.opened["output_size"]), np.float32)
         return np.concatenate([nothing, *(self._results.pop(seq) for seq in range(first, last + 1))])
 
+    def _check_open(self) -> None:
+        if self.finished or self._asked_to_close:
+            raise InputError("the stream is closed")
+
     def _receive_text(self, fields: dict[str, Any]) -> None:
         kind = fields["type"]
         if kind == "opened":
@@ -160,10 +185,12 @@ class Exchange:
             self._saved = max(self._saved, int(fields["seq"]))
             while self._unsaved and self._unsaved[0][0] <= self._saved:
                 self._unsaved.popleft()
+            if self._request == "snapshot" and self._requested_here and self.saved(self.last):
+                self._request = None
         elif kind == "closed":
             self.finished = True
         elif kind == "error":
-            if fields["code"] == Code.UNKNOWN_STREAM and self._request == "close":
+            if fields["code"] == Code.UNKNOWN_STREAM and self._asked_to_close:
                 self.finished = True  # it was closed, and the connection lost before it could say so
                 return
             if fields["code"] in PASSING and (self.opened or fields["code"] != Code.TOO_MANY_STREAMS):
@@ -172,7 +199,7 @@ class Exchange:
 
     def _greeted(self, fields: dict[str, Any]) -> None:
         seq = int(fields["seq"])
-        if seq < self._saved or seq > self._last:
+        if seq < self._saved or seq > self.last:
             raise RefusedError(
                 Code.BAD_SEQUENCE, f"the server continues after input {seq}, which this stream is not at"
             )
@@ -180,7 +207,7 @@ class Exchange:
         # Results up to seq that this client lacks come next; inputs after it are sent again.
         self._sent_by, self._requested_here = seq, False
         self._answered_here = seq if self._ack >= seq else self._ack
-        self._budget, self._budget_since = self._burst(), time.monotonic()
+        self._budget, self._budget_since = min(self._burst(), fields.get("burst", self._burst())), time.monotonic()
 
     def _receive_result(self, message: bytes) -> None:
         seq, payload = protocol.unpack_result(message)
@@ -190,8 +217,10 @@ class Exchange:
         if seq != self._ack + 1:
             raise ValueError(f"expected result {self._ack + 1}, got {seq}")
         rows = np.frombuffer(payload, "<f4").reshape(-1, self.opened["output_size"])
-        self._results[seq] = rows.astype(np.float32)
+        if seq not in self._unwanted:
+            self._results[seq] = rows.astype(np.float32)
         self._ack = seq
+        self._unwanted.discard(seq)
 
     def _encoded(self, inputs: np.ndarray) -> np.ndarray:
         values = np.asarray(inputs)

@@ -19,7 +19,7 @@ HANDSHAKE = (
 )
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 OPEN = json.dumps({"type": "open", "version": 1, "model": "tagger", "format": "features"}).encode()
-TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
 def frame(opcode: int, payload: bytes, first: int = 0x80, masked: bool = True, length: int | None = None) -> bytes:

@@ -1,17 +1,27 @@
 """The client, and what becomes of its stream when connections, servers and processes are lost."""
 
 import asyncio
+import datetime
+import json
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
+from websockets.sync.server import ServerConnection, serve
 
 from streamdrnn.apps.serving.limits import Limits
 from streamdrnn.client import RefusedError, connect, connect_async
@@ -27,7 +37,10 @@ from tests.serving.servers import (
     running,
     tagger_file,
 )
+from tests.strategies import examples
 from tests.waiting import PATIENCE, wait_for
+
+ONE = np.zeros((1, 3), np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +170,213 @@ def test_connections_lost_in_the_middle_of_a_push(server: Running, models: list[
             thread.join()
         assert_same(y, offline(models[0], x))
     assert cuts > 1
+
+
+class ScriptedServer:
+    """Takes connections one after the other, each for a function of its own; the last one takes all that follow."""
+
+    def __init__(self, *behaviours: Callable[[ServerConnection], None]) -> None:
+        self._behaviours = list(behaviours)
+        self.connections = 0
+        self._server = serve(self._behave, "127.0.0.1", 0, close_timeout=0.1)
+        self.url = f"ws://127.0.0.1:{self._server.socket.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    def _behave(self, connection: ServerConnection) -> None:
+        self.connections += 1
+        with suppress(ConnectionClosed):
+            self._behaviours[min(self.connections, len(self._behaviours)) - 1](connection)
+
+    def __enter__(self) -> "ScriptedServer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+
+
+OPENED = json.dumps(
+    {"type": "opened", "stream": "s", "seq": 0, "window": 4, "max_frame": 9, "rate": 1e9, "burst_seconds": 1.0}
+    | {"input_size": 3, "output_size": 2, "hop_length": 1}
+)
+
+
+def silent(connection: ServerConnection) -> None:
+    connection.recv()
+    connection.recv()
+
+
+def opens_and_is_silent(connection: ServerConnection) -> None:
+    connection.recv()
+    connection.send(OPENED)
+    while True:
+        connection.recv()
+
+
+def drops_after_each_input(connection: ServerConnection) -> None:
+    connection.recv()
+    connection.send(OPENED)
+    connection.recv()
+    connection.close()
+
+
+def refuses(code: int) -> Callable[[ServerConnection], None]:
+    def behave(connection: ServerConnection) -> None:
+        connection.recv()
+        connection.send(json.dumps({"type": "error", "code": code, "message": "no"}))
+        connection.close(code, "no")
+
+    return behave
+
+
+@pytest.mark.parametrize("behaviour", [silent, opens_and_is_silent, drops_after_each_input])
+@pytest.mark.parametrize("client", ["blocking", "asyncio"])
+def test_servers_that_give_no_result_are_given_up(client: str, behaviour: Callable[[ServerConnection], None]) -> None:
+    async def live(url: str) -> None:
+        stream = await connect_async(url, "tagger", "features", give_up_after=1.0)
+        await stream.push(ONE)
+
+    with ScriptedServer(behaviour) as server:
+        started = time.monotonic()
+        with pytest.raises(ConnectionError, match="no server answers"):  # noqa: PT012 (either is asked for an answer)
+            if client == "asyncio":
+                asyncio.run(live(server.url))
+            connect(server.url, "tagger", "features", give_up_after=1.0).push(ONE)
+        assert 1 < time.monotonic() - started < 5
+        assert server.connections < 20
+
+
+def test_another_server_has_its_turn_before_all_is_given_up(server: Running, models: list[Path]) -> None:
+    with (
+        ScriptedServer(silent) as first,
+        connect([first.url, server.url], "tagger", "features", give_up_after=3.0) as stream,
+    ):
+        assert_same(stream.push(inputs(5)), offline(models[0], inputs(5)))
+
+
+def test_a_refusal_by_one_server_is_none_by_the_others(server: Running, models: list[Path]) -> None:
+    for code in (Code.UNKNOWN_MODEL, Code.UNAUTHORISED, Code.UNKNOWN_STREAM):
+        with ScriptedServer(refuses(code)) as other:
+            with connect([other.url, server.url], "tagger", "features") as stream:
+                lose_connection(stream)  # the other one is next in turn, and does not know the stream
+                assert_same(stream.push(inputs(5)), offline(models[0], inputs(5)))
+            assert other.connections == 2
+            with pytest.raises(RefusedError, match="no") as refusal:
+                connect([other.url, other.url], "tagger", "features")
+            assert refusal.value.code == code
+            with pytest.raises(RefusedError, match="no"):  # says more than that the other one does not answer
+                connect([other.url, "ws://127.0.0.1:9"], "tagger", "features", give_up_after=0.5)
+
+
+def test_a_client_that_was_too_fast_comes_back(models: list[Path], server: Running) -> None:
+    with (
+        ScriptedServer(refuses(Code.TOO_FAST)) as busy,
+        connect([busy.url, server.url], "tagger", "features") as stream,
+    ):
+        assert_same(stream.push(inputs(5)), offline(models[0], inputs(5)))
+
+
+def write_certificate(folder: Path) -> None:
+    """One that nobody signed but itself."""
+    x509 = pytest.importorskip("cryptography.x509", reason="makes the certificate; Ray brings it")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+    pem = serialization.Encoding.PEM
+    (folder / "cert.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(pem))
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "key.pem").write_bytes(secret)
+
+
+def test_a_certificate_that_is_not_trusted_is_said_at_once(models: list[Path], tmp_path: Path) -> None:
+    write_certificate(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with serve(silent, "127.0.0.1", 0, ssl=tls) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        started = time.monotonic()
+        with pytest.raises(ConnectionError, match="the server's certificate is not trusted: self"):
+            connect(f"wss://127.0.0.1:{listening.socket.getsockname()[1]}", "tagger")
+        assert time.monotonic() - started < 10
+        listening.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("name", ["give_up_after", "heartbeat"])
+def test_times_of_a_client_are_above_zero(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: expected above 0, got 0"):
+        connect("ws://127.0.0.1:9", "tagger", **{name: 0})  # type: ignore[arg-type]
+
+
+@examples(6)
+@given(st.lists(st.tuples(st.integers(0, 150), st.floats(0.0, 0.02), st.booleans()), min_size=5, max_size=15))
+def test_whoever_is_cancelled_anywhere_goes_on(
+    server: Running, models: list[Path], pushes: list[tuple[int, float, bool]]
+) -> None:
+    """Inputs of a push that had begun are part of the stream, whenever it was cancelled, connections lost or not."""
+    sizes, times, cuts = zip(*pushes, strict=True)
+    xs = [inputs(size, seed) for seed, size in enumerate(sizes)]
+    want = np.split(offline(models[0], np.concatenate([*xs, inputs(20)])), np.cumsum(sizes))
+
+    async def live() -> None:
+        async with await connect_async(server.url, "tagger", "features") as stream:
+            for x, seconds, cut, rows in zip(xs, times, cuts, want[:-1], strict=True):
+                if cut and stream._socket is not None:
+                    stream._socket.transport.abort()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        assert_same(await stream.push(x), rows)
+            assert_same(await stream.push(inputs(20)), want[-1])
+            assert not stream._exchange._results
+            assert not stream._exchange._unwanted
+
+    asyncio.run(live())
+
+
+def test_whoever_is_interrupted_goes_on(server: Running, models: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C before each thing that a client does with its socket, one after the other."""
+    x = inputs(60 * 20)
+    want = offline(models[0], x)
+    with connect(server.url, "tagger", "features") as stream:
+        for number in range(60):
+            part = slice(20 * number, 20 * number + 20)
+            left = 1 + number % 6
+
+            def interrupt(*arguments: Any, original: Callable[..., Any], **options: Any) -> Any:
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    raise KeyboardInterrupt
+                return original(*arguments, **options)
+
+            with monkeypatch.context() as patch:
+                for name in ("send", "recv"):
+                    original = getattr(ClientConnection, name)
+                    patch.setattr(ClientConnection, name, partialmethod(interrupt, original=original))
+                if number % 2 and stream._socket is not None:
+                    lose_connection(stream)
+                with suppress(KeyboardInterrupt):
+                    assert_same(stream.push(x[part]), want[part])
+        stream.snapshot()
+        stream.reset()
+        assert_same(stream.push(x[:30]), want[:30])
+        assert not stream._exchange._results
+
+
+def test_a_stream_that_was_closed_says_so(server: Running) -> None:
+    stream = connect(server.url, "tagger", "features")
+    stream.close()
+    stream.close()
+    for call in (lambda: stream.push(ONE), stream.reset, stream.snapshot):
+        with pytest.raises(ValueError, match="the stream is closed"):
+            call()
 
 
 def test_a_client_paces_itself_to_the_servers_rate(models: list[Path], tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 import json
 import socket
+import sqlite3
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Union
@@ -15,7 +17,9 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from streamdrnn.apps.serving import keeper, service, sqlite_store
 from streamdrnn.apps.serving.limits import Limits
+from streamdrnn.apps.serving.sqlite_store import SQLiteStore
 from streamdrnn.apps.serving.store import Saving
 from streamdrnn.client.protocol import Code
 from tests.serving.servers import Running, Wire, assert_same, audio_file, inputs, offline, running, tagger_file
@@ -58,9 +62,11 @@ def refused(wire: Wire, code: int, what: str) -> None:
     assert closed.value.rcvd.reason == error["message"].encode(errors="replace")[:120].decode()
 
 
-def get(url: str, **headers: str) -> tuple[int, bytes]:
+def get(url: str, **headers: Union[str, bytes]) -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=PATIENCE) as response:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=dict[str, Any](headers)), timeout=PATIENCE
+        ) as response:
             return response.status, response.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -294,8 +300,8 @@ def test_an_ack_of_what_there_is_not_opens_no_window(wire: Wire) -> None:
 
 
 def test_faster_than_the_rate_is_refused(wire: Wire) -> None:
-    """1000 steps may come at once, then 100 a second."""
-    wire.open()
+    """100 steps may come at once, then 100 a second."""
+    assert wire.open()["burst"] == pytest.approx(100, abs=1)
     full = np.zeros((20, 3), np.float32)
     started, seq = time.monotonic(), 0
     message: Union[str, bytes] = b""
@@ -305,9 +311,48 @@ def test_faster_than_the_rate_is_refused(wire: Wire) -> None:
         message = wire.message()
         while isinstance(message, str) and "snapshot" in message:
             message = wire.message()
-    assert 1000 / 20 < seq <= (1000 + 100 * (time.monotonic() - started)) / 20 + 1
+    assert 100 / 20 < seq <= (100 + 100 * (time.monotonic() - started)) / 20 + 1
     assert json.loads(message)["code"] == Code.TOO_FAST
     assert "expected at most 100 steps per second, try again in 0." in json.loads(message)["message"]
+
+
+def test_the_budget_belongs_to_the_stream(models: list[Path], tmp_path: Path) -> None:
+    """A new connection, here or on another server, has what was left; so it brings no further burst."""
+    limits = Limits(streams=1, frame_steps=20, rate=0.01, burst_seconds=100_000.0)
+    full = np.zeros((20, 3), np.float32)
+    with running(models, tmp_path / "s", limits) as server, running(models, tmp_path / "s", limits) as another:
+        with Wire(server.url) as wire:
+            stream = wire.open()["stream"]
+            for seq in range(1, 4):
+                wire.send(seq, full, seq - 1)
+                assert wire.result()[0] == seq
+        for seq, one in ((4, server), (5, another)):
+            with Wire(one.url) as wire:
+                opened = wire.restore(stream, seq - 1)
+                assert opened["burst"] == pytest.approx(100 - 20 * (seq - 1), abs=1)
+                wire.send(seq, full, seq - 1)
+                assert wire.result()[0] == seq
+        with Wire(server.url) as wire:
+            wire.restore(stream, 5)
+            wire.send(6, full, 5)
+            refused(wire, Code.TOO_FAST, "expected at most 0.01 steps per second")
+
+
+def test_results_that_wait_for_their_client_are_bounded(tmp_path: Path) -> None:
+    wide = tagger_file(tmp_path, outputs=400)
+    with running([wide], tmp_path / "s", Limits(streams=1, unread_bytes=2**19)) as server:
+        with Wire(server.url) as wire:
+            opened = wire.open()
+            assert opened["window"] == 3
+            for seq in range(1, 4):
+                wire.send(seq, np.zeros((100, 3), np.float32))
+            for seq in range(1, 4):
+                assert wire.result(400)[0] == seq
+            wire.send(4, ONE)
+            refused(wire, Code.BAD_SEQUENCE, "at most 3 beyond the last result, got 4")
+        claimed = server.service._keeper._store.claim(opened["stream"])
+        assert claimed is not None
+        assert len(claimed.snapshot) < 2**19 + 10_000
 
 
 def test_streams_are_as_many_as_allowed_and_places_come_back(server: Running) -> None:
@@ -353,7 +398,7 @@ def test_silence_is_ended_and_can_be_continued(models: list[Path], tmp_path: Pat
 
 
 def test_tokens(models: list[Path], tmp_path: Path) -> None:
-    right = ["an open secret, said", "another of the secrets"]
+    right = ["an open secret, said", "another of the secrets", "a sécret of letters"]
     with running(models, tmp_path / "s", tokens=right) as server:
         for fields in ({}, {"token": "wrong"}, {"token": 5}, {"token": right[0][:-1]}, {"token": "\ud800"}):
             with Wire(server.url) as wire:
@@ -366,6 +411,7 @@ def test_tokens(models: list[Path], tmp_path: Path) -> None:
             assert get(f"{server.http}/{page}")[0] == 401
             assert get(f"{server.http}/{page}", Authorization=f"Basic {right[0]}")[0] == 401
             assert get(f"{server.http}/{page}", Authorization=f"Bearer {right[1]}")[0] == 200
+            assert get(f"{server.http}/{page}", Authorization=f"Bearer {right[2]}".encode())[0] == 200
         assert get(f"{server.http}/healthz")[0] == 200
 
 
@@ -383,7 +429,7 @@ def test_a_client_that_does_not_read_delays_nobody(tmp_path: Path) -> None:
     wide = tagger_file(tmp_path, outputs=4000)
     x = inputs(300)
     with (
-        running([wide], tmp_path / "s", Limits(streams=3)) as server,
+        running([wide], tmp_path / "s", Limits(streams=3, unread_bytes=10**9)) as server,
         Wire(server.url, max_queue=1) as slow,
         Wire(server.url) as quick,
     ):
@@ -438,6 +484,11 @@ def test_health_models_metrics_and_openapi(server: Running, wire: Wire) -> None:
     stream = wire.open()["stream"]
     assert json.loads(get(f"{server.http}/healthz")[1]) == {"status": "ok"}
     assert json.loads(get(f"{server.http}/readyz")[1]) == {"status": "ready"}
+    for page in ("healthz", "readyz"):
+        request = urllib.request.Request(f"{server.http}/{page}", method="HEAD")
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            assert response.status == 200
+    assert get(f"{server.http}/docs")[0] == get(f"{server.http}/redoc")[0] == 404  # they load scripts of others
     described = json.loads(get(f"{server.http}/v1/models")[1])
     assert {model["model"]: model["formats"] for model in described} == {
         "tagger": ["features"],
@@ -446,6 +497,9 @@ def test_health_models_metrics_and_openapi(server: Running, wire: Wire) -> None:
     metrics = get(f"{server.http}/metrics")[1].decode()
     assert 'streamdrnn_streams{model="tagger"} 1.0' in metrics
     assert stream not in metrics
+    for name in ("capacity", "waiting", "pass_seconds", "store_bytes", "store_seconds"):
+        assert f"streamdrnn_{name}" in metrics
+    assert "process_resident_memory_bytes" in metrics
     paths = json.loads(get(f"{server.http}/openapi.json")[1])["paths"]
     assert {"/healthz", "/readyz", "/metrics", "/v1/models"} <= paths.keys()
 
@@ -461,7 +515,7 @@ def test_a_connection_that_is_cut_frees_its_place(server: Running) -> None:
 
 
 def test_snapshots_on_request_are_paid_for_as_the_largest_messages(models: list[Path], tmp_path: Path) -> None:
-    limits = Limits(streams=1, frame_steps=20, rate=0.01, burst_seconds=10_000.0)  # 100 steps, and hardly any later
+    limits = Limits(streams=1, frame_steps=20, rate=0.01, burst_seconds=100_000.0)  # 100 steps, and hardly any later
     with running(models, tmp_path / "s", limits) as server, Wire(server.url) as wire:
         wire.open()
         for _ in range(5):
@@ -477,7 +531,7 @@ def test_a_stream_is_forgotten_before_its_client_hears_that_it_is_closed(server:
     assert wire.result()[0] == 1
     wire.say(type="close")
     assert wire.hear()["type"] == "closed"
-    assert server.service._store.claim(stream) is None
+    assert server.service._keeper._store.claim(stream) is None
 
 
 def test_a_snapshot_that_was_tampered_with_is_refused_and_costs_no_place(models: list[Path], tmp_path: Path) -> None:
@@ -487,14 +541,14 @@ def test_a_snapshot_that_was_tampered_with_is_refused_and_costs_no_place(models:
             wire.send(1, inputs(3))
             wire.result()
         wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
-        store = server.service._store
+        store = server.service._keeper._store
         good = store.claim(stream)
         assert good is not None
         header, _, rest = good.snapshot.partition(b"\n")
         fields = json.loads(header)
         claim = good.claim
         for wrong in (
-            b"",
+            b"x",
             b"[" * 60_000 + b"\n",
             b'{"version": 1}\n',
             json.dumps(fields | {"format": "pcm16"}).encode() + b"\n" + rest,
@@ -512,11 +566,94 @@ def test_a_snapshot_that_was_tampered_with_is_refused_and_costs_no_place(models:
             assert wire.restore(stream, 1)["seq"] == 1
 
 
+def test_a_stream_that_the_store_lost_lives_on_and_is_kept_again(models: list[Path], tmp_path: Path) -> None:
+    x = inputs(9)
+    with running(models, tmp_path / "s", snapshot_seconds=0.05) as server:
+        with Wire(server.url) as wire:
+            stream = wire.open()["stream"]
+            for file in tmp_path.glob("s*"):
+                file.unlink()
+            wire.send(1, x[:5])
+            first = wire.result()[1]
+            assert wire.hear() == {"type": "snapshot", "seq": 1}
+            for file in tmp_path.glob("s*"):
+                file.unlink()
+        wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
+        with Wire(server.url) as wire:
+            assert wire.restore(stream, 1)["seq"] == 1
+            wire.send(2, x[5:], 1)
+            assert_same(np.concatenate([first, wire.result()[1]]), offline(models[0], x))
+
+
+def locked(store: Path) -> sqlite3.Connection:
+    """Somebody else who writes and writes."""
+    db = sqlite3.connect(store, isolation_level=None, check_same_thread=False)
+    db.execute("BEGIN EXCLUSIVE")
+    return db
+
+
+def test_a_store_that_does_not_work_makes_the_server_not_ready_and_says_why(
+    models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_store, "_LOCKED_SECONDS", 0.1)
+    monkeypatch.setattr(keeper, "_CHECK_SECONDS", 0.05)
+    with running(models, tmp_path / "s", Limits(streams=1)) as server:
+        assert get(f"{server.http}/readyz")[0] == 200
+        with closing(locked(tmp_path / "s")), Wire(server.url) as wire:
+            wait_for(lambda: get(f"{server.http}/readyz")[0] == 503)
+            assert "database is locked" in json.loads(get(f"{server.http}/readyz")[1])["detail"]
+            wire.say(type="open", version=1, model="tagger", format="features")
+            refused(wire, Code.STORE_FAILED, "the server could not save the stream")
+        wait_for(lambda: get(f"{server.http}/readyz")[0] == 200)
+        with Wire(server.url) as one, Wire(server.url) as two:
+            one.open()
+            assert get(f"{server.http}/readyz")[0] == 200
+            two.open("audio", "pcm16")
+            assert b"all 1 streams of each model are in use" in get(f"{server.http}/readyz")[1]
+
+
+def test_a_full_store_refuses_new_streams_and_serves_those_there_are(models: list[Path], tmp_path: Path) -> None:
+    x = inputs(9)
+    with running(models, tmp_path / "s", snapshot_seconds=0.05) as server, Wire(server.url) as wire:
+        stream = wire.open()["stream"]
+        store = server.service._keeper._store
+        assert isinstance(store, SQLiteStore)
+        store._most_bytes = 8192
+        with Wire(server.url) as late:
+            late.say(type="open", version=1, model="tagger", format="features")
+            refused(late, Code.TOO_MANY_STREAMS, "the server's store is full")
+        assert b"no room for further streams" in get(f"{server.http}/readyz")[1]
+        store._most_bytes = 2**20
+        wire.send(1, x)
+        assert_same(wire.result()[1], offline(models[0], x))
+        wire.close()
+        with Wire(server.url) as again:
+            assert again.restore(stream, 1)["seq"] == 1
+
+
+@pytest.mark.parametrize("count", [8])
+def test_a_server_leaves_in_time_whatever_its_store_does(
+    models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(sqlite_store, "_LOCKED_SECONDS", 1.0)
+    monkeypatch.setattr(service, "DRAIN_SECONDS", 1.5)
+    with running(models, tmp_path / "s", Limits(streams=count)) as server, ExitStack() as held:
+        for _ in range(count):
+            wire = held.enter_context(Wire(server.url))
+            wire.open()
+            wire.send(1, ONE)
+            assert wire.result()[0] == 1
+        with closing(locked(tmp_path / "s")):
+            started = time.monotonic()
+            server.stop()
+            assert time.monotonic() - started < 6  # and not a second for each
+
+
 def test_who_opens_streams_and_says_nothing_hardly_fills_the_store(server: Running) -> None:
     with Wire(server.url) as wire:
         stream = wire.open()["stream"]
     wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
-    claimed = server.service._store.claim(stream)
+    claimed = server.service._keeper._store.claim(stream)
     assert claimed is not None
     assert len(claimed.snapshot) < 300  # no state
     with Wire(server.url) as wire:

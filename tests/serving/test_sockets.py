@@ -10,16 +10,18 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.server import ServerProtocol
 
 from streamdrnn.apps.serving import sockets
 from streamdrnn.apps.serving.limits import Limits
 from streamdrnn.client import connect
-from streamdrnn.client.protocol import unpack_result
+from streamdrnn.client.protocol import Input, pack_input, unpack_result
 from tests.serving.raw import (
     BINARY,
     CLOSE,
@@ -29,6 +31,7 @@ from tests.serving.raw import (
     OPEN,
     PING,
     PLACES_TO_LEAVE,
+    PONG,
     TEXT,
     connected,
     frame,
@@ -296,22 +299,66 @@ def test_inputs_of_a_client_that_sends_no_more_are_heard(server: Running, model:
         assert_same(np.concatenate([first, wire.result()[1]]), offline(model, x))
 
 
-def test_pings_of_who_reads_nothing_are_not_answered_for_ever(server: Running) -> None:
-    with connected(server.port, HANDSHAKE, frame(TEXT, OPEN), receive_buffer=4096) as peer:
-        pings = frame(PING, bytes(125)) * 1000
-        largest = 0
-        with suppress(ConnectionError):  # it may become idle
-            for _ in range(200):
-                peer.sendall(pings)
-                waiting = [connection.transport.get_write_buffer_size() for connection in server.connections]
-                largest = max([largest, *waiting])
-    assert 0 < largest < 2**20
+FLOODS = {
+    "pings": frame(PING, b""),
+    "long pings": frame(PING, bytes(125)),
+    "pongs": frame(PONG, b""),
+    "empty parts": frame(0, b"", first=0),
+    "small parts": frame(0, b"a", first=0),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
+@pytest.mark.parametrize("opened", [False, True])
+def test_frames_that_carry_no_message_are_few(
+    server: Running, model: Path, opened: bool, flood: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few are parsed, whatever is sent, and the connection ends; so nobody else waits for them."""
+    parsed = 0
+    events_received = ServerProtocol.events_received
+
+    def count(protocol: ServerProtocol) -> list[Any]:
+        nonlocal parsed
+        events = events_received(protocol)
+        parsed += len(events)
+        return events
+
+    begun = [HANDSHAKE, frame(TEXT, OPEN)] if opened else [HANDSHAKE]
+    first = frame(BINARY, b"", first=0) if flood[0] & 0x0F == 0 else b""
+    with others_go_on(server, model):
+        with connected(server.port, *begun) as peer:
+            monkeypatch.setattr(ServerProtocol, "events_received", count)
+            with suppress(ConnectionError):
+                peer.sendall(first + flood * 20_000)
+            came = until_cut(peer)
+        wait_for(lambda: len(server.connections) == 1)
+        monkeypatch.undo()
+    assert parsed < sockets.MOST_FRAMES + 100
+    assert len(came) < 100_000
+
+
+def test_honest_pings_and_large_parts_are_welcome(server: Running, model: Path) -> None:
+    x = inputs(100)
+    message = pack_input(Input(1, 0, x.tobytes()))
+    parts = [message[i : i + 600] for i in range(0, len(message), 600)]
+    frames = [frame(BINARY if i == 0 else 0, part, first=0x80 * (i == len(parts) - 1)) for i, part in enumerate(parts)]
+    with connected(server.port, HANDSHAKE, frame(TEXT, OPEN), frame(PING, b"?") * 20, *frames) as peer:
+        answers = read(peer, 22)
+    assert answers.count(b"?") == 20
+    assert_same(np.frombuffer(unpack_result(answers[-1]).payload, "<f4").reshape(-1, 2), offline(model, x))
+
+
+def test_what_follows_the_end_of_a_stream_is_bounded_too(impatient: Running) -> None:
+    with connected(impatient.port, HANDSHAKE, frame(TEXT, b"{}")) as peer:
+        with suppress(ConnectionError):
+            peer.sendall(frame(BINARY, b"") * 50_000)
+        until_cut(peer)
 
 
 def test_who_does_not_read_his_own_refusal_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """His results fill all buffers, so that closing alone would wait for him."""
     monkeypatch.setattr(sockets, "LEAVE_SECONDS", SOON)
-    wide, limits = tagger_file(tmp_path, "wide", outputs=4000), Limits(streams=2, idle_seconds=SOON)
+    wide, limits = tagger_file(tmp_path, "wide", outputs=4000), Limits(2, idle_seconds=SOON, unread_bytes=10**9)
     opening, zeros = frame(TEXT, OPEN.replace(b"tagger", b"wide")), np.zeros((100, 3), np.float32)
     sent = [HANDSHAKE, opening, *(numbers(seq, zeros) for seq in range(1, 33))]
     with running([wide], tmp_path / "s", limits) as server, connected(server.port, *sent, receive_buffer=4096):

@@ -17,7 +17,7 @@ from streamdrnn import StreamingDRNN
 from streamdrnn.apps.serving.redis_store import RedisStore
 from streamdrnn.apps.serving.snapshots import Snapshot, model_of, read_snapshot
 from streamdrnn.apps.serving.sqlite_store import SQLiteStore
-from streamdrnn.apps.serving.store import Saving, Store, open_store
+from streamdrnn.apps.serving.store import Saving, Store, StoreFullError, open_store
 from streamdrnn.client.protocol import Result, pack_result
 from streamdrnn.state import check_fits
 from streamdrnn.streaming import State
@@ -59,23 +59,86 @@ def test_the_last_claim_saves_and_those_before_it_do_not(another: Open) -> None:
     assert store.save([Saving("s", again.claim, b"3")]) == [False]
 
 
+def test_streams_that_the_store_lost_are_kept_again_with_their_last_claim(another: Open) -> None:
+    store, emptied = another(), another()
+    first = store.add("s", b"0")
+    last = store.claim("s")
+    assert last is not None
+    forget_all(emptied)
+    assert store.claim("s") is None
+    assert store.save([Saving("s", first, b"by a server that was cut off")]) == [True]
+    assert store.save([Saving("s", last.claim, b"1")]) == [True]
+    assert store.save([Saving("s", first, b"by a server that was cut off")]) == [False]
+    again = store.claim("s")
+    assert again is not None
+    assert again.claim > last.claim
+    assert again.snapshot == b"1"
+
+
+def forget_all(store: Store) -> None:
+    """What a Redis without persistence does when it is restarted, and whoever removes the file."""
+    if isinstance(store, SQLiteStore):
+        for file in store.path.parent.iterdir():
+            file.unlink()
+    else:
+        assert isinstance(store, RedisStore)
+        store._client.flushall()
+
+
 def test_streams_that_nobody_continues_are_forgotten(another: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     store = another(keep=1.5)
-    old, kept = store.add("old", b""), store.add("kept", b"")
+    store.add("old", b"")
+    kept, closed = store.add("kept", b""), store.add("closed", b"")
+    store.remove("closed", closed)
     for _ in range(4):
         now += 0.4
         assert store.save([Saving("kept", kept, b"")]) == [True]
+    store.add("new", b"")
     assert store.claim("old") is None
     assert store.claim("kept") is not None
-    store.add("new", b"")
-    assert store.save([Saving("old", old, b"")]) == [False]
+    assert store.save([Saving("closed", closed, b"")]) == [True]  # it is not remembered that it was closed
+
+
+def test_a_jump_of_the_time_of_day_makes_no_stream_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SQLiteStore(tmp_path / "streams.sqlite3", 24 * 3600.0)
+    store.add("s", b"0")
+    later = time.time() + 25 * 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    store.add("another", b"")
+    assert store.claim("s") is not None
+
+
+def test_a_store_has_a_limit_in_bytes_and_goes_on_with_what_it_has(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "streams.sqlite3", KEEP, most_bytes=2_000_000)
+    claims = list[int]()
+    with pytest.raises(StoreFullError, match=r"no room for further streams, \d+ of 2000000 bytes taken"):  # noqa: PT012
+        for number in range(30):
+            claims.append(store.add(str(number), bytes(100_000)))
+    assert 15 <= len(claims) <= 18
+    assert store.save([Saving("0", claims[0], bytes(100_000))]) == [True]
+    with pytest.raises(StoreFullError):
+        store.check()
+    store.remove("1", claims[1])
+    store.add("another", b"")
+    assert 0 < store.check() < 2_000_000
+    with pytest.raises(OSError, match="full"):
+        store.save([Saving("0", claims[0], bytes(3_000_000))])
+    claimed = store.claim("0")
+    assert claimed is not None
+    assert claimed.snapshot == bytes(100_000)
 
 
 def test_the_file_is_its_owners_and_does_not_know_the_ids(tmp_path: Path) -> None:
     path = tmp_path / "streams.sqlite3"
-    SQLiteStore(path, KEEP).add("a very secret id", b"snapshot")
+    path.touch(mode=0o644)
+    store = SQLiteStore(path, KEEP)
+    store.add("a very secret id", b"snapshot")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.unlink()
+    store.add("another", b"")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     for file in tmp_path.iterdir():
         assert b"a very secret id" not in file.read_bytes()
@@ -103,10 +166,12 @@ def test_what_is_no_store_is_named_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("not a database, " * 100)
     with pytest.raises(OSError, match=r"notes\.txt: cannot be used as a store of streams"):
-        open_store(str(path), KEEP)
+        open_store(str(path), KEEP, 10**9)
     assert path.read_text() == "not a database, " * 100
+    with pytest.raises(ValueError, match=r"store: expected the path of a file, redis://HOST:PORT/DB"):
+        open_store("postgres://host/db", KEEP, 10**9)
     with pytest.raises(OSError, match="Redis cannot be used as a store of streams"):
-        open_store("redis://127.0.0.1:9/0", KEEP)
+        open_store("redis://127.0.0.1:9/0", KEEP, 10**9)
 
 
 @pytest.mark.parametrize("kind", KINDS)
