@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import tyro
 
-from streamdrnn.errors import InputError
+from streamdrnn.errors import InputError, installing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,7 +134,7 @@ def plot(model: Any, graph: "DependencyGraph", folder: Path) -> list[str]:
     try:
         from streamdrnn.apps import memory_plots
     except ModuleNotFoundError as error:
-        raise InputError(f"--plot: {error}; plots need it: pip install 'streamdrnn[bench]'") from None
+        raise InputError(f"--plot: {error}; plots need it: {installing('bench')}") from None
     folder.mkdir(parents=True, exist_ok=True)
     gradients = gradients_for_noise(model, memory_plots.noise_steps(graph))
     return [str(folder / name) for name in memory_plots.draw(graph, gradients, folder)]

@@ -1,6 +1,6 @@
 """Which of six speakers says this? A network that is given samples, not features, one by one as they come.
 
-    pip install streamdrnn
+    pip install .     # in streamdrnn's folder
     python examples/raw_speaker.py docs/results/fsdd-raw/model.safetensors 0_lucas_3.wav
 
 It knows the six voices of the Free Spoken Digit Dataset, and nobody else; docs/training.md has what it scores.

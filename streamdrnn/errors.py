@@ -19,3 +19,8 @@ def refusing_input() -> Iterator[None]:
         yield
     except ValueError as error:
         raise InputError(str(error)) from None
+
+
+def installing(extra: str) -> str:
+    """How to install an extra. No index has the package yet, and what has its name there would be somebody else's."""
+    return f"pip install '.[{extra}]' in streamdrnn's folder"

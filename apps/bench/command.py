@@ -11,7 +11,7 @@ import tyro
 
 from streamdrnn.apps.bench.choices import Cell, Device, Precision, SuiteName
 from streamdrnn.apps.training.commands import DataDir
-from streamdrnn.errors import InputError
+from streamdrnn.errors import InputError, installing
 
 
 @dataclass
@@ -174,4 +174,4 @@ def require(package: str, what_for: str) -> None:
     try:
         importlib.import_module(package)
     except ModuleNotFoundError:
-        raise InputError(f"{what_for} {package}: pip install 'streamdrnn[bench]'") from None
+        raise InputError(f"{what_for} {package}: {installing('bench')}") from None

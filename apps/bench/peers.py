@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from streamdrnn import DilatedRNN
+from streamdrnn.errors import installing
 from streamdrnn.export.quiet import quiet
 
 State = TypeVar("State")
@@ -263,7 +264,7 @@ def onnx_step(model: DilatedRNN, batch_size: int) -> Step[Any]:
             importlib.import_module(package)
         runtime = importlib.import_module("onnxruntime")
     except ModuleNotFoundError as error:
-        raise CannotRunError(f"{error}: pip install 'streamdrnn[bench]'") from None
+        raise CannotRunError(f"{error}: {installing('bench')}") from None
     example = (torch.zeros(batch_size, model.input_size), *zero_states(model, batch_size))
     with quiet():
         program = torch.onnx.export(StackStep(model).eval(), example, dynamo=True, verbose=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from streamdrnn.errors import InputError
+from streamdrnn.errors import InputError, installing
 
 if TYPE_CHECKING:
     from streamdrnn.apps.scoring.scorer import Score
@@ -60,7 +60,7 @@ class ScoreFolder:
             try:
                 from streamdrnn.apps.scoring.on_ray import score_on_ray
             except ModuleNotFoundError as error:
-                raise InputError(f"{error}; --workers needs it: pip install 'streamdrnn[scale]'") from None
+                raise InputError(f"{error}; --workers needs it: {installing('scale')}") from None
             failed = self._write(score_on_ray(model.resolve(), self.folder.resolve(), recordings, self.workers))
         if self.json:
             print(json.dumps({"out": str(self.out), "scored": len(recordings) - failed, "failed": failed}))

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import tyro
 
-from streamdrnn.errors import InputError
+from streamdrnn.errors import InputError, installing
 
 
 @dataclass
@@ -118,4 +118,4 @@ def check_installed() -> None:
         import uvicorn  # noqa: F401
         import websockets  # noqa: F401
     except ModuleNotFoundError as error:
-        raise InputError(f"{error}; serving needs it: pip install 'streamdrnn[serve]'") from None
+        raise InputError(f"{error}; serving needs it: {installing('serve')}") from None

@@ -1,6 +1,7 @@
 """Which web pages may connect."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from streamdrnn.errors import InputError
@@ -18,22 +19,12 @@ def checked(origins: Sequence[str]) -> list[str]:
 
 
 def _checked(origin: str) -> str:
-    expected = f"allow_origin: expected as in https://example.org or http://localhost:8080, got {origin!r}"
-    try:
+    scheme, port, host = "", None, ""
+    with suppress(ValueError):
         parts = urlsplit(origin)
-        port = parts.port
-    except ValueError:
-        raise InputError(expected) from None
-    if (
-        parts.scheme not in _PORTS
-        or not parts.hostname
-        or "*" in origin
-        or origin.lower() != _shown(parts.scheme, parts.netloc.lower())
-    ):
-        raise InputError(expected)
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return _shown(parts.scheme, host if port in (None, _PORTS[parts.scheme]) else f"{host}:{port}")
-
-
-def _shown(scheme: str, netloc: str) -> str:
-    return f"{scheme}://{netloc}"
+        scheme, port, host = parts.scheme, parts.port, parts.hostname or ""
+    page = f"{scheme}://[{host}]" if ":" in host else f"{scheme}://{host}"
+    given = page if port is None else f"{page}:{port}"
+    if scheme not in _PORTS or not host or "*" in host or origin.lower() != given:
+        raise InputError(f"allow_origin: expected as in https://example.org or http://localhost:8080, got {origin!r}")
+    return page if port == _PORTS[scheme] else given

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional, Protocol
 
-from streamdrnn.errors import InputError, ResourceError
+from streamdrnn.errors import InputError, ResourceError, installing
 
 CLOSED, CLOSED_SECONDS = b"closed", 600.0
 """Kept of a stream that was closed, for so many seconds: a server that was cut off must not save it again."""
@@ -82,7 +82,7 @@ def open_store(where: Optional[str], keep_seconds: float, most_bytes: int) -> St
         try:
             from streamdrnn.apps.serving.redis_store import RedisStore
         except ModuleNotFoundError as error:
-            raise InputError(f"{error}; a Redis store needs it: pip install 'streamdrnn[redis]'") from None
+            raise InputError(f"{error}; a Redis store needs it: {installing('redis')}") from None
         return RedisStore.at(where, keep_seconds)
     if where is not None and "://" in where:
         raise InputError(f"store: expected the path of a file, redis://HOST:PORT/DB or rediss://..., got {where}")

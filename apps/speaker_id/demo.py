@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from streamdrnn.errors import installing
+
 if TYPE_CHECKING:
     from streamdrnn.apps.speaker_id.demo_score import Score
     from streamdrnn.apps.speaker_id.turns import Segment
@@ -85,9 +87,7 @@ class Demo:
         print(f"real-time factor  {factor:.3f} (1 would be just in time)")
         print(f"decided           {identifier.latency:.1f} s after the moment, when what follows has been heard")
         print(f"drawn             {self._draw(decided, score)}")
-        print(
-            "\nNow your own voice: pip install 'streamdrnn[live]', then streamdrnn enroll YOU, then streamdrnn listen."
-        )
+        print(f"\nNow your own voice: {installing('live')}, then streamdrnn enroll YOU, then streamdrnn listen.")
 
     def _say(self, line: str) -> None:
         if not self.json:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Optional
 
 import tyro
 
-from streamdrnn.errors import InputError
+from streamdrnn.errors import InputError, installing
 
 DataDir = Annotated[
     Optional[Path],
@@ -208,7 +208,7 @@ def check_installed() -> None:
         import rich  # noqa: F401
         import torchmetrics  # noqa: F401
     except ModuleNotFoundError as error:
-        raise InputError(f"{error}; training needs it: pip install 'streamdrnn[train]'") from None
+        raise InputError(f"{error}; training needs it: {installing('train')}") from None
 
 
 def report(results: dict[str, Any], as_json: bool) -> None:

@@ -1,6 +1,6 @@
 """Clients of a server (`streamdrnn serve`): streams that go on where they were when a connection or a server is lost.
 
-Needs numpy and websockets, and no torch: ``pip install 'streamdrnn[client]'``.
+Needs numpy and websockets, and no torch: ``pip install '.[client]'``.
 """
 
 from streamdrnn.client.aio import AsyncStream, connect_async

@@ -5,7 +5,7 @@ from typing import Any, Dict
 
 import torch
 
-from streamdrnn.errors import InputError
+from streamdrnn.errors import InputError, installing
 from streamdrnn.export.description import NAME, NEXT, described_as
 from streamdrnn.export.program import Program
 from streamdrnn.export.tracing import ENTRY_POINTS, EntryPoint, any_sizes, traced
@@ -21,7 +21,7 @@ def to_onnx(program: Program, description: Dict[str, Any]) -> Dict[str, bytes]:
         for package in ("onnx", "onnxscript"):
             importlib.import_module(package)
     except ModuleNotFoundError as error:
-        raise InputError(f"{error}; ONNX files need it: pip install 'streamdrnn[export]'") from None
+        raise InputError(f"{error}; ONNX files need it: {installing('export')}") from None
     return {entry_point: _graph(program, entry_point, description) for entry_point in ENTRY_POINTS}
 
 

@@ -143,7 +143,7 @@ def test_plots_without_matplotlib_get_one_line(info: Info, nine: Path, monkeypat
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "streamdrnn.apps.memory_plots")
     monkeypatch.delattr("streamdrnn.apps.memory_plots")
-    info(nine, "--plot", nine.parent / "plots").is_one_line_about("pip install 'streamdrnn[bench]'")
+    info(nine, "--plot", nine.parent / "plots").is_one_line_about("pip install '.[bench]'")
 
 
 def test_what_is_not_drawn_loads_no_matplotlib(nine: Path) -> None:

@@ -76,7 +76,7 @@ def build(name: str) -> Model:
 def skip_without_packages(format: Format) -> None:
     """Skip the test if a format needs packages that are not here."""
     for package in ("onnx", "onnxscript", "onnxruntime") if format == "onnx" else ():
-        pytest.importorskip(package, reason=f"{package} is not installed: pip install 'streamdrnn[export]'")
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install '.[export]'")
 
 
 class Files(NamedTuple):
@@ -123,9 +123,7 @@ def load(files: Files) -> Program:
 
 
 def onnx_call(file: Path) -> Call:
-    runtime = pytest.importorskip(
-        "onnxruntime", reason="onnxruntime is not installed: pip install 'streamdrnn[export]'"
-    )
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install '.[export]'")
     session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
     def call(x: Tensor, state: State) -> tuple[Tensor, State]:

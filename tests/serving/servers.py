@@ -139,8 +139,11 @@ class ServerProcess:
 
     def terminate(self) -> None:
         """Ask it to leave, and wait until it has."""
-        self._process.send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
         self._wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
 
     def _wait(self) -> None:
         self._process.wait(PATIENCE)

@@ -1,12 +1,17 @@
 """`streamdrnn serve` as its users call it, wrongly too."""
 
+import signal
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from streamdrnn.apps.cli import main
-from tests.serving.servers import tagger_file
+from streamdrnn.apps.serving.origins import checked
+from streamdrnn.client import RefusedError, connect
+from tests.serving.servers import ServerProcess, tagger_file
+from tests.waiting import wait_for
 
 
 def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -40,9 +45,77 @@ def test_what_cannot_be_served_is_said_in_one_line(capsys: pytest.CaptureFixture
         ((model, "--host", "256.0.0.1"), ""),
         ((model, "--host", "\N{LATIN SMALL LETTER A WITH DIAERESIS}" * 70), "host, port: "),
         ((model, "--port", 65536), "host, port: "),
+        ((model, "--allow-origin", "https://x/"), "allow_origin: expected as in https://example.org"),
+        ((model, "--allow-origin", "*"), "allow_origin: expected as in https://example.org"),
+        ((model, "--store-mb", 0), "store_mb: expected above 0, got 0"),
+        ((model, "--max-rate", 1), "rate: expected 3.33333 or more for messages of 100 steps, got 1"),
     ]:
         assert problem in fails(capsys, *arguments, *store)
     assert "cannot be used as a store" in fails(capsys, model, "--store", tmp_path / "no store")
-    assert "store: " in fails(capsys, model, "--store", "redis://host:port")
+    for wrong in ("redis://host:port", "postgres://host/streams"):
+        assert "store: " in fails(capsys, model, "--store", wrong)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "Address already in use" in fails(capsys, model, *store, "--port", taken.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("https://example.org", "https://example.org"),
+        ("HTTPS://Example.org:443", "https://example.org"),
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("http://[::1]:80", "http://[::1]"),
+    ],
+)
+def test_origins_are_compared_as_browsers_send_them(given: str, sent: str) -> None:
+    assert checked([given]) == [sent]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "",
+        "*",
+        "null",
+        "example.org",
+        "https://",
+        "https://x/",
+        "https://x/a",
+        "https://x?a",
+        "ftp://x",
+        "https://x:y",
+        "https://*.x",
+        "https://me@x",
+    ],
+)
+def test_origins_that_would_never_match_are_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match="allow_origin: expected as in"):
+        checked([wrong])
+
+
+def test_the_shipped_model_is_served_by_its_name_and_tokens_are_read_again(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("a token of before\n")
+    server = ServerProcess("speaker", "--store", tmp_path / "s", "--port", 0, "--token-file", tokens)
+    try:
+        url = server.url()
+        with connect(url, "speaker", "pcm16", "a token of before") as stream:
+            tokens.write_text("too short\n")
+            server.signal(signal.SIGHUP)
+            assert len(stream.push(np.zeros(16000, np.int16))) > 0
+            connect(url, "speaker", "pcm16", "a token of before").close()
+            tokens.write_text("a token of afterwards\n")
+            server.signal(signal.SIGHUP)
+            wait_for(lambda: is_let_in(url, "a token of afterwards"))
+            assert not is_let_in(url, "a token of before")
+            assert len(stream.push(np.zeros(16000, np.int16))) > 0
+    finally:
+        server.terminate()
+
+
+def is_let_in(url: str, token: str) -> bool:
+    try:
+        connect(url, "speaker", "pcm16", token).close()
+    except RefusedError:
+        return False
+    return True

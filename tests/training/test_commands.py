@@ -141,7 +141,7 @@ def test_without_the_libraries_training_says_what_to_install(tmp_path: Path) -> 
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "pip install 'streamdrnn[train]'" in done.stderr
+    assert "pip install '.[train]'" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

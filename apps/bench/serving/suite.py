@@ -15,7 +15,7 @@ from streamdrnn.apps.bench.process_usage import cpu_seconds
 from streamdrnn.apps.bench.serving.sounds import SAMPLE_RATE, Sounds
 from streamdrnn.apps.bench.tables import Row, Say, Table
 from streamdrnn.apps.speaker_id.model import asset
-from streamdrnn.errors import InputError
+from streamdrnn.errors import InputError, installing
 from streamdrnn.heads import Head
 
 SERVERS = {
@@ -72,7 +72,7 @@ def measure(sizes: ServeSizes, say: Say) -> list[Table]:
     assert isinstance(model, Head)
     for package in ("fastapi", "prometheus_client", "uvicorn", "websockets"):
         if find_spec(package) is None:
-            raise InputError(f"the suite serve needs {package}: pip install 'streamdrnn[serve]'")
+            raise InputError(f"the suite serve needs {package}: {installing('serve')}")
     running = [name for name in SERVERS if SERVERS[name] != "onnxruntime" or find_spec("onnxruntime") is not None]
     rows: list[Row] = []
     with TemporaryDirectory() as folder:

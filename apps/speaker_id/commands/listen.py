@@ -29,7 +29,7 @@ from streamdrnn.apps.speaker_id.commands.options import (
     speaker_model,
 )
 from streamdrnn.apps.speaker_id.sources.quiet import quiet_libraries
-from streamdrnn.errors import InputError
+from streamdrnn.errors import InputError, installing
 
 if TYPE_CHECKING:
     from streamdrnn.apps.speaker_id.conversation import Conversation
@@ -166,7 +166,7 @@ class Listen:
         try:
             from streamdrnn.apps.speaker_id.web.server import make_app, make_local_app, serve
         except ModuleNotFoundError as error:
-            raise InputError(f"--web: {error}; pip install 'streamdrnn[live]'") from None
+            raise InputError(f"--web: {error}; {installing('live')}") from None
         from streamdrnn.apps.speaker_id.model import asset
 
         if self.local:

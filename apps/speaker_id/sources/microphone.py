@@ -4,6 +4,7 @@ import time
 from typing import Any, NamedTuple, Optional, Self, Union
 
 from streamdrnn.apps.speaker_id.sources.source import Source, SourceError
+from streamdrnn.errors import installing
 
 _BLOCK_SECONDS = 0.02
 _SILENT_SECONDS = 3.0
@@ -129,7 +130,7 @@ def _sounddevice() -> Any:
     try:
         import sounddevice
     except ImportError:
-        raise SourceError("a microphone needs sounddevice: pip install 'streamdrnn[live]'") from None
+        raise SourceError(f"a microphone needs sounddevice: {installing('live')}") from None
     except OSError:
         raise SourceError("a microphone needs PortAudio (on Debian and Ubuntu: apt install libportaudio2)") from None
     return sounddevice

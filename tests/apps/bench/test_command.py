@@ -247,7 +247,7 @@ def test_what_cannot_work_is_one_line(bench: Bench, tmp_path: Path, monkeypatch:
         code, _, err = bench(*quick, *arguments)
         assert code == 1
         assert err.startswith("streamdrnn: ")
-        assert f"need {package}: pip install 'streamdrnn[bench]'" in err
+        assert f"need {package}: pip install '.[bench]'" in err
 
 
 def test_what_a_gpu_does_not_have_is_one_line(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
