@@ -1,10 +1,9 @@
 """`streamdrnn serve`: models for other programs, over WebSockets."""
 
-import logging
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import tyro
 
@@ -57,6 +56,13 @@ class Serve:
     max_frame_steps: Annotated[int, tyro.conf.arg(help="Steps of the network in one message.")] = 100
     max_rate: Annotated[float, tyro.conf.arg(help="Steps per second of a stream, on average over a minute.")] = 1000.0
     idle_seconds: Annotated[float, tyro.conf.arg(help="How long a stream may say nothing.")] = 60.0
+    log_format: Annotated[Literal["text", "json"], tyro.conf.arg(help="How the log is written to standard error.")] = (
+        "text"
+    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        tyro.conf.arg(help="The least that is written; streams that begin and end are info."),
+    ] = "info"
     ssl_certfile: Annotated[Optional[Path], tyro.conf.arg(metavar="FILE", help="Serve TLS with this certificate.")] = (
         None
     )
@@ -66,6 +72,7 @@ class Serve:
         check_installed()
         from streamdrnn.apps.model_file import model_file
         from streamdrnn.apps.serving.limits import Limits
+        from streamdrnn.apps.serving.logs import configure
         from streamdrnn.apps.serving.origins import checked
         from streamdrnn.apps.serving.server import Server, settle_in
         from streamdrnn.apps.serving.service import Service
@@ -94,7 +101,7 @@ class Serve:
             self.max_wait_ms / 1000,
             self.snapshot_seconds,
         )
-        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        configure(self.log_format, self.log_level)
         settle_in()
         ssl = {"ssl_certfile": self.ssl_certfile, "ssl_keyfile": self.ssl_keyfile} if self.ssl_certfile else None
         server = Server(service, tokens, checked(self.allow_origin), ssl)

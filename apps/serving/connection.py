@@ -2,17 +2,21 @@
 
 import asyncio
 import json
+import logging
 import time
 from typing import Any, Optional
 
 from fastapi import WebSocket, WebSocketDisconnect
 
+from streamdrnn.apps.serving import logs
 from streamdrnn.apps.serving.limits import RefusalError
 from streamdrnn.apps.serving.service import Service
 from streamdrnn.apps.serving.session import Session
 from streamdrnn.apps.serving.tokens import Tokens
 from streamdrnn.client import protocol
 from streamdrnn.client.protocol import Code
+
+logger = logging.getLogger(__name__)
 
 _MOST_TEXT = 4096
 _MOST_REASON = 120  # bytes, of the 123 that a close frame has room for
@@ -23,13 +27,18 @@ _FAREWELL_SECONDS = 1.0
 async def converse(websocket: WebSocket, service: Service, tokens: Tokens) -> None:
     """Serve a connection until its client leaves or it is refused."""
     await websocket.accept()
+    client = None if websocket.client is None else websocket.client.host
+    began = time.monotonic()
     try:
         session = await _open(websocket, service, tokens)
     except RefusalError as refusal:
+        logs.event(logger, "refused", client=client, code=int(refusal.code), reason=str(refusal))
         await _refuse(websocket, service, refusal)
         return
     except WebSocketDisconnect:
         return
+    named = {"client": client, "stream": logs.name_of(session.stream), "model": session.model.name}
+    logs.event(logger, "stream begins", **named, seq=session.processed)
     reader = asyncio.create_task(_read(websocket, service, session))
     writer = asyncio.create_task(_write(websocket, session))
     try:
@@ -43,6 +52,9 @@ async def converse(websocket: WebSocket, service: Service, tokens: Tokens) -> No
         await asyncio.shield(service.leave(session))
     why: Optional[RefusalError] = session.ended.result() if session.ended.done() else None
     why = next((outcome for outcome in outcomes if isinstance(outcome, RefusalError)), why)
+    reason = str(why) if why else "closed by its client" if session.closed else "the connection ended"
+    ended = {"seq": session.processed, "seconds": round(time.monotonic() - began, 3), "reason": reason}
+    logs.event(logger, "stream ends", **named, **ended, code=int(why.code) if why else 1000 if session.closed else None)
     if why is not None:
         await _refuse(websocket, service, why)
         return

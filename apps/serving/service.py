@@ -173,7 +173,6 @@ class Service:
             logger.error("a stream could not be saved in the %g s that a server has to leave", DRAIN_SECONDS)
         finally:
             model = session.model
-            logger.debug("a stream of %s leaves after message %d", model.name, session.processed)
             model.engine.release(session.slot)
             self.metrics.streams.labels(model.name).set(model.engine.streams)
             if self._live.get(session.stream) is session:
@@ -224,7 +223,6 @@ class Service:
         session = Session(stream, claim, model, slot, snapshot, self.limits)
         session.save_at = time.monotonic() + random.uniform(0, self._snapshot_seconds)
         self._live[stream] = session
-        logger.debug("a stream of %s begins at message %d", model.name, snapshot.seq)
         self.metrics.streams.labels(model.name).set(model.engine.streams)
         return session
 
