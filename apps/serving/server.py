@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 SPARE_WEBSOCKETS = 50
 """WebSockets beyond the streams, for those that have not said yet what they want, and those that are refused."""
 _SMALLEST_MESSAGE = 64 * 1024
-_LEAVE_SECONDS = 8
+LEAVE_SECONDS = 8
 _SWITCH_SECONDS = 0.0001
 
 
@@ -135,7 +135,7 @@ class Server(uvicorn.Server):
             ws_max_size=max(_SMALLEST_MESSAGE, *(2 * model.max_message for model in models)),
             ws_per_message_deflate=False,  # numbers hardly get smaller
             limit_concurrency=3 * (limits.streams * len(models) + SPARE_WEBSOCKETS),  # see BoundedHTTP
-            timeout_graceful_shutdown=_LEAVE_SECONDS,
+            timeout_graceful_shutdown=LEAVE_SECONDS,
             log_level="warning",
             **(ssl or {}),
         )
