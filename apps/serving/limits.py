@@ -82,3 +82,21 @@ class Budget:
             return (amount - left) / self._rate
         self._left -= amount
         return None
+
+
+class Pace:
+    """Turns, so many per second and so many at once; whoever comes too early waits for his.
+
+    Args:
+        rate: turns per second.
+        most: turns that may be taken at once.
+    """
+
+    def __init__(self, rate: float, most: float) -> None:
+        self._rate, self._most = rate, most
+        self._next = float("-inf")
+
+    def take(self, now: float) -> float:
+        """Take a turn; the seconds until it comes."""
+        self._next = max(self._next, now - self._most / self._rate) + 1 / self._rate
+        return max(0.0, self._next - now)

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Any, Optional
 
 import torch
@@ -18,8 +19,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 import streamdrnn
 from streamdrnn.apps.serving.connection import converse
+from streamdrnn.apps.serving.limits import Pace
 from streamdrnn.apps.serving.service import Service
-from streamdrnn.apps.serving.sockets import BoundedHTTP, BoundedWebSocket
+from streamdrnn.apps.serving.sockets import CONNECTIONS_PER_SECOND, BoundedHTTP, BoundedWebSocket
 from streamdrnn.apps.serving.tokens import Tokens
 from streamdrnn.client.protocol import PATH
 from streamdrnn.errors import InputError
@@ -128,13 +130,14 @@ class Server(uvicorn.Server):
         ssl: Optional[dict[str, Any]] = None,
     ) -> None:
         limits, models = service.limits, service.models.values()
+        places = limits.streams * len(models) + SPARE_WEBSOCKETS
         config = uvicorn.Config(
             build_app(service, tokens, origins),
-            http=BoundedHTTP,
+            http=partial(BoundedHTTP, pace=Pace(CONNECTIONS_PER_SECOND, places)),  # type: ignore[arg-type]
             ws=BoundedWebSocket,
             ws_max_size=max(_SMALLEST_MESSAGE, *(2 * model.max_message for model in models)),
             ws_per_message_deflate=False,  # numbers hardly get smaller
-            limit_concurrency=3 * (limits.streams * len(models) + SPARE_WEBSOCKETS),  # see BoundedHTTP
+            limit_concurrency=3 * places,  # see BoundedHTTP
             timeout_graceful_shutdown=LEAVE_SECONDS,
             log_level="warning",
             **(ssl or {}),

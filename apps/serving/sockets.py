@@ -9,13 +9,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
-from streamdrnn.apps.serving.limits import Budget
+from streamdrnn.apps.serving.limits import Budget, Pace
 
+CONNECTIONS_PER_SECOND = 200.0
+"""New connections that are read from, on average; more wait for their turns, and so do not hold up the streams."""
 HTTP_SECONDS = 10.0
 """How long a connection may take before it is a WebSocket, all its requests and their answers included."""
 LEAVE_SECONDS = 10.0
 """How long a client may take to read what is left for it when its stream has ended."""
-FRAMES_PER_SECOND, MOST_FRAMES = 10.0, 100.0
+FRAMES_PER_SECOND, MOST_FRAMES = 10.0, 50.0
 """Frames that carry no message, on average and at once: pings, pongs, small parts, all that follows the end."""
 _SMALL_PART = 1024
 """Bytes; parts of messages as large as this are bounded by the size of a message."""
@@ -29,11 +31,22 @@ class BoundedHTTP(H11Protocol):
     A third of uvicorn's ``limit_concurrency`` are places for such connections. When all are taken, the oldest makes
     room for the next: who connects and says nothing keeps nobody out. A third are for WebSockets; one more gets 503. A
     third is left for those that end, which are still counted.
+
+    Args:
+        pace: of new connections, for all of a server.
     """
+
+    def __init__(self, *args: Any, pace: Pace, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._pace = pace
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._end = self.loop.call_later(HTTP_SECONDS, transport.abort)
+        wait = self._pace.take(time.monotonic())
+        if wait:
+            transport.pause_reading()
+            self.loop.call_later(wait, self._resume)
         others = [
             other
             for other in self.connections
@@ -41,6 +54,10 @@ class BoundedHTTP(H11Protocol):
         ]
         if len(others) >= self._places:
             min(others, key=lambda other: other._end.when()).transport.abort()
+
+    def _resume(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end.cancel()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from streamdrnn.apps.serving.limits import Budget, Limits
+from streamdrnn.apps.serving.limits import Budget, Limits, Pace
 from streamdrnn.apps.serving.tokens import Tokens
 
 
@@ -15,6 +15,13 @@ def test_a_budget_is_earned_at_its_rate_and_saved_up_to_its_most() -> None:
     assert budget.spend(5.0, 100.5) is None
     assert budget.spend(21.0, 1000.0) == pytest.approx(0.1)
     assert budget.spend(20.0, 1000.0) is None
+
+
+def test_turns_come_at_their_pace() -> None:
+    pace = Pace(rate=10.0, most=3.0)
+    assert [pace.take(100.0) for _ in range(5)] == pytest.approx([0, 0, 0, 0.1, 0.2])
+    assert pace.take(100.3) == pytest.approx(0.0)
+    assert [pace.take(1000.0) for _ in range(4)] == pytest.approx([0, 0, 0, 0.1])
 
 
 @pytest.mark.parametrize("name", ["streams", "frame_steps", "rate", "window", "idle_seconds"])
