@@ -11,7 +11,7 @@ from typing import Any, Optional
 from streamdrnn.apps.serving.limits import RefusalError
 from streamdrnn.apps.serving.metrics import Metrics
 from streamdrnn.apps.serving.session import Session
-from streamdrnn.apps.serving.snapshots import Snapshot
+from streamdrnn.apps.serving.snapshots import Snapshot, to_bytes_together
 from streamdrnn.apps.serving.store import Claimed, Saving, Store, StoreFullError
 from streamdrnn.client.protocol import Code
 
@@ -98,16 +98,14 @@ class Keeper:
 
         def prepare() -> Callable[[], list[Saving]]:
             found.extend((s, s.snapshot()) for s in sessions if not (s.gone.is_set() or s.closed))
-            # Nothing changes the engine's state before it is taken; at the beginning of a stream there is none to keep.
-            return lambda: [
-                Saving(
-                    session.stream,
-                    session.claim,
-                    snapshot._replace(state=states.select(i) if snapshot.seq else None).to_bytes(),
-                )
-                for states in [model.engine.take([session.slot for session, _ in found])]
-                for i, (session, snapshot) in enumerate(found)
-            ]
+
+            def write() -> list[Saving]:
+                # Nothing changes the engine's state before it is taken.
+                states = model.engine.take([session.slot for session, _ in found])
+                written = to_bytes_together([snapshot for _, snapshot in found], states)
+                return [Saving(s.stream, s.claim, data) for (s, _), data in zip(found, written, strict=True)]
+
+            return write
 
         # Written out on the model's thread: a third one that wants the interpreter would hold up the other two.
         savings = await model.batcher.between(prepare)

@@ -2,13 +2,14 @@
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional, TypeGuard
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from streamdrnn.client.protocol import FORMATS, MAX_SEQUENCE, unpack_result
-from streamdrnn.state import check_fits
+from streamdrnn.state import batch_dim, check_fits
 from streamdrnn.storage import shown
 from streamdrnn.streaming import State
 
@@ -39,6 +40,9 @@ class Snapshot(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """One line of JSON, the results, then the state as safetensors."""
+        return self._with(b"" if self.state is None else _states_to_bytes(self.state)[0])
+
+    def _with(self, state: bytes) -> bytes:
         header = {
             "version": VERSION,
             "model": self.model,
@@ -48,8 +52,29 @@ class Snapshot(NamedTuple):
             "results": [len(result) for result in self.results],
             "steps": self.steps,
         }
-        tensors = b"" if self.state is None else save({k: t.cpu() for k, t in self.state.tensors().items()})
-        return b"".join([json.dumps(header).encode(), b"\n", *self.results, tensors])
+        return b"".join([json.dumps(header).encode(), b"\n", *self.results, state])
+
+
+def to_bytes_together(snapshots: Sequence[Snapshot], states: State) -> list[bytes]:
+    """:meth:`Snapshot.to_bytes` of streams of one model, whose states are one batch: one by one is as slow as a pass.
+
+    Of a stream at its beginning no state is written.
+    """
+    written = zip(snapshots, _states_to_bytes(states), strict=True)
+    return [snapshot._with(state if snapshot.seq else b"") for snapshot, state in written]
+
+
+def _states_to_bytes(states: State) -> list[bytes]:
+    """Each stream's tensors as safetensors. The headers of all are the same, as the shapes are."""
+    tensors = {name: tensor.cpu() for name, tensor in states.tensors().items()}
+    if not states.batch_size:
+        return []
+    one = save({name: tensor.narrow(batch_dim(tensor), 0, 1).contiguous() for name, tensor in tensors.items()})
+    header = one[: 8 + int.from_bytes(one[:8], "little")]
+    described = {name: told for name, told in json.loads(header[8:]).items() if name in tensors}
+    order = sorted(described, key=lambda name: described[name]["data_offsets"])
+    rows = [tensors[name].movedim(batch_dim(tensors[name]), 0).contiguous().numpy() for name in order]
+    return [header + b"".join(row[i].tobytes() for row in rows) for i in range(states.batch_size)]
 
 
 def model_of(data: bytes) -> str:

@@ -12,10 +12,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save
 
 from streamdrnn import StreamingDRNN
 from streamdrnn.apps.serving.redis_store import RedisStore
-from streamdrnn.apps.serving.snapshots import Snapshot, model_of, read_snapshot
+from streamdrnn.apps.serving.snapshots import Snapshot, model_of, read_snapshot, to_bytes_together
 from streamdrnn.apps.serving.sqlite_store import SQLiteStore
 from streamdrnn.apps.serving.store import Saving, Store, StoreFullError, open_store
 from streamdrnn.client.protocol import Result, pack_result
@@ -188,6 +189,21 @@ def test_a_snapshot_comes_back_to_the_bit(kind: str) -> None:
     assert read.state is not None
     assert_same_bits(read.state, live.snapshot())
     assert read_snapshot(Snapshot("digest", "features", 0, 0, (), None).to_bytes(), beginning).state is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_snapshots_that_are_written_together_are_those_of_each_alone(kind: str) -> None:
+    live = StreamingDRNN(build(kind, NETWORK, "auto"), 3)
+    live.push(torch.cat([NETWORK.x(7, 1, seed) for seed in range(3)], dim=1))
+    results = (pack_result(Result(9, b"numbers!")),)
+    alone = [Snapshot("digest", "features", 9, 8, results, live.snapshot(i)) for i in (2, 0)]
+    begun = Snapshot("digest", "features", 0, 0, (), None)
+    together = to_bytes_together([*alone, begun], live.snapshot([2, 0, 1]))
+    assert together == [snapshot.to_bytes() for snapshot in (*alone, begun)]
+    assert alone[0].state is not None
+    tensors = {name: tensor.contiguous() for name, tensor in alone[0].state.tensors().items()}
+    assert together[0].endswith(save(tensors))
+    assert to_bytes_together([], live.snapshot([])) == []
 
 
 def snapshot_data() -> tuple[bytes, State]:
