@@ -24,9 +24,9 @@ class Limits:
         frame_steps: the network's steps in one message; with a front-end, as many hops of samples.
         rate: steps per second that a stream may send, on average.
         burst_seconds: how much of that it may save up, to send again what was lost; a new stream has a tenth of it.
-        window: messages that a client may send beyond the last result that it has, if their results are small.
-        unread_bytes: results that are kept of a stream until its client has them; for models with large results the
-            window is smaller.
+        window: messages that a client may send beyond the last result that it has.
+        unread_bytes: results that are kept of a stream until its client has them. Where a window of the largest
+            messages would have more, messages have to be smaller.
         idle_seconds: how long a stream may say nothing.
         open_seconds: how long a connection may take to say what it wants.
     """
@@ -36,7 +36,7 @@ class Limits:
     rate: float = 1000.0
     burst_seconds: float = 60.0
     window: int = 32
-    unread_bytes: int = 2**19
+    unread_bytes: int = 2**20
     idle_seconds: float = 60.0
     open_seconds: float = 10.0
 

@@ -30,7 +30,7 @@ class ServedModel:
 
     Attributes:
         digest: of the file, by which a stream finds the same model on another server.
-        window: messages that a client may send beyond the last result that it has.
+        frame_steps: the network's steps in one message: as many as ``limits`` has, or fewer where results are large.
         formats: those of :data:`streamdrnn.client.protocol.FORMATS` that the model takes.
     """
 
@@ -45,11 +45,11 @@ class ServedModel:
         self.formats = ("features",) if frontend is None else ("float32", "pcm16")
         self._sample_rate = None if frontend is None else frontend.sample_rate
         self._units_per_step = 1 if frontend is None else frontend.hop_length
-        self.max_frame = limits.frame_steps * self._units_per_step
         self.engine = Engine(model, limits.streams, max_wait)
+        unread_steps = limits.unread_bytes // (4 * self.engine.output_size)
+        self.frame_steps = min(limits.frame_steps, max(1, unread_steps // limits.window))
+        self.max_frame: int = self.frame_steps * self._units_per_step
         self.input_size = self.engine.input_shape[0] if self.engine.input_shape else 1
-        largest_result = 4 * (limits.frame_steps + 1) * self.engine.output_size
-        self.window = min(limits.window, max(2, limits.unread_bytes // largest_result))
         self.batcher = Batcher(self.name, self.engine, metrics, deliver)
 
     def describe(self) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Session:
             "stream": self.stream,
             "format": self.format,
             "seq": self.processed,
-            "window": self.model.window,
+            "window": self._limits.window,
             "rate": self._limits.rate,
             "burst_seconds": self._limits.burst_seconds,
             "burst": self._budget.left(time.monotonic()),
@@ -132,7 +132,7 @@ class Session:
         Raises:
             RefusalError: it is too soon.
         """
-        self._spend(self._limits.frame_steps)
+        self._spend(self.model.frame_steps)
 
     def answered(self, seq: int, result: Result) -> None:
         """Take a result from the engine."""
@@ -166,7 +166,7 @@ class Session:
     def tell_saved(self, seq: int) -> None:
         """Tell the client that it need not send again what came up to here."""
         self.saved, self.saved_at = seq, time.monotonic()
-        if self.outgoing.qsize() > _MOST_UNREAD * self.model.window:
+        if self.outgoing.qsize() > _MOST_UNREAD * self._limits.window:
             self.end(RefusalError(Code.TOO_FAST, "expected a client that reads what it asks for"))
             return
         self.outgoing.put_nowait(json.dumps({"type": "snapshot", "seq": seq}))
@@ -178,9 +178,9 @@ class Session:
             raise RefusalError(Code.BAD_SEQUENCE, f"ack: expected {self._ack} or more, got {ack}")
         # A client that continues may have results of inputs that it is sending again, and that are not processed here.
         ack = min(ack, self.processed)
-        if seq - ack > self.model.window:
+        if seq - ack > self._limits.window:
             raise RefusalError(
-                Code.BAD_SEQUENCE, f"seq: expected at most {self.model.window} beyond the last result, got {seq}"
+                Code.BAD_SEQUENCE, f"seq: expected at most {self._limits.window} beyond the last result, got {seq}"
             )
         self._forget_results(ack)
 

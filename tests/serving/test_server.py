@@ -340,19 +340,19 @@ def test_the_budget_belongs_to_the_stream(models: list[Path], tmp_path: Path) ->
 
 def test_results_that_wait_for_their_client_are_bounded(tmp_path: Path) -> None:
     wide = tagger_file(tmp_path, outputs=400)
-    with running([wide], tmp_path / "s", Limits(streams=1, unread_bytes=2**19)) as server:
+    with running([wide], tmp_path / "s", Limits(streams=1, unread_bytes=2**20)) as server:
         with Wire(server.url) as wire:
             opened = wire.open()
-            assert opened["window"] == 3
-            for seq in range(1, 4):
-                wire.send(seq, np.zeros((100, 3), np.float32))
-            for seq in range(1, 4):
+            assert (opened["window"], opened["max_frame"]) == (32, 20)
+            for seq in range(1, 33):
+                wire.send(seq, np.zeros((20, 3), np.float32))
+            for seq in range(1, 33):
                 assert wire.result(400)[0] == seq
-            wire.send(4, ONE)
-            refused(wire, Code.BAD_SEQUENCE, "at most 3 beyond the last result, got 4")
+            wire.send(33, np.zeros((21, 3), np.float32), 32)
+            refused(wire, Code.FRAME_TOO_LARGE, "20 steps or fewer, got 21")
         claimed = server.service._keeper._store.claim(opened["stream"])
         assert claimed is not None
-        assert len(claimed.snapshot) < 2**19 + 10_000
+        assert len(claimed.snapshot) < 2**20 + 10_000
 
 
 def test_streams_are_as_many_as_allowed_and_places_come_back(server: Running) -> None:
