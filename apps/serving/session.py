@@ -101,8 +101,11 @@ class Session:
         self._check_sequence(message.seq, message.ack)
         inputs = self.model.decode(self.format, message.payload)
         self._spend(max(1.0, self.model.steps(inputs)))  # an empty message is work, too
+        try:
+            self.model.batcher.submit(self.slot, inputs, (self, message.seq))
+        except ValueError as error:  # a number is not finite
+            raise RefusalError(Code.BAD_VALUE, str(error)) from None
         self.received = message.seq
-        self.model.batcher.submit(self.slot, inputs, (self, message.seq))
 
     async def hear_reset(self, seq: Any, ack: Any) -> None:
         """Begin anew: an input of its own number, whose result has no rows.

@@ -15,7 +15,8 @@ import torch
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from streamdrnn import StreamingDRNN, load_model
+from streamdrnn import StreamingDRNN
+from streamdrnn.apps.weights import load_to_run
 from streamdrnn.client import protocol
 from streamdrnn.client.protocol import Result, pack_result, unpack_input
 from streamdrnn.heads import Head
@@ -118,7 +119,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="for files of its own")
     told = parser.parse_args()
     torch.set_num_threads(1)
-    model = load_model(told.model).eval()
+    model = load_to_run(told.model).eval()
     assert isinstance(model, Head)
     if told.how == "onnxruntime":
         begin = onnx_stream(model, told.folder)

@@ -10,11 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, Optional
 
-from streamdrnn import load_model
 from streamdrnn.apps.bench.process_usage import cpu_seconds
 from streamdrnn.apps.bench.serving.sounds import SAMPLE_RATE, Sounds
 from streamdrnn.apps.bench.tables import Row, Say, Table
 from streamdrnn.apps.speaker_id.model import asset
+from streamdrnn.apps.weights import load_to_run
 from streamdrnn.errors import InputError, installing
 from streamdrnn.heads import Head
 
@@ -68,7 +68,7 @@ def measure(sizes: ServeSizes, say: Say) -> list[Table]:
         ValueError: a result is not that of the whole sound offline; or what serving needs is not installed.
     """
     path = asset("speaker.safetensors")
-    model = load_model(path).eval()
+    model = load_to_run(path).eval()
     assert isinstance(model, Head)
     for package in ("fastapi", "prometheus_client", "uvicorn", "websockets"):
         if find_spec(package) is None:
