@@ -1,0 +1,54 @@
+"""How long the JavaScript client waits, in virtual time."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.node import needs_node, run_node
+from tests.serving.javascript.package import CLIENT
+
+pytestmark = needs_node
+
+
+def push(*servers: str, steps: int = 1, limits: Any = None, **options: Any) -> Any:
+    """What becomes of one push to servers of these kinds, and when the client connected to which."""
+    request = {"servers": servers, "steps": steps, "limits": limits or {}, "options": options}
+    answer = run_node(Path(__file__).with_name("waits.mjs"), request, CLIENT)
+    assert answer["timers"] == 0
+    return answer
+
+
+@pytest.mark.parametrize("server", ["is silent", "is silent when it is open"])
+def test_a_silent_server_is_left_after_a_while_and_given_up_in_the_end(server: str) -> None:
+    answer = push(server, giveUpAfter=25, answerWithin=10)
+    assert answer["error"] == "ConnectionError"
+    assert answer["message"] == "no server answers: no answer within 10 s"
+    assert answer["at"] == pytest.approx(25)
+    times = [at for at, _ in answer["connections"]]
+    assert times == pytest.approx([0, 10, 20], abs=0.2)
+
+
+def test_another_server_is_asked_when_one_is_silent() -> None:
+    answer = push("is silent when it is open", "answers", answerWithin=5)
+    assert answer["error"] is None
+    assert answer["at"] == pytest.approx(5, abs=0.1)
+
+
+def test_a_server_that_drops_each_input_is_asked_less_and_less_often_and_given_up() -> None:
+    answer = push("drops inputs", giveUpAfter=30)
+    assert answer["error"] == "ConnectionError"
+    assert answer["at"] == pytest.approx(30)
+    waits = [b - a for (a, _), (b, _) in pairwise(answer["connections"])]
+    for wait, longest in zip(waits, [0.05, 0.1, 0.2, 0.4, 0.8, *[1.0] * len(waits)], strict=False):
+        assert longest / 2 <= wait <= longest
+    assert len(set(waits)) == len(waits)  # clients that were lost together come back at different times
+
+
+def test_the_clients_own_pace_is_no_reason_to_give_up() -> None:
+    limits = {"rate": 1.0, "burst_seconds": 20.0}
+    answer = push("answers", steps=100, limits=limits, giveUpAfter=3, answerWithin=3)
+    assert answer["error"] is None
+    assert answer["at"] == pytest.approx(100 - 10, abs=0.1)
+    assert len(answer["connections"]) == 1
