@@ -10,6 +10,9 @@ export async function connect(urls, options = {}) {
   const { model, format = "float32", token, giveUpAfter = 30, answerWithin = 10, signal } = options;
   const { WebSocket = globalThis.WebSocket } = options;
   if (!WebSocket) throw new TypeError("WebSocket: expected a constructor, as there is none here; see the package ws");
+  for (const [name, seconds] of Object.entries({ giveUpAfter, answerWithin })) {
+    if (!(seconds > 0)) throw new RangeError(`${name}: expected seconds above 0, got ${seconds}`);
+  }
   const exchange = new Exchange(model, format, token, clock);
   const servers = new Reconnection(urls, giveUpAfter);
   const connection = new Connection(exchange, servers, answerWithin, WebSocket, signal);

@@ -42,6 +42,11 @@ export class WebSocket {
     this.#socket.end();
   }
 
+  // Lose the connection, without another word.
+  lose() {
+    this.#socket.destroy();
+  }
+
   #write(opcode, payload) {
     const head = Buffer.alloc(payload.length < 126 ? 2 : payload.length < 65536 ? 4 : 10);
     head[0] = 0x80 | opcode;
