@@ -11,7 +11,6 @@ export const clock = () => performance.now() / 1000;
 export class Connection {
   #exchange;
   #servers;
-  #answerWithin;
   #WebSocket;
   #signal;
   #socket = null;
@@ -21,11 +20,9 @@ export class Connection {
   #connectAt = 0;
   #timer;
 
-  // `answerWithin` is how many seconds a server may be silent while it has something to answer.
   // `signal` ends all.
-  constructor(exchange, servers, answerWithin, WebSocket, signal) {
-    [this.#exchange, this.#servers, this.#answerWithin] = [exchange, servers, answerWithin];
-    [this.#WebSocket, this.#signal] = [WebSocket, signal];
+  constructor(exchange, servers, WebSocket, signal) {
+    [this.#exchange, this.#servers, this.#WebSocket, this.#signal] = [exchange, servers, WebSocket, signal];
     signal?.throwIfAborted();
     signal?.addEventListener("abort", this.#abort);
   }
@@ -62,8 +59,8 @@ export class Connection {
     const now = clock();
     this.#servers.resume(now);
     if (now >= this.#servers.end) return this.end(this.#servers.gaveUp());
-    if (this.#socket && this.#exchange.owed && now >= this.#heardAt + this.#answerWithin) {
-      return this.#lost(new ConnectionError(`no answer within ${this.#answerWithin} s`));
+    if (this.#socket && this.#exchange.owed && now >= this.#answerBy) {
+      return this.#lost(new ConnectionError(`no answer within ${this.#servers.answerSeconds} s`));
     }
     if (!this.#socket && now >= this.#connectAt) this.#connect();
     if (this.#ended) return;
@@ -89,6 +86,10 @@ export class Connection {
     this.#heardAt = clock();
   }
 
+  get #answerBy() {
+    return this.#heardAt + this.#servers.answerSeconds;
+  }
+
   // Send what may be sent; when there will be more to do, if nothing comes before.
   #send(now) {
     if (!this.#exchange.owed) this.#heardAt = now;
@@ -97,7 +98,7 @@ export class Connection {
       this.#socket.send(message);
     }
     const mayGoOn = now + (message ?? Infinity);
-    if (this.#exchange.owed) return Math.min(mayGoOn, this.#heardAt + this.#answerWithin);
+    if (this.#exchange.owed) return Math.min(mayGoOn, this.#answerBy);
     this.#servers.pause(now);
     return mayGoOn;
   }

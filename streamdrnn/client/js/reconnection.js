@@ -5,11 +5,12 @@ import { Code, ConnectionError, RefusedError } from "./exchange.js";
 const PATH = "/v1/stream";
 const FIRST_WAIT = 0.05;
 const LONGEST_WAIT = 1;
+const LONGEST_ANSWER = 20; // browsers let nobody send pings, so a lost connection is known by its silence
 const PASSING = new Set([Code.IDLE, Code.TOO_FAST, Code.STORE_FAILED]);
 // Refusals of one server: the others of the list may do better.
 const OF_ONE_SERVER = new Set([Code.UNAUTHORISED, Code.UNKNOWN_MODEL, Code.UNKNOWN_STREAM, Code.TOO_MANY_STREAMS]);
 // WebSocket's own codes for messages that are no better when they are sent again; so are all others from 4000 on.
-const BAD_MESSAGE = new Set([1002, 1003, 1007, 1009]);
+const BAD_MESSAGE = new Set([1002, 1003, 1007, 1008, 1009]);
 
 const refuses = (code) => code >= 4000 || BAD_MESSAGE.has(code);
 
@@ -27,18 +28,24 @@ export class Reconnection {
   #since = 0; // when the server last brought the stream on
   #pausedSince = null;
   #wait = FIRST_WAIT;
-  #refused = new Set(); // the servers that have refused since then
+  #refusals = new Map(); // by server, since then
   #lastError = null;
 
   constructor(urls, giveUpAfter) {
     this.#urls = [urls].flat().map((url) => String(url).replace(/\/+$/, "") + PATH);
     if (!this.#urls.length) throw new RangeError("urls: expected one or more, got none");
+    if (!(giveUpAfter > 0)) throw new RangeError(`giveUpAfter: expected seconds above 0, got ${giveUpAfter}`);
     this.#giveUpAfter = giveUpAfter;
   }
 
   // The server to try, or that was tried last.
   get url() {
     return this.#urls[this.#at];
+  }
+
+  // How long a server may take to answer. It has a part of the time only, so that another one has its turn.
+  get answerSeconds() {
+    return Math.min(LONGEST_ANSWER, this.#giveUpAfter / (this.#urls.length + 1));
   }
 
   // When it is time to give up, if nothing comes before.
@@ -51,7 +58,7 @@ export class Reconnection {
     this.#since = now;
     this.#pausedSince = null;
     this.#wait = FIRST_WAIT;
-    this.#refused.clear();
+    this.#refusals.clear();
     this.#lastError = null;
   }
 
@@ -70,8 +77,8 @@ export class Reconnection {
     const { code } = error;
     const passing = PASSING.has(code) || (opened && code === Code.TOO_MANY_STREAMS);
     if (refuses(code) && !passing) {
-      this.#refused.add(this.url);
-      if (!OF_ONE_SERVER.has(code) || this.#urls.every((url) => this.#refused.has(url))) throw error;
+      this.#refusals.set(this.url, error);
+      if (!OF_ONE_SERVER.has(code) || this.#urls.every((url) => this.#refusals.has(url))) throw error;
     }
     this.#lastError = error;
     this.#at = (this.#at + 1) % this.#urls.length;
@@ -82,7 +89,8 @@ export class Reconnection {
 
   // The error of giving up.
   gaveUp() {
+    const [refusal] = this.#refusals.values();
     const why = this.#lastError === null ? "" : `: ${this.#lastError.message}`;
-    return new ConnectionError(`no server answers${why}`);
+    return refusal ?? new ConnectionError(`no server answers${why}`);
   }
 }

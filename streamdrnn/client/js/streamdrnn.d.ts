@@ -19,10 +19,11 @@ export interface Options {
   format?: Format;
   /** If the server wants one. */
   token?: string;
-  /** Seconds for which a call waits while no server brings the stream on; 30 if not given. */
+  /**
+   * Seconds for which a call waits while no server brings the stream on; 30 if not given. Each server has a part of them to
+   * answer in, and at most 20 s, so that another one has its turn.
+   */
   giveUpAfter?: number;
-  /** Seconds that a server may take for an answer before the next one is tried; 10 if not given. */
-  answerWithin?: number;
   /**
    * Ends the stream at any moment: calls that wait reject with its reason, and the connection is closed. The server keeps
    * the stream for a while, as if the connection were lost.

@@ -7,15 +7,10 @@ import { Reconnection } from "./reconnection.js";
 export { ConnectionError, RefusedError };
 
 export async function connect(urls, options = {}) {
-  const { model, format = "float32", token, giveUpAfter = 30, answerWithin = 10, signal } = options;
-  const { WebSocket = globalThis.WebSocket } = options;
+  const { model, format = "float32", token, giveUpAfter = 30, signal, WebSocket = globalThis.WebSocket } = options;
   if (!WebSocket) throw new TypeError("WebSocket: expected a constructor, as there is none here; see the package ws");
-  for (const [name, seconds] of Object.entries({ giveUpAfter, answerWithin })) {
-    if (!(seconds > 0)) throw new RangeError(`${name}: expected seconds above 0, got ${seconds}`);
-  }
   const exchange = new Exchange(model, format, token, clock);
-  const servers = new Reconnection(urls, giveUpAfter);
-  const connection = new Connection(exchange, servers, answerWithin, WebSocket, signal);
+  const connection = new Connection(exchange, new Reconnection(urls, giveUpAfter), WebSocket, signal);
   await connection.until(() => exchange.opened !== null);
   return new Stream(exchange, connection);
 }

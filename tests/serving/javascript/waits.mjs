@@ -60,6 +60,8 @@ const SERVERS = {
   answers: (limits) => () => (heard) => [heard.type ? opened(limits) : result(heard)],
   "is silent": () => () => () => [],
   "is silent when it is open": () => () => (heard) => (heard.type ? [opened()] : []),
+  "drops all": () => () => () => null,
+  refuses: () => () => () => [JSON.stringify({ type: "error", code: 4404, message: "not here" })],
   "drops inputs": () => () => (heard) => (heard.type ? [opened()] : null),
 };
 
