@@ -60,6 +60,10 @@ const SERVERS = {
   answers: (limits) => () => (heard) => [heard.type ? opened(limits) : result(heard)],
   "is silent": () => () => () => [],
   "is silent when it is open": () => () => (heard) => (heard.type ? [opened()] : []),
+  "is silent when it has restored": () => () => (heard) => {
+    if (heard.type === "restore") return [opened({ seq: 1 })];
+    return heard.type ? [opened()] : null;
+  },
   "drops all": () => () => () => null,
   refuses: () => () => () => [JSON.stringify({ type: "error", code: 4404, message: "not here" })],
   "drops inputs": () => () => (heard) => (heard.type ? [opened()] : null),
