@@ -97,10 +97,10 @@ export class Connection {
     for (; message !== null && typeof message !== "number"; message = this.#exchange.nextMessage()) {
       this.#socket.send(message);
     }
-    const mayGoOn = now + (message ?? Infinity);
-    if (this.#exchange.owed) return Math.min(mayGoOn, this.#answerBy);
+    if (message === null) return this.#answerBy;
+    if (this.#exchange.owed) return Math.min(now + message, this.#answerBy);
     this.#servers.pause(now);
-    return mayGoOn;
+    return now + message;
   }
 
   #hear(data) {

@@ -223,9 +223,8 @@ export class Exchange {
     // Results up to seq that this client lacks come next; inputs after it are sent again.
     this.#sentBy = seq;
     this.#answeredHere = Math.min(this.#ack, seq);
-    // What a server grants is for a stream, not for each of its connections; most servers tell what is left of it.
-    const left = fields.burst ?? (first ? this.#most : this.#budget);
-    [this.#budget, this.#budgetSince] = [Math.min(left, this.#most), this.#clock()];
+    this.#budget = Math.min(this.#most, fields.burst ?? Infinity); // what earlier connections left of it
+    this.#budgetSince = this.#clock();
     return first;
   }
 

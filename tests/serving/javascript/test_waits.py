@@ -12,17 +12,26 @@ from tests.serving.javascript.package import CLIENT
 pytestmark = needs_node
 
 
-def push(*servers: str, steps: int = 1, limits: Any = None, **options: Any) -> Any:
-    """What becomes of one push to servers of these kinds, and when the client connected to which."""
-    request = {"servers": servers, "steps": steps, "limits": limits or {}, "options": options}
+def push(*servers: str, numbers: int = 1, then: str = "", limits: Any = None, **options: Any) -> Any:
+    """What becomes of a push, and perhaps another call, to servers of these kinds, and when the client connected."""
+    request = {"servers": servers, "numbers": numbers, "then": then, "limits": limits or {}, "options": options}
     answer = run_node(Path(__file__).with_name("waits.mjs"), request, CLIENT)
     assert answer["timers"] == 0
     return answer
 
 
-@pytest.mark.parametrize("server", ["is silent", "is silent when it is open", "is silent when it has restored"])
-def test_a_silent_server_is_left_after_a_while_and_given_up_in_the_end(server: str) -> None:
-    answer = push(server, giveUpAfter=45)
+@pytest.mark.parametrize(
+    ("server", "then"),
+    [
+        ("is silent", ""),
+        ("is silent when it is open", ""),
+        ("is silent when it has restored", ""),
+        ("answers inputs only", "snapshot"),
+        ("answers inputs only", "close"),
+    ],
+)
+def test_a_silent_server_is_left_after_a_while_and_given_up_in_the_end(server: str, then: str) -> None:
+    answer = push(server, then=then, giveUpAfter=45)
     assert answer["error"] == "ConnectionError"
     assert answer["message"] == "no server answers: no answer within 20 s"
     assert answer["at"] == pytest.approx(45)
@@ -54,9 +63,14 @@ def test_a_server_that_drops_each_input_is_asked_less_and_less_often_and_given_u
     assert len(set(waits)) == len(waits)  # clients that were lost together come back at different times
 
 
-def test_the_clients_own_pace_is_no_reason_to_give_up() -> None:
-    limits = {"rate": 1.0, "burst_seconds": 20.0}
-    answer = push("answers", steps=100, limits=limits, giveUpAfter=3)
+@pytest.mark.parametrize(
+    ("format", "numbers", "sizes"),
+    [("features", 100, {}), ("features", 300, {"input_size": 3}), ("float32", 400, {"hop_length": 4})],
+)
+def test_the_clients_own_pace_is_no_reason_to_give_up(format: str, numbers: int, sizes: dict[str, int]) -> None:
+    """A hundred steps, one a second, of which ten may be sent at once."""
+    limits = {"rate": 1.0, "burst_seconds": 20.0, **sizes}
+    answer = push("answers", numbers=numbers, limits=limits, format=format, giveUpAfter=6)
     assert answer["error"] is None
     assert answer["at"] == pytest.approx(100 - 10, abs=0.1)
     assert len(answer["connections"]) == 1

@@ -64,16 +64,29 @@ const SERVERS = {
     if (heard.type === "restore") return [opened({ seq: 1 })];
     return heard.type ? [opened()] : null;
   },
+  "answers inputs only": () => {
+    let seq = 0;
+    return () => (heard) => {
+      if (["open", "restore"].includes(heard.type)) return [opened({ seq })];
+      if (heard.type) return [];
+      seq += 1;
+      return [result(heard)];
+    };
+  },
   "drops all": () => () => () => null,
   refuses: () => () => () => [JSON.stringify({ type: "error", code: 4404, message: "not here" })],
   "drops inputs": () => () => (heard) => (heard.type ? [opened()] : null),
 };
 
-const { servers, limits, options, steps } = JSON.parse(readFileSync(0));
+const { servers, limits, options, numbers, then } = JSON.parse(readFileSync(0));
 const connections = [];
 const named = Object.fromEntries(servers.map((server, i) => [`server${i}`, SERVERS[server](limits)]));
 const WebSocket = socketTo(named, connections);
 const urls = Object.keys(named).map((name) => `ws://${name}`);
-const run = async () => (await connect(urls, { model: "m", format: "features", ...options, WebSocket })).push(new Float32Array(steps));
+async function run() {
+  const stream = await connect(urls, { model: "m", ...options, WebSocket });
+  await stream.push(new Float32Array(numbers));
+  if (then) await stream[then]();
+}
 const { at, error = null, message = "" } = await passing(run());
 console.log(JSON.stringify({ at, error, message, connections: connections.map(({ at, url }) => [at, url]), timers: timers.size }));
