@@ -29,7 +29,7 @@ export class Reconnection {
   #pausedSince = null;
   #wait = FIRST_WAIT;
   #refusals = new Map(); // by server, since then
-  #lastError = null;
+  #why = "no answer"; // of the last connection that was lost
 
   constructor(urls, giveUpAfter) {
     this.#urls = [urls].flat().map((url) => String(url).replace(/\/+$/, "") + PATH);
@@ -59,7 +59,6 @@ export class Reconnection {
     this.#pausedSince = null;
     this.#wait = FIRST_WAIT;
     this.#refusals.clear();
-    this.#lastError = null;
   }
 
   // From now on until `resume` it is the client that takes its time.
@@ -80,7 +79,7 @@ export class Reconnection {
       this.#refusals.set(this.url, error);
       if (!OF_ONE_SERVER.has(code) || this.#urls.every((url) => this.#refusals.has(url))) throw error;
     }
-    this.#lastError = error;
+    this.#why = error.message;
     this.#at = (this.#at + 1) % this.#urls.length;
     const wait = this.#wait * (0.5 + Math.random() / 2); // so that clients lost at one time come back at several
     this.#wait = Math.min(LONGEST_WAIT, 2 * this.#wait);
@@ -90,7 +89,6 @@ export class Reconnection {
   // The error of giving up.
   gaveUp() {
     const [refusal] = this.#refusals.values();
-    const why = this.#lastError === null ? "" : `: ${this.#lastError.message}`;
-    return refusal ?? new ConnectionError(`no server answers${why}`);
+    return refusal ?? new ConnectionError(`no server answers: ${this.#why}`);
   }
 }

@@ -90,6 +90,7 @@ class Script:
         """Wait until the clients have left; all connections were as they should be."""
         for thread in self._threads:
             thread.join(PATIENCE)
+            assert not thread.is_alive(), "the client does not leave"
         assert not self._faults, "\n".join(self._faults)
         made = len(self._threads)
         wanted = len(self._connections) - (self._connections[-1].at_most is not None)

@@ -1,5 +1,6 @@
 // What the client refuses, and how a signal ends it.
 
+import { getEventListeners } from "node:events";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { WebSocket } from "./websocket.mjs";
@@ -25,13 +26,15 @@ await tell("no url", () => connect("here", tagger));
 delete globalThis.WebSocket; // of later Nodes
 await tell("no WebSocket", () => connect(url, { model: "tagger" }));
 
-const stream = await connect(url, tagger);
+const { signal } = new AbortController();
+const stream = await connect(`${url}/`, { ...tagger, signal });
 await tell("another array", () => stream.push(new Float64Array(3)));
 await tell("no array", () => stream.push(3));
 await tell("half a step", () => stream.push(new Float32Array(4)));
 await tell("not finite", () => stream.push(Float32Array.of(1, 2, NaN)));
 await tell("a later push", async () => (await stream.push(new Float32Array(3))).length);
 await stream.close();
+await tell("what listens to its signal then", () => getEventListeners(signal, "abort").length);
 await tell("no path", () => connect(`${url}/elsewhere`, { ...tagger, giveUpAfter: 0.1 }));
 
 await tell("ended before", () => connect(url, { ...tagger, signal: AbortSignal.abort() }));

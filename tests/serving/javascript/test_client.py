@@ -127,6 +127,7 @@ def test_what_is_refused_and_what_is_ended(server: Running) -> None:
         "half a step": "RangeError: inputs: expected steps of 3 numbers, got 4 numbers",
         "not finite": "RangeError: inputs: expected finite values, got NaN or infinity",
         "a later push": 2,
+        "what listens to its signal then": 0,
         "no path": "ConnectionError: no server answers: the connection ended (code 1006)",
         "ended before": "AbortError: This operation was aborted",
         "ended while it connects": "AbortError: This operation was aborted",

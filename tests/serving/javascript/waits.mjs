@@ -11,7 +11,7 @@ Object.defineProperty(globalThis, "performance", { value: { now: () => 1000 * no
 const realTick = setImmediate;
 globalThis.setTimeout = (call, wait) => {
   const timer = {};
-  timers.set(timer, { call, at: now + wait / 1000 });
+  timers.set(timer, { call, at: now + Math.max(1, wait) / 1000 }); // Node waits for a millisecond at least
   return timer;
 };
 globalThis.clearTimeout = (timer) => timers.delete(timer);
@@ -44,8 +44,10 @@ function socketTo(servers, connections) {
 
     send(message) {
       const answers = this.server(typeof message === "string" ? JSON.parse(message) : new DataView(message));
-      if (answers === null) queueMicrotask(() => this.onclose?.({ code: 1006, reason: "" }));
-      else for (const data of answers) queueMicrotask(() => this.onmessage?.({ data }));
+      setTimeout(() => {
+        if (answers === null) this.onclose?.({ code: 1006, reason: "" });
+        else for (const data of answers) this.onmessage?.({ data });
+      }, 1000 * latency);
     }
 
     close() {}
@@ -73,12 +75,24 @@ const SERVERS = {
       return [result(heard)];
     };
   },
+  "drops every second input": () => {
+    let seq = 0;
+    return () => {
+      const last = seq + 1;
+      return (heard) => {
+        if (heard.type) return [opened({ seq })];
+        if (seq === last) return null;
+        seq += 1;
+        return [result(heard)];
+      };
+    };
+  },
   "drops all": () => () => () => null,
   refuses: () => () => () => [JSON.stringify({ type: "error", code: 4404, message: "not here" })],
   "drops inputs": () => () => (heard) => (heard.type ? [opened()] : null),
 };
 
-const { servers, limits, options, numbers, then } = JSON.parse(readFileSync(0));
+const { servers, limits, options, numbers, then, latency } = JSON.parse(readFileSync(0));
 const connections = [];
 const named = Object.fromEntries(servers.map((server, i) => [`server${i}`, SERVERS[server](limits)]));
 const WebSocket = socketTo(named, connections);
