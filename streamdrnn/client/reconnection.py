@@ -16,7 +16,7 @@ from streamdrnn.errors import InputError
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0
 _FOR_GOOD = {1002, 1003, 1007, 1008, 1009}
 """WebSocket's own codes of messages that are no better when they are sent again."""
-_OF_ONE_SERVER = {Code.UNAUTHORISED, Code.UNKNOWN_MODEL, Code.UNKNOWN_STREAM}
+_OF_ONE_SERVER = {Code.UNAUTHORISED, Code.UNKNOWN_MODEL, Code.UNKNOWN_STREAM, Code.TOO_MANY_STREAMS}
 """Refusals that another server of the list may not make."""
 
 
