@@ -7,10 +7,14 @@ from torch import Tensor
 
 from streamdrnn.kernels.weights import Weights
 
+KINDS = ("cpu", "cuda", "mps", "xpu", "hpu", "xla")
+DEVICES = frozenset(kind for kind in KINDS if torch.amp.is_autocast_available(kind))
+"""The kinds of devices that have autocast; asked here, as compilers of torch 2.11 cannot follow the question."""
+
 
 def autocasts(x: Tensor) -> bool:
     """Whether autocast is on for the device of ``x``."""
-    return torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type)
+    return x.device.type in DEVICES and torch.is_autocast_enabled(x.device.type)
 
 
 def operand_dtype(x: Tensor, weights: Weights) -> torch.dtype:

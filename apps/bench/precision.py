@@ -20,24 +20,24 @@ def float32_products(precision: Precision) -> Iterator[None]:
     float32 under autocast takes tf32.
     """
     before = switches()
-    set_switches("highest" if precision == "ieee" else "high", precision != "ieee")
+    set_switches(precision != "ieee", precision != "ieee")
     try:
         yield
     finally:
         set_switches(*before)
 
 
-def switches() -> tuple[str, bool]:
-    """Torch's precision of float32 matrix products, and whether cuDNN may take tf32."""
-    with no_advice():
-        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+def switches() -> tuple[bool, bool]:
+    """Whether float32 matrix products and cuDNN's networks may take tf32, by whichever interface that was set."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn.rnn
+    return matmul.fp32_precision == "tf32", cudnn.fp32_precision == "tf32"  # type: ignore[attr-defined]
 
 
-def set_switches(matmul: str, cudnn_tf32: bool) -> None:
+def set_switches(matmul: bool, cudnn: bool) -> None:
     """Set what :func:`switches` gives."""
     with no_advice():
-        torch.set_float32_matmul_precision(matmul)
-        torch.backends.cudnn.allow_tf32 = cudnn_tf32
+        torch.set_float32_matmul_precision("high" if matmul else "highest")
+        torch.backends.cudnn.allow_tf32 = cudnn
 
 
 @contextmanager

@@ -71,7 +71,8 @@ def candidates(cell: str, H: int, tensor_cores: bool, rows: int) -> list[Plan]:
             plans.append(Plan(64, 16, 8, stages=2, dot=True, inputs=16))
         if rows <= 1024:
             plans.append(plans[0]._replace(spread=True))
-    return plans if rows <= 4096 else plans[::-1]
+    # Many rows share the weights' reading; of plans for as many rows, those with fewer warps stay first.
+    return plans if rows <= 4096 else sorted(plans, key=lambda plan: -plan.rows)
 
 
 _chosen: dict[object, Plan] = {}

@@ -11,9 +11,23 @@ INTERPRETED: tl.constexpr = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "
 
 
 @triton.jit
+def rounded(x, PRECISION: tl.constexpr):
+    """An operand as tensor cores take it: they would cut the bits off, with twice the error and to one side.
+
+    As the instruction ``cvt.rna.tf32`` does: to the nearest number, ties away from zero.
+    """
+    if PRECISION == "tf32" and x.dtype == tl.float32:
+        bits = x.to(tl.int32, bitcast=True)
+        nearest = ((bits + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+        return tl.where(x == x, nearest, x)
+    else:
+        return x
+
+
+@triton.jit
 def dot(a, w, total, PRECISION: tl.constexpr):
-    """``total + a @ w``, with a rounded to the dtype of w."""
-    a = a.to(w.dtype)
+    """``total + a @ w``, with a rounded as w is, which is read more than once and rounded before."""
+    a = rounded(a.to(w.dtype), PRECISION)
     if INTERPRETED:  # its dot would take the bits of bfloat16 for integers
         return tl.dot(a.to(tl.float32), w.to(tl.float32), total, input_precision=PRECISION)
     else:

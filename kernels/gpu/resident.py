@@ -26,7 +26,7 @@ from streamdrnn.kernels.gpu.memory import (
     store_ring,
     store_rows,
 )
-from streamdrnn.kernels.gpu.products import products
+from streamdrnn.kernels.gpu.products import products, rounded
 
 SIZES = ["T", "B", "d"]
 BEGINNINGS = ["p_h0", "p_c0", "p_cursor", "p_lengths"]
@@ -51,14 +51,15 @@ def rows_of(p_cursor, p_lengths, row, T, B, d):
 
 
 @triton.jit
-def load_all(p_w, H, unit, CELL: tl.constexpr, GRADIENT: tl.constexpr):
+def load_all(p_w, H, unit, CELL: tl.constexpr, GRADIENT: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr):
     """All weights as [input, unit] of the product with the state, or with the gates' gradients in their order."""
     weights = ()
     for gate in tl.static_range(cells.gates(CELL)):
         if GRADIENT:
-            weights += (load_weights(p_w + cells.weights_of(gate, CELL) * H * H, H, 1, unit, H, unit, H),)
+            w = load_weights(p_w + cells.weights_of(gate, CELL) * H * H, H, 1, unit, H, unit, H)
         else:
-            weights += (load_weights(p_w + gate * H * H, 1, H, unit, H, unit, H),)
+            w = load_weights(p_w + gate * H * H, 1, H, unit, H, unit, H)
+        weights += (rounded(w, PRECISION if DOT else "ieee"),)
     return weights
 
 
@@ -109,7 +110,7 @@ def forward(
     inside = (ring >= 0)[:, None] & units
     h = load_ring(p_h0, ring, H, unit)
     store_rows(p_h, start, H, k, unit, h, inside)
-    weights = load_all(p_w, H, unit, CELL, False)
+    weights = load_all(p_w, H, unit, CELL, False, DOT, PRECISION)
     b_n = load_bias(p_b, H, unit)
     c = h
     if CELL == "lstm":
@@ -176,7 +177,7 @@ def backward(
     stride = B.to(tl.int64) * d
     units = (unit < H)[None, :]
     dh = load_ring(p_dht, ring, H, unit)
-    weights = load_all(p_w, H, unit, CELL, True)
+    weights = load_all(p_w, H, unit, CELL, True, DOT, PRECISION)
     c = dh
     dc = dh
     if CELL == "lstm":

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from streamdrnn.kernels.gpu import resident, tiled
 from streamdrnn.kernels.gpu.plans import Plan, candidates, choose
+from streamdrnn.kernels.gpu.weights import precision_of, rounded
 from streamdrnn.kernels.rings import in_time_order, last_of
 
 TUNING_STEPS = 64  # of each row: enough to tell plans apart
@@ -62,9 +63,10 @@ def forward(
             h[:d] = in_time_order(h_ring, cursor)
             if lstm:
                 c[:d] = in_time_order(c_ring, cursor)
+            w = rounded(w_hh)
             for grid, first, last in _launches(plan, T, B, d, H, 0):
                 tiled.forward[grid](
-                    gi, w_hh, b_n, lengths, h, gates, c, T, B, d, H, first, last,
+                    gi, w, b_n, lengths, h, gates, c, T, B, d, H, first, last,
                     CELL=cell, SAVE=save, **_tile(plan), **_options(plan, w_hh),
                 )  # fmt: skip
             made = torch.full_like(cursor, T) if lengths is None else lengths
@@ -113,9 +115,10 @@ def backward(
         if plan.inputs:
             dh = in_time_order(dh_after, cursor)
             dc = in_time_order(dc_after, cursor) if lstm else dc_after.clone()
+            w = rounded(w_hh)
             for grid, first, last in _launches(plan, T, B, d, H, -1)[::-1]:
                 tiled.backward[grid](
-                    w_hh, lengths, h, gates, c, dy, dgates, dh, dc, T, B, d, H, first, last,
+                    w, lengths, h, gates, c, dy, dgates, dh, dc, T, B, d, H, first, last,
                     CELL=cell, **_tile(plan), **_options(plan, w_hh),
                 )  # fmt: skip
             return in_time_order(dh, -cursor), in_time_order(dc, -cursor) if lstm else dc
@@ -130,20 +133,15 @@ def backward(
     return dgates, *run(plan, T)
 
 
-def precision_of(dtype: torch.dtype) -> str:
-    """How products of this dtype are rounded: for float32 as torch's matrix products are, by its own switch."""
-    return "tf32" if dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest" else "ieee"
-
-
 def _choose(
     direction: str, cell: str, w: Tensor, ring: Tensor, T: int, run: Callable[[Plan, int], object], *more: object
 ) -> Plan:
     d, B, H = ring.shape
     precision = precision_of(w.dtype)
-    rows = B * min(d, T)
+    rows, steps = B * min(d, T), min(T, TUNING_STEPS * d)
     plans = candidates(cell, H, w.dtype != torch.float32 or precision == "tf32", rows)
-    key = (direction, w.device, cell, H, w.dtype, precision, rows.bit_length(), *more)
-    return choose(key, plans, lambda plan: run(plan, min(T, TUNING_STEPS * d)))
+    key = (direction, w.device, cell, H, w.dtype, precision, rows.bit_length(), steps.bit_length(), *more)
+    return choose(key, plans, lambda plan: run(plan, steps))
 
 
 def _grid(plan: Plan, B: int, d: int) -> tuple[int, int]:

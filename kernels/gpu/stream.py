@@ -10,7 +10,7 @@ from torch.nn.functional import linear
 from streamdrnn.kernels.backend import Rings
 from streamdrnn.kernels.fusion import fused
 from streamdrnn.kernels.gpu.stack import forward
-from streamdrnn.kernels.gpu.weights import LayerWeights, prepare
+from streamdrnn.kernels.gpu.weights import LayerWeights, precision_of, prepare, rounded
 from streamdrnn.kernels.weights import AS_THEY_ARE, FusionWeights, Weights, refuse_narrow
 
 MANY_STREAMS = 2048
@@ -46,6 +46,7 @@ class TritonStream:
             LayerWeights(*(None if t is None else _transposed_copy(t) for t in w))  # type: ignore[arg-type]
             for w in prepare(cell, weights)
         ]
+        self._precision = precision_of(weights[0].w_ih.dtype)
         self._fusion = None
         if fusion is not None:
             taps = _transposed_copy(fusion.weight.movedim(2, 0))  # (d0, H, H): tap, output, input
@@ -130,7 +131,6 @@ class TritonStream:
 
     def _launch(self) -> None:
         from streamdrnn.kernels.gpu import step
-        from streamdrnn.kernels.gpu.scan import precision_of
 
         B, dtype = self._x.shape[0], self._layers[0].w_ih.dtype
         tile = step.LARGE if B >= MANY_STREAMS else step.SMALL
@@ -138,11 +138,11 @@ class TritonStream:
         step.step[(-(-B // tile["ROWS"]),)](
             self._table, self._x, self._active, self._between, weight, bias, self._y, B, len(self._layers),
             self._between.shape[2], self._dilations[0], CELL=self._cell, OPERANDS=step.DTYPES[dtype],
-            BIAS=self._layers[0].bias is not None, PRECISION=precision_of(dtype), **tile,
+            BIAS=self._layers[0].bias is not None, PRECISION=self._precision, **tile,
         )  # fmt: skip
 
 
 def _transposed_copy(t: Tensor) -> Tensor:
-    """A copy of a matrix (or several) that lies transposed in memory, as the step reads it, or of a vector."""
+    """A copy of a vector, or of matrices as the step reads them: rounded, and transposed in memory."""
     t = t.detach().resolve_neg()
-    return t.clone() if t.dim() < 2 else t.mT.clone(memory_format=torch.contiguous_format).mT
+    return t.clone() if t.dim() < 2 else rounded(t.contiguous()).mT.clone(memory_format=torch.contiguous_format).mT

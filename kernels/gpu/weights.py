@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
+import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -23,6 +24,24 @@ class LayerWeights(NamedTuple):
     w_hh: Tensor
     bias: Optional[Tensor]
     b_n: Optional[Tensor]
+
+
+def precision_of(dtype: torch.dtype) -> str:
+    """How products of this dtype are rounded: for float32 as torch's matrix products are, by whichever of its switches.
+
+    ``torch.get_float32_matmul_precision`` fails once ``torch.backends.cuda.matmul.fp32_precision`` was set; this
+    attribute knows what was set through either.
+    """
+    tf32 = torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return "tf32" if dtype == torch.float32 and tf32 else "ieee"
+
+
+def rounded(w: Tensor) -> Tensor:
+    """Weights as tensor cores take them: as ``products.rounded`` in the kernels, once for all steps."""
+    if precision_of(w.dtype) == "ieee":
+        return w
+    nearest = ((w.view(torch.int32) + 0x1000) & -0x2000).view(torch.float32)
+    return torch.where(w.isnan(), w, nearest)
 
 
 def prepare(cell: str, layers: Sequence[Weights], *_: object) -> list[LayerWeights]:

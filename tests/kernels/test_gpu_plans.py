@@ -35,6 +35,14 @@ def test_candidates_are_few_and_can_compute_what_they_are_for(cell: str, tensor_
                     assert plan.inputs in (0, 16, 32)
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_of_plans_for_one_row_the_one_with_fewer_warps_is_first_however_many_rows_there_are(cell: str) -> None:
+    for H in SIZES:
+        for rows in ROWS:
+            warps = [plan.warps for plan in candidates(cell, H, True, rows) if plan.rows == 1]
+            assert warps == sorted(warps)
+
+
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     """The plans that were timed; on a GPU of which B is the fastest plan, and nothing forbids to time."""

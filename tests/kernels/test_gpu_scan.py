@@ -26,6 +26,7 @@ every_cell = pytest.mark.parametrize("cell", CELLS)
 
 if not gpu.why_not():  # else Triton may not be installed
     from streamdrnn.kernels.gpu import scan
+    from streamdrnn.kernels.gpu.weights import precision_of, rounded
 
 PLANS = [(cell, plan) for cell in CELLS for plan in offered(cell)]
 
@@ -52,6 +53,67 @@ AWKWARD = [
     Case("gru", T=1, H=128, d=1, cursor=(2**62,)),
     Case("lstm", T=4, H=1, d=2, cursor=(2, 9), lengths=(0, 0)),
 ]
+
+
+TF32 = [plan for cell, plan in PLANS if cell == "rnn" and plan.dot]
+
+
+@pytest.fixture
+def _tf32() -> Iterator[None]:
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    yield
+    torch.backends.cuda.matmul.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.usefixtures("_tf32")
+@pytest.mark.parametrize("plan", TF32, ids=str)
+def test_operands_of_tensor_cores_are_rounded_to_the_nearest(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the kernels, as the interpreter's product cuts nothing off. To cut would be wrong by twice as much."""
+    H = min(plan.units, 40)
+    random = torch.Generator().manual_seed(1)
+    w, h, gi = (torch.randn(shape, generator=random) for shape in ((H, H), (1, 1, H), (1, 1, H)))
+    monkeypatch.setattr(scan, "choose", lambda *_: plan)
+    none, zero = torch.zeros(0), torch.zeros(1, dtype=torch.int64)
+    history, _, _ = scan.forward("rnn", gi, w, None, h, none, zero, None, False)
+    nearest = torch.tanh(gi[0, 0] + to_tf32(h[0, 0]) @ to_tf32(w).T)
+    torch.testing.assert_close(history.h[1, 0], nearest, rtol=0, atol=1e-6)
+
+
+def to_tf32(x: Tensor) -> Tensor:
+    """With a significand of 11 bits."""
+    significand, exponent = np.frexp(x.double().numpy())
+    away = np.copysign(np.floor(np.abs(significand) * 2**11 + 0.5), significand)
+    return torch.from_numpy(np.ldexp(away / 2**11, exponent).astype(np.float32))
+
+
+@pytest.mark.usefixtures("_tf32")
+def test_weights_are_rounded_as_operands_are_and_no_nan_becomes_a_number() -> None:
+    x = torch.cat([torch.randn(1000), torch.tensor([1 + 2**-11, -1 - 2**-11, 1 + 2**-11 - 2**-20, 0.0, 3e38])])
+    assert torch.equal(rounded(x), to_tf32(x))
+    odd = torch.tensor([float("nan"), float("inf"), -float("inf")])
+    largest = torch.tensor([0x7FFFFFFF], dtype=torch.int32).view(torch.float32)  # the NaN of GPUs
+    assert torch.equal(rounded(odd)[1:], odd[1:])
+    assert rounded(torch.cat([odd[:1], largest])).isnan().all()
+
+
+def test_every_switch_of_torch_is_understood() -> None:
+    matmul = torch.backends.cuda.matmul
+    try:
+        for precision, want in (("high", "tf32"), ("medium", "tf32"), ("highest", "ieee")):
+            torch.set_float32_matmul_precision(precision)
+            assert precision_of(torch.float32) == want
+            assert precision_of(torch.bfloat16) == "ieee"
+        for precision in ("tf32", "ieee"):
+            matmul.fp32_precision = precision
+            assert precision_of(torch.float32) == precision
+        matmul.fp32_precision = "none"
+        torch.backends.fp32_precision = "tf32"  # type: ignore[attr-defined]
+        assert precision_of(torch.float32) == "tf32"
+    finally:
+        torch.backends.fp32_precision = "none"  # type: ignore[attr-defined]
+        torch.set_float32_matmul_precision("highest")
+    assert precision_of(torch.float32) == "ieee"
 
 
 @pytest.mark.parametrize("case", AWKWARD, ids=lambda c: f"{c.cell} T={c.T} B={len(c.cursor)} H={c.H} d={c.d}")
