@@ -124,7 +124,7 @@ def _server(how: str, model: Path, folder: Path, streams: int) -> Iterator[tuple
         command = ["streamdrnn.apps.bench.serving.plain_server", how, str(model), str(folder)]
     else:
         command = ["streamdrnn.apps.cli", "serve", str(model), "--port", "0", "--max-streams", str(streams)]
-        command += ["--store", str(folder / "streams.sqlite3")]
+        command += ["--store", str(folder / "streams.sqlite3"), "--log-level", "warning"]
     process = subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
