@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from streamdrnn.apps.speaker_id.detector import Detector
 from streamdrnn.apps.speaker_id.model import load_overlap_model
 
-OVERLAP = 0.5
-"""From this probability up two people speak at once."""
-NEAR_TICKS = 2
+OVERLAP = 0.4
+"""From this mean probability up two people speak at once: lower than 0.5, as a mean is less extreme."""
+NEAR_TICKS = 3
 """A tick is judged by those so near to it, too: a wrong "another voice" is worse than one that is missed."""
 
 

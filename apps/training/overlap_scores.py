@@ -21,8 +21,8 @@ from streamdrnn.apps.training.labelled_speech import Samples, Speaker, load_nois
 from streamdrnn.apps.training.metrics import recall_and_threshold
 from streamdrnn.apps.training.scene_scores import MINUTES, UNKNOWN_SETS, at_frames, outputs_of, scenes_of
 from streamdrnn.apps.training.scenes import Conditions
-from streamdrnn.apps.training.tasks.overlap import PAUSES, PIECES
-from streamdrnn.apps.training.tasks.scenes import NOISE, SETS
+from streamdrnn.apps.training.tasks.overlap import SCENES, SETS, in_turns
+from streamdrnn.apps.training.tasks.scenes import NOISE
 from streamdrnn.apps.training.voices import demo_readers
 
 CONDITIONS = {
@@ -33,6 +33,8 @@ CONDITIONS = {
     "20 dB quiet": Conditions(snr=20, level=-55),
     "20 dB clipped": Conditions(snr=20, level=-5),
 }
+OTHER_SETS = ("voices/dspspeech20", *UNKNOWN_SETS)
+"""They do not train the shipped model."""
 TICK_FRAMES = 5
 EVENT_TICKS = 5
 """An overlap of at least this length is an event that is to be found."""
@@ -51,7 +53,7 @@ class Judgements(NamedTuple):
 
 
 def measure(
-    model: DetectorModel, data_dir: Optional[Path], names: Sequence[str] = (*SETS, *UNKNOWN_SETS)
+    model: DetectorModel, data_dir: Optional[Path], names: Sequence[str] = (*SETS, *OTHER_SETS)
 ) -> dict[str, dict[str, float]]:
     """The recall of a detector at 1 % false alarms per frame, by data set and conditions.
 
@@ -80,11 +82,7 @@ def judgements(
     model: DetectorModel, sets: Sequence[Sequence[Speaker]], noises: Sequence[Samples], conditions: Conditions
 ) -> Judgements:
     """Those of scenes with one voice at a time, and with two; arguments as for :func:`scenes_of`."""
-    scenes = [
-        scene
-        for tracks, pause in PAUSES.items()
-        for scene in scenes_of(sets, noises, conditions._replace(tracks=tracks, pieces=PIECES, pause=pause))
-    ]
+    scenes = [scene for kind in SCENES for scene in scenes_of(sets, noises, in_turns(kind, conditions))]
     speech, overlap = (
         at_frames(model, values) >= SPEECH
         for values in ([scene.speech for scene in scenes], [scene.overlap for scene in scenes])
