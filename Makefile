@@ -36,6 +36,7 @@ check-full: lint types
 	HYPOTHESIS_PROFILE=full $(PYTEST)
 	$(BIN)/streamdrnn evaluate embedder
 	$(BIN)/streamdrnn evaluate activity
+	$(BIN)/streamdrnn evaluate overlap
 
 # Which of the pinned versions have known vulnerabilities. It asks PyPI, so that no other target depends on it; and it has an
 # environment of its own, so that nothing of it is installed with ours.

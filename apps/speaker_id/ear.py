@@ -1,5 +1,6 @@
-"""The ear: sound of any rate in, ticks out, through one resampler, one speech detector and one pass of the model."""
+"""The ear: sound of any rate in, ticks out, through one resampler, one pass of each detector and one of the model."""
 
+from statistics import fmean
 from typing import Optional
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from streamdrnn import ModelState, SpeakerEmbedder, StreamingDRNN
 from streamdrnn.apps.speaker_id.activity import SpeechDetector
+from streamdrnn.apps.speaker_id.overlap import OverlapDetector
 from streamdrnn.apps.speaker_id.sources.source import Chunk
 from streamdrnn.apps.speaker_id.ticks import TICK_SECONDS, Tick, level_dbfs, tick_zero
 from streamdrnn.audio import StreamingResampler
@@ -37,13 +39,15 @@ class Ear:
         self._rate_in = sample_rate or self._rate_out
         self._resampler = StreamingResampler(self._rate_in, self._rate_out)
         self._stream = StreamingDRNN(model)
-        self._detector = SpeechDetector(self._rate_out)
+        self._speech_detector = SpeechDetector(self._rate_out)
+        self._overlap_detector = OverlapDetector(self._rate_out)
         self._block = round(TICK_SECONDS / _TICK_BLOCKS * self._rate_out)
         self._samples_in = self._samples_out = 0  # heard or lost
         self._pending = torch.zeros(0)
         self._blocks: list[Tensor] = []  # of the tick that is under way
         self._passed_over = 0  # of these, before the last loss: the model does not hear them
-        self._speech: list[float] = []  # what the detector said in it
+        self._speech: list[float] = []  # what the detectors said in it
+        self._overlap: list[float] = []
         self._last = tick_zero(model)
         self._total, self._frames = self._last.total, 0  # of the model, ticks without speech included
 
@@ -92,11 +96,12 @@ class Ear:
         ticks += self._hear(torch.zeros(rest))
         self._stream.reset()
         self._passed_over = len(self._blocks)
-        self._detector.reset()
+        self._speech_detector.reset()
+        self._overlap_detector.reset()
         self._total, self._frames = torch.zeros_like(self._total), 0
         whole, rest = divmod(samples - rest, tick)
         if whole:
-            self._last = self._last._replace(speech=0.0, level=-120.0, clipped=False)
+            self._last = self._last._replace(speech=0.0, level=-120.0, clipped=False, overlap=0.0)
             ticks += [self._last] * whole
             self._samples_out += whole * tick
         return ticks + self._hear(torch.zeros(rest))
@@ -119,7 +124,8 @@ class Ear:
         self._pending = pending[whole:].clone()
         ticks = []
         for block in pending[:whole].split(self._block) if whole else ():
-            self._speech += self._detector.push(block)
+            self._speech += self._speech_detector.push(block)
+            self._overlap += self._overlap_detector.push(block)
             self._blocks.append(block)
             if len(self._blocks) == _TICK_BLOCKS:
                 ticks.append(self._end_tick())
@@ -136,7 +142,8 @@ class Ear:
         total, frames = state.pooled[0, 0].clone(), int(state.rnn.cursor[0])
         speech = max(self._speech, default=self._last.speech)
         clipped = float((samples.abs() >= _FULL_SCALE).float().mean()) > _CLIPPED_SHARE
-        tick = self._last._replace(speech=speech, level=level_dbfs(samples), clipped=clipped)
+        overlap = fmean(self._overlap) if self._overlap else self._last.overlap
+        tick = self._last._replace(speech=speech, level=level_dbfs(samples), clipped=clipped, overlap=overlap)
         if tick.has_speech:
             tick = tick._replace(
                 total=tick.total + total - self._total,
@@ -146,4 +153,5 @@ class Ear:
         self._total, self._frames, self._last = total, frames, tick
         self._blocks.clear()
         self._speech.clear()
+        self._overlap.clear()
         return tick

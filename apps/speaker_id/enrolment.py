@@ -21,7 +21,7 @@ MIN_SECONDS = 1.0
 """Less clear speech than this is no enrolment."""
 GOOD_SECONDS = 5.0
 """With less the user is warned, and also of the following."""
-CLIPPED_SHARE, QUIET_DBFS, NOISY_DB = 0.1, -50.0, 10.0
+CLIPPED_SHARE, OVERLAPPED_SHARE, QUIET_DBFS, NOISY_DB = 0.1, 0.1, -50.0, 10.0
 UNLIKE_SHARE = 0.25
 """Of the pairs of parts of a recording that do not sound like one voice."""
 LIKE_LOG_RATIO = 3.0
@@ -34,7 +34,7 @@ class Progress(NamedTuple):
     """How far an enrolment is.
 
     Attributes:
-        seconds: clear speech heard: speech by the detector's judgement, not clipped.
+        seconds: clear speech heard: speech of one voice by the detectors' judgement, not clipped.
         level: the last tick's level in dBFS.
         speaking: whether somebody spoke in it.
         clipped: whether it was too loud for the microphone.
@@ -89,7 +89,7 @@ class Enrolment:
         self._last = self._clear = tick_zero(model.embedder)
         self._begun = not mid_stream
         self._parts = [self._clear]  # at every few seconds of clear speech
-        self._clipped = 0
+        self._clipped = self._overlapped = 0
         self._levels: tuple[list[float], list[float]] = ([], [])  # of ticks without speech, and with
 
     @property
@@ -102,9 +102,10 @@ class Enrolment:
         """Take the ticks that follow."""
         for tick in ticks:
             self._clipped += tick.has_speech and tick.clipped
+            self._overlapped += tick.has_speech and not tick.is_of_one_voice
             if len(levels := self._levels[tick.has_speech]) < _MOST_LEVELS:
                 levels.append(tick.level)
-            if self._begun and tick.has_speech and not tick.clipped:
+            if self._begun and tick.is_of_one_voice and not tick.clipped:
                 self._clear = self._clear._replace(
                     total=self._clear.total + tick.total - self._last.total,
                     frames=self._clear.frames + tick.frames - self._last.frames,
@@ -138,6 +139,8 @@ class Enrolment:
             above = median(self._levels[True]) - pauses[len(pauses) // 5]  # in others speech fades out
             if above < NOISY_DB:
                 yield f"it is noisy: speech is {above:.0f} dB above the pauses, {NOISY_DB:g} dB or more would be surer"
+        if self._overlapped > OVERLAPPED_SHARE * (self._overlapped + self._clear.spoken):
+            yield "another voice speaks at the same time in parts, which were left out: enrol each person alone"
         if self._sounds_like_several():
             yield "it sounds like more than one person: enrol each alone"
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from streamdrnn.apps.speaker_id.confirmed import SURE, Confirmed
 from streamdrnn.apps.speaker_id.model import SpeakerModel
+from streamdrnn.apps.speaker_id.overlap import NEAR_TICKS, is_overlapped
 from streamdrnn.apps.speaker_id.profiles import Recording
 from streamdrnn.apps.speaker_id.scores import THRESHOLD, Scores, Voices, log_odds, probabilities
 from streamdrnn.apps.speaker_id.strangers import Strangers
@@ -35,6 +36,7 @@ LOUD_DBFS = -45.0
 """Sound without speech is no silence if all of it is as loud as this."""
 UNKNOWN, LISTENING, SILENCE, NO_SPEECH = "(unknown)", "(listening)", "(silence)", "(no speech)"
 PROBABLY = "probably "
+ANOTHER = " + another voice"
 
 
 class Now(NamedTuple):
@@ -49,6 +51,7 @@ class Now(NamedTuple):
         evidence: the seconds of speech that the scores rest on.
         level: the last tick's level in dBFS.
         probability: how probable each profile is, and under "(unknown)" that it is nobody's; empty without evidence.
+        overlap: whether another voice speaks at the same time; the label is the louder one's.
     """
 
     time: float
@@ -58,6 +61,12 @@ class Now(NamedTuple):
     evidence: float
     level: float
     probability: dict[str, float]
+    overlap: bool = False
+
+    @property
+    def text(self) -> str:
+        """The label for people, and whether another voice speaks at the same time."""
+        return self.label + ANOTHER if self.overlap and self.label != LISTENING else self.label
 
     @property
     def mark(self) -> str:
@@ -166,7 +175,9 @@ class Identifier:
         else:
             speaker, label = self._judgement(probability, evidence)
         time = round(self.ticks * TICK_SECONDS, 3)
-        return Now(time, speaker, label, scores, evidence, last.level, probability)
+        latest = (self.ticks - 1 - 2 * NEAR_TICKS, self.ticks - 1)
+        overlap = label not in (SILENCE, NO_SPEECH) and self._overlapped(*latest)
+        return Now(time, speaker, label, scores, evidence, last.level, probability, overlap)
 
     def _judgement(self, probability: dict[str, float], evidence: float) -> tuple[Optional[str], str]:
         """Who speaks, if that is certain, and the label."""
@@ -211,6 +222,9 @@ class Identifier:
     def _speech_near(self, first: int, last: int) -> bool:
         return any(self._note(tick).has_speech for tick in range(first, last + 1))
 
+    def _overlapped(self, first: int, last: int) -> bool:
+        return is_overlapped([self._note(tick).overlap for tick in range(first, last + 1)])
+
     def _sound(self, first: int, last: int) -> str:
         """The label of ticks without speech."""
         return NO_SPEECH if all(self._note(tick).level >= LOUD_DBFS for tick in range(first, last + 1)) else SILENCE
@@ -251,6 +265,7 @@ class Identifier:
         if state != self._decided_state:
             self._decided_state, self._decided_start = state, self._judged - len(self._undecided)
         cosines, shares, nobody = self._undecided.popleft()
+        tick = self._judged - len(self._undecided) - 1
         if cosines is None or shares is None:
             decision = Decision(None, nobody)
         else:
@@ -258,13 +273,13 @@ class Identifier:
             speaker = label if label in self.names else None
             # With nobody enrolled the nearest voice is as far as can be.
             score = cosines[state - 1] if state else cosines.max(initial=-1.0)
-            decision = Decision(speaker, label, float(score), float(shares[state]))
+            overlap = self._overlapped(tick - NEAR_TICKS, tick + NEAR_TICKS)
+            decision = Decision(speaker, label, float(score), float(shares[state]), overlap)
         ended = self._turns.push(decision)
-        tick = self._judged - len(self._undecided) - 1
         if self.strangers is not None:
             self._gather(self.strangers, tick, decision)
         if self.confirmed is not None:
-            if decision.speaker is not None and decision.probability >= SURE:
+            if decision.speaker is not None and decision.probability >= SURE and not decision.overlap:
                 self.confirmed.hear(self._note(tick - 1), self._note(tick), decision.speaker)
             else:
                 self.confirmed.pause()
@@ -272,7 +287,7 @@ class Identifier:
 
     def _gather(self, strangers: Strangers, tick: int, decision: Decision) -> None:
         """Give a stranger a number when a decided tick completes enough speech, or learn more of one who has it."""
-        if decision.speaker is not None or decision.label in (SILENCE, NO_SPEECH):
+        if decision.speaker is not None or decision.label in (SILENCE, NO_SPEECH) or decision.overlap:
             strangers.gathering.pause()
             return
         whose = None if decision.label == UNKNOWN else decision.label

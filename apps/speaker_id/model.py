@@ -1,4 +1,4 @@
-"""The models that are shipped, or the user's own: of speakers, and of speech."""
+"""The models that are shipped, or the user's own: of speakers, of speech, and of overlapped speech."""
 
 import os
 from importlib.resources import files
@@ -8,7 +8,7 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from streamdrnn import SpeakerEmbedder, Tagger, load_model, model_notes
+from streamdrnn import SpeakerEmbedder, Tagger, model_notes
 from streamdrnn.apps.speaker_id.profiles import model_id
 from streamdrnn.apps.speaker_id.scores import Scorer, read_scorer, read_threshold
 from streamdrnn.apps.weights import load_to_run
@@ -67,31 +67,44 @@ def load_speaker_model(path: Optional[Path] = None) -> SpeakerModel:
     return SpeakerModel(model, scorer, model_id(path))
 
 
-class ActivityModel(NamedTuple):
-    """A speech detector that is small enough for a web page.
+class DetectorModel(NamedTuple):
+    """A detector that is small enough for a web page.
 
     Attributes:
-        tagger: from samples to one output every 20 ms: the logarithm of the odds of speech.
-        threshold: the output above which there is speech, calibrated with the model.
+        tagger: from samples to one output every 20 ms: the logarithm of the odds of what it detects.
+        threshold: the output above which that is there, calibrated with the model.
     """
 
     tagger: Tagger
     threshold: float
 
 
-def load_activity_model(path: Optional[Path] = None) -> ActivityModel:
-    """The speech detector in a file, the shipped one by default.
+def load_activity_model(path: Optional[Path] = None) -> DetectorModel:
+    """The detector of speech in a file, the shipped one by default.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or no speech detector.
+        ValueError: it is damaged, or no detector.
     """
-    path = asset("activity.safetensors") if path is None else path
-    model = load_model(path)
+    return _load_detector(asset("activity.safetensors") if path is None else path)
+
+
+def load_overlap_model(path: Optional[Path] = None) -> DetectorModel:
+    """The detector of overlapped speech in a file, the shipped one by default.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or no detector.
+    """
+    return _load_detector(asset("overlap.safetensors") if path is None else path)
+
+
+def _load_detector(path: Path) -> DetectorModel:
+    model = load_to_run(path)
     if not isinstance(model, Tagger) or model.frontend is None or model.num_outputs != 1:
         raise InputError(f"{path}: expected a Tagger with a front-end and one output, got a {type(model).__name__}")
     try:
-        return ActivityModel(model, read_threshold(model_notes(path)))
+        return DetectorModel(model, read_threshold(model_notes(path)))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 

@@ -83,7 +83,7 @@ class Hearer(Protocol):
 class Session:
     """Hears chunks of any rate and gives events.
 
-    A report comes with every second, and at once when the label changes.
+    A report comes with every second, and at once when the label changes, or whether another voice speaks too.
 
     Args:
         model: the speaker model.
@@ -112,7 +112,7 @@ class Session:
         self._sample_rate = sample_rate
         self._samples_lost = self._gaps = 0
         self._captures: deque[tuple[float, float]] = deque()  # where chunks end, and when that was heard
-        self._label = ""
+        self._told = ("", False)  # of the last report, the label and whether another voice speaks too
         self._computing = self._deepest = 0.0
         self._latency = Latency()
 
@@ -187,8 +187,8 @@ class Session:
             latency = self._since_heard(now.time)
             if latency is not None:
                 self._latency.add(latency)
-            if now.label != self._label or self.identifier.ticks % REPORT_TICKS == 0:
-                self._label = now.label
+            if (now.label, now.overlap) != self._told or self.identifier.ticks % REPORT_TICKS == 0:
+                self._told = (now.label, now.overlap)
                 events.append(Report(now, latency))
         return events
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from streamdrnn import SpeakerEmbedder
 from streamdrnn.apps.speaker_id.activity import SPEECH
+from streamdrnn.apps.speaker_id.overlap import OVERLAP
 
 TICK_SECONDS = 0.1
 
@@ -25,6 +26,7 @@ class Tick(NamedTuple):
         speech: the highest probability of speech in this tick.
         level: this tick's level in dBFS.
         clipped: whether more than a few of its samples are at full scale: it was too loud for the microphone.
+        overlap: the mean probability in this tick that two people speak at once.
     """
 
     total: Tensor
@@ -33,16 +35,22 @@ class Tick(NamedTuple):
     speech: float
     level: float
     clipped: bool
+    overlap: float
 
     @property
     def has_speech(self) -> bool:
         """Whether somebody speaks in this tick."""
         return self.speech >= SPEECH
 
+    @property
+    def is_of_one_voice(self) -> bool:
+        """Whether one person speaks in this tick, and nobody else."""
+        return self.has_speech and self.overlap < OVERLAP
+
 
 def tick_zero(model: SpeakerEmbedder) -> Tick:
     """The tick before the first."""
-    return Tick(torch.zeros(model.rnn.hidden_size, dtype=torch.float64), 0, 0, 0.0, -120.0, False)
+    return Tick(torch.zeros(model.rnn.hidden_size, dtype=torch.float64), 0, 0, 0.0, -120.0, False, 0.0)
 
 
 def level_dbfs(samples: Tensor) -> float:

@@ -19,6 +19,7 @@ class Segment(NamedTuple):
             speaks.
         probability: how probable it was on average that the decision is right; 0 where nobody speaks.
         nobody: the label where the speaker is None, such as "(unknown)" or "(silence)".
+        overlap: seconds of it in which another voice speaks at the same time.
     """
 
     start: float
@@ -27,6 +28,7 @@ class Segment(NamedTuple):
     score: float
     probability: float = 0.0
     nobody: str = "(unknown)"
+    overlap: float = 0.0
 
     @property
     def label(self) -> str:
@@ -42,6 +44,7 @@ class Segment(NamedTuple):
             "score": self.score,
             "probability": self.probability,
             "label": self.label,
+            "overlap": self.overlap,
         }
 
 
@@ -89,12 +92,16 @@ class FixedLagViterbi:
 
 
 class Decision(NamedTuple):
-    """What was decided about a tick; the attributes are as those of :class:`Segment`."""
+    """What was decided about a tick; ``overlap`` is whether another voice speaks at the same time.
+
+    The other attributes are as those of :class:`Segment`.
+    """
 
     speaker: Optional[str]
     nobody: str
     score: float = 0.0
     probability: float = 0.0
+    overlap: bool = False
 
     @property
     def label(self) -> str:
@@ -103,13 +110,17 @@ class Decision(NamedTuple):
 
 
 class _Run:
-    """Ticks of one decision: since which tick, how many, and the sums of their scores and probabilities."""
+    """Ticks of one decision: since which tick, how many, and the sums of their scores and probabilities.
+
+    Another voice speaks in so many ticks (``overlap``), those of crumbs included.
+    """
 
     def __init__(self, decision: Decision, start: int) -> None:
         self.decision = decision
         self.start = start
         self.ticks = 0
         self.sums = np.zeros(2)
+        self.overlap = 0
 
 
 class TurnBuilder:
@@ -131,21 +142,24 @@ class TurnBuilder:
 
     def push(self, decision: Decision) -> Optional[Segment]:
         """Take the decision for the next tick; give the segment that it ends, if it does."""
-        if self._newest is None or decision.label != self._newest.decision.label:
-            returned = self._turn is not None and decision.label == self._turn.decision.label
-            self._newest = self._turn if returned else _Run(decision, self._ticks)
         newest, turn = self._newest, self._turn
-        assert newest is not None
+        if newest is None or decision.label != newest.decision.label:
+            crumb = newest
+            if turn is not None and decision.label == turn.decision.label:
+                newest = turn
+            else:
+                newest = _Run(decision, 0 if turn is None else self._ticks)
+            if crumb is not None and crumb is not turn:
+                (turn or newest).overlap += crumb.overlap
+            self._newest = newest
         newest.ticks += 1
         newest.sums += (decision.score, decision.probability)
+        newest.overlap += decision.overlap
         self._ticks += 1
         if newest is turn or newest.ticks < self._enough:
             return None
         self._turn = newest
-        if turn is None:
-            newest.start = 0
-            return None
-        return self._segment(turn, self._tick * newest.start)
+        return None if turn is None else self._segment(turn, self._tick * newest.start)
 
     def relabel(self, label: str, speaker: Optional[str], nobody: str) -> None:
         """From now on, what is under way with a label is this speaker's, or (None) nobody's with another label."""
@@ -155,10 +169,16 @@ class TurnBuilder:
 
     def finish(self, end: float) -> Optional[Segment]:
         """The last segment, up to the stream's end in seconds."""
-        last = self._turn or self._newest
-        return None if last is None else self._segment(last, end)
+        newest = self._newest
+        if newest is None:
+            return None
+        last = self._turn or newest
+        if newest is not last:
+            last.overlap += newest.overlap
+        return self._segment(last, end)
 
     def _segment(self, run: _Run, end: float) -> Segment:
         score, probability = (round(float(mean), 4) for mean in run.sums / run.ticks)
         speaker, nobody, *_ = run.decision
-        return Segment(round(self._tick * run.start, 3), round(end, 3), speaker, score, probability, nobody)
+        start, overlap = round(self._tick * run.start, 3), round(self._tick * run.overlap, 3)
+        return Segment(start, round(end, 3), speaker, score, probability, nobody, overlap)

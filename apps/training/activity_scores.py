@@ -8,32 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from streamdrnn.apps.speaker_id.activity import SPEECH
-from streamdrnn.apps.speaker_id.model import ActivityModel
+from streamdrnn.apps.speaker_id.model import DetectorModel
 from streamdrnn.apps.training.data import data_folder
-from streamdrnn.apps.training.labelled_speech import (
-    RATE,
-    Samples,
-    Speaker,
-    by_sample,
-    judge,
-    load_noises,
-    load_speakers,
-)
+from streamdrnn.apps.training.labelled_speech import Samples, Speaker, by_sample, judge, load_noises, load_speakers
 from streamdrnn.apps.training.metrics import recall_and_threshold
-from streamdrnn.apps.training.scenes import Conditions, make_scene
+from streamdrnn.apps.training.scene_scores import MINUTES, UNKNOWN_SETS, at_frames, outputs_of, scenes_of
+from streamdrnn.apps.training.scenes import Conditions
 from streamdrnn.apps.training.silero import Silero
-from streamdrnn.apps.training.tasks.activity import NOISE, SETS
+from streamdrnn.apps.training.tasks.scenes import NOISE, SETS
 
-SCENES, SECONDS = 10, 30
-MINUTES = 1.0
-"""The most that is heard of a speaker."""
-UNKNOWN_SETS = ("voices/speechocean762", "voices/wuw2")
-"""They do not train the shipped model."""
 CONDITIONS = {
     "no noise": Conditions(),
     **{f"{snr} dB": Conditions(snr=snr) for snr in (20, 10, 5, 0, -5)},
@@ -65,7 +52,7 @@ class Judgements(NamedTuple):
 
 
 def compare(
-    model: ActivityModel, data_dir: Optional[Path], names: Sequence[str] = (*SETS, *UNKNOWN_SETS)
+    model: DetectorModel, data_dir: Optional[Path], names: Sequence[str] = (*SETS, *UNKNOWN_SETS)
 ) -> dict[str, dict[str, dict[str, float]]]:
     """The recall of a detector and of Silero at 1 % false alarms per frame, by data set and conditions.
 
@@ -93,17 +80,10 @@ def compare(
 
 
 def judgements(
-    model: ActivityModel, sets: Sequence[Sequence[Speaker]], noises: Sequence[Samples], conditions: Conditions
+    model: DetectorModel, sets: Sequence[Sequence[Speaker]], noises: Sequence[Samples], conditions: Conditions
 ) -> Judgements:
-    """Those of scenes that differ from others in their conditions alone; arguments as for :func:`make_scene`."""
-    frontend, teacher = model.tagger.frontend, Silero()
-    assert frontend is not None
-    scenes = [
-        make_scene(np.random.default_rng(number), sets, noises, SECONDS * RATE, conditions) for number in range(SCENES)
-    ]
-    with torch.inference_mode():
-        ours, _ = model.tagger(torch.from_numpy(np.stack([scene.samples for scene in scenes], 1)))
-    frames = slice(frontend.window - 1, SECONDS * RATE, frontend.hop_length)
-    truth = np.stack([scene.speech[frames] for scene in scenes], 1) >= SPEECH
-    silero = np.stack([by_sample(judge(scene.samples, teacher))[frames] for scene in scenes], 1)
-    return Judgements(torch.from_numpy(truth).flatten(), ours.flatten(), torch.from_numpy(silero).flatten())
+    """Those of scenes that differ from others in their conditions alone; arguments as for :func:`scenes_of`."""
+    scenes, teacher = scenes_of(sets, noises, conditions), Silero()
+    truth = at_frames(model, [scene.speech for scene in scenes]) >= SPEECH
+    heard = [by_sample(judge(scene.samples, teacher))[: len(scene.samples)] for scene in scenes]
+    return Judgements(truth.flatten(), outputs_of(model, scenes).flatten(), at_frames(model, heard).flatten())

@@ -26,13 +26,14 @@ class Evaluate:
     run_folder: Annotated[
         tyro.conf.Positional[str],
         tyro.conf.arg(
-            metavar="RUN|embedder|activity",
-            help="The folder of a run, or embedder: the speaker model, or activity: the speech detector beside Silero.",
+            metavar="RUN|embedder|activity|overlap",
+            help="The folder of a run, or embedder: the speaker model, or activity: the speech detector beside Silero,"
+            " or overlap: the detector of overlapped speech.",
         ),
     ]
     model: Annotated[
         Optional[Path],
-        tyro.conf.arg(metavar="FILE", help="The speaker model or speech detector, if not the shipped one."),
+        tyro.conf.arg(metavar="FILE", help="The speaker model or detector, if not the shipped one."),
     ] = None
     folds: Annotated[
         Optional[Path],
@@ -58,7 +59,8 @@ class Evaluate:
         for option in ("folds", "peer"):
             if getattr(self, option) is not None:
                 raise InputError(f"--{option}: only for evaluate embedder")
-        report((self._activity if self.run_folder == "activity" else self._run)(), self.json)
+        measure = {"activity": self._activity, "overlap": self._overlap}.get(self.run_folder, self._run)
+        report(measure(), self.json)
 
     def _embedder(self) -> None:
         from streamdrnn import model_notes
@@ -97,13 +99,23 @@ class Evaluate:
         print(json.dumps(asdict(compared)) if self.json else markdown(compared))
 
     def _activity(self) -> dict[str, Any]:
-        check_installed()
+        self._check_detector()
         from streamdrnn.apps.speaker_id.model import load_activity_model
         from streamdrnn.apps.training.activity_scores import compare
 
-        if self.stream:
-            raise InputError("--stream: the speech detector's batches give what its streams give")
         return compare(load_activity_model(self.model), self.data_dir)
+
+    def _overlap(self) -> dict[str, Any]:
+        self._check_detector()
+        from streamdrnn.apps.speaker_id.model import load_overlap_model
+        from streamdrnn.apps.training.overlap_scores import measure
+
+        return measure(load_overlap_model(self.model), self.data_dir)
+
+    def _check_detector(self) -> None:
+        check_installed()
+        if self.stream:
+            raise InputError("--stream: a detector's batches give what its streams give")
 
     def _run(self) -> dict[str, Any]:
         check_installed()
@@ -112,7 +124,7 @@ class Evaluate:
         from streamdrnn.apps.training.runs import load_run
 
         if self.model is not None:
-            raise InputError("--model: a run has its own model; --model is for evaluate embedder and activity")
+            raise InputError("--model: a run has its own model; --model is for evaluate embedder, activity and overlap")
         model, task = load_run(RunFolder(Path(self.run_folder)), self.data_dir)
         return evaluate(model, task, "test", self.stream)
 

@@ -7,6 +7,7 @@ alone, between two stretches of silence.
 import hashlib
 import re
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -53,23 +54,31 @@ class Piece(NamedTuple):
 Speaker = list[Piece]
 
 
-def load_speakers(folder: Path, part: Part, minutes: float) -> list[Speaker]:
-    """The speakers of one part of a data set, at most some minutes of each.
-
-    A hash of their names chooses the speakers who test, a fifth of them, and who validate, a tenth.
+def load_speakers(folder: Path, part: Part, minutes: float, without: Collection[str] = ()) -> list[Speaker]:
+    """The speakers of one part of a data set, at most some minutes of each; as :func:`recordings_of`.
 
     Raises:
         OSError, ValueError: recordings are missing or cannot be read, or there is no speech in them.
     """
-    recordings: dict[str, list[Path]] = defaultdict(list)
-    for speaker, path in find_utterances(folder):
-        recordings[speaker].append(path)
-    names = divide(list(recordings))
     teacher = Silero()
-    speakers = [_load(recordings[name], minutes, teacher) for name in names[part]]
+    speakers = [_load(paths, minutes, teacher) for paths in recordings_of(folder, part, without).values()]
     if not any(speakers):
         raise InputError(f"{folder}: no speech by speakers of the part {part}")
     return [speaker for speaker in speakers if speaker]
+
+
+def recordings_of(folder: Path, part: Part, without: Collection[str] = ()) -> dict[str, list[Path]]:
+    """The recordings of the speakers of one part of a data set, without those of some names.
+
+    A hash of their names chooses the speakers who test, a fifth of them, and who validate, a tenth.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    recordings: dict[str, list[Path]] = defaultdict(list)
+    for speaker, path in find_utterances(folder):
+        recordings[speaker].append(path)
+    return {name: recordings[name] for name in divide(list(recordings))[part] if name not in without}
 
 
 def divide(speakers: list[str]) -> dict[Part, list[str]]:

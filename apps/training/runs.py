@@ -11,6 +11,7 @@ from streamdrnn.apps.training.tasks.activity import ActivityRecipe
 from streamdrnn.apps.training.tasks.copying import CopyRecipe
 from streamdrnn.apps.training.tasks.labelled_series import CSVRecipe
 from streamdrnn.apps.training.tasks.mnist import MNISTRecipe, NoisyMNISTRecipe
+from streamdrnn.apps.training.tasks.overlap import OverlapRecipe
 from streamdrnn.apps.training.tasks.ptb import PTBRecipe
 from streamdrnn.apps.training.tasks.speaker import SpeakerRecipe
 from streamdrnn.apps.training.tasks.task import Recipe, Task
@@ -19,7 +20,16 @@ from streamdrnn.errors import InputError
 
 RECIPES: dict[str, type[Recipe]] = {
     recipe.name: recipe
-    for recipe in (CopyRecipe, MNISTRecipe, NoisyMNISTRecipe, PTBRecipe, SpeakerRecipe, ActivityRecipe, CSVRecipe)
+    for recipe in (
+        CopyRecipe,
+        MNISTRecipe,
+        NoisyMNISTRecipe,
+        PTBRecipe,
+        SpeakerRecipe,
+        ActivityRecipe,
+        OverlapRecipe,
+        CSVRecipe,
+    )
 }
 
 

@@ -27,6 +27,10 @@ class Conditions(NamedTuple):
         has_speech: else there is noise alone, or silence.
         has_room: whether a room's reflections follow the speech.
         has_telephone: whether all is heard through a telephone: 300 to 3400 Hz or so, in 8 bits (mu-law).
+        tracks: in each of them speakers take turns, and no speaker is in two. So in two tracks two speak at once at
+            times.
+        pieces: the most that a speaker says in a turn.
+        pause: seconds from one turn of a track to the next, on average.
     """
 
     level: float = -25.0
@@ -34,19 +38,39 @@ class Conditions(NamedTuple):
     has_speech: bool = True
     has_room: bool = False
     has_telephone: bool = False
+    tracks: int = 1
+    pieces: int = 4
+    pause: float = 1.0
 
 
 class Scene(NamedTuple):
-    """Samples ``(N,)`` and, for each of them, the latest probability of speech ``(N,)`` when it has been heard."""
+    """What is heard, and what is true of it.
+
+    Attributes:
+        samples: ``(N,)``.
+        tracks: ``(K, N)``, for each sample the latest probability of speech in each track when it has been heard.
+    """
 
     samples: Samples
-    speech: Samples
+    tracks: Samples
+
+    @property
+    def speech(self) -> Samples:
+        """The probability ``(N,)`` that somebody speaks."""
+        highest: Samples = self.tracks.max(0)
+        return highest
+
+    @property
+    def overlap(self) -> Samples:
+        """The probability ``(N,)`` that two speak at once, of one or two tracks."""
+        lowest: Samples = self.tracks.min(0) if len(self.tracks) > 1 else np.zeros_like(self.samples)
+        return lowest
 
 
-def draw_conditions(random: Generator) -> Conditions:
+def draw_conditions(random: Generator, worst_snr: float = -5.0) -> Conditions:
     """Those of a scene that trains: everything that a microphone may hear, evenly."""
     kind = random.random()
-    snr = None if kind < 0.1 else random.uniform(20, 50) if kind < 0.3 else random.uniform(-5, 20)
+    snr = None if kind < 0.1 else random.uniform(20, 50) if kind < 0.3 else random.uniform(worst_snr, 20)
     return Conditions(
         random.triangular(-65, -20, 3),
         snr,
@@ -66,15 +90,16 @@ def make_scene(
     """A scene.
 
     Args:
-        random: of it all. Under other conditions the same speakers say the same.
-        sets: the speakers, by data set: each set is heard as often as any other.
+        random: of it all. Under other conditions of sound the same speakers say the same.
+        sets: the speakers, by data set: each set is heard as often as any other. For two tracks each has two or more.
         noises: clips ``(N,)`` with a mean square of 1.
         length: N, an even number of samples.
     """
-    samples, speech = _turns(random, sets, length)
+    turns = [_turns(random, cast, length, conditions) for cast in _casts(random, sets, conditions.tracks)]
+    samples, tracks = np.sum([said for said, _ in turns], 0), np.stack([speech for _, speech in turns])
     noise = _in_a_row(random, noises, length)
     if not conditions.has_speech:
-        samples, speech = np.zeros_like(samples), np.zeros_like(speech)
+        samples, tracks = np.zeros_like(samples), np.zeros_like(tracks)
     elif conditions.has_room:
         samples = in_a_room(random, samples)
     if conditions.snr is not None:
@@ -84,7 +109,7 @@ def make_scene(
         samples = over_a_telephone(random, samples)
     # As converters do: whatever is above full scale is clipped, and the rest is rounded to 16 bits.
     samples = np.round(samples.clip(-1, 1) * 32767) / 32767
-    return Scene(samples.astype(np.float32), speech)
+    return Scene(samples.astype(np.float32), tracks)
 
 
 T = TypeVar("T")
@@ -95,18 +120,31 @@ def one_of(random: Generator, items: Sequence[T]) -> T:
     return items[int(random.integers(len(items)))]
 
 
-def _turns(random: Generator, sets: Sequence[Sequence[Speaker]], length: int) -> tuple[Samples, Samples]:
+def _casts(random: Generator, sets: Sequence[Sequence[Speaker]], tracks: int) -> list[Sequence[Sequence[Speaker]]]:
+    """The speakers of each track, by data set."""
+    if tracks == 1:
+        return [sets]
+    orders = [random.permutation(len(speakers)) for speakers in sets]
+    return [
+        [[speakers[place] for place in order[track::tracks]] for speakers, order in zip(sets, orders, strict=True)]
+        for track in range(tracks)
+    ]
+
+
+def _turns(
+    random: Generator, sets: Sequence[Sequence[Speaker]], length: int, conditions: Conditions
+) -> tuple[Samples, Samples]:
     samples, speech = np.zeros((2, length), np.float32)
     # Somebody may be in mid-speech where the scene begins.
     at = round(random.uniform(-2, 1.5) * RATE)
     while at < length:
         speaker = one_of(random, one_of(random, sets))
         gain = 10 ** (random.normal(0, 3) / 20)
-        for _ in range(random.integers(1, 5)):
+        for _ in range(random.integers(1, 1 + conditions.pieces)):
             piece = one_of(random, speaker)
             _add(piece, at, gain, samples, speech)
             at += len(piece.samples) + round(random.uniform(0, 0.4) * RATE)
-        at += round(random.exponential(1.0) * RATE)
+        at += round(random.exponential(conditions.pause) * RATE)
     return samples, speech
 
 

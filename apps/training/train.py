@@ -13,6 +13,7 @@ from streamdrnn.apps.training.tasks.activity import ActivityRecipe
 from streamdrnn.apps.training.tasks.copying import CopyRecipe
 from streamdrnn.apps.training.tasks.labelled_series import CSVRecipe
 from streamdrnn.apps.training.tasks.mnist import MNISTRecipe, NoisyMNISTRecipe
+from streamdrnn.apps.training.tasks.overlap import OverlapRecipe
 from streamdrnn.apps.training.tasks.ptb import PTBRecipe
 from streamdrnn.apps.training.tasks.speaker import SpeakerRecipe
 from streamdrnn.apps.training.tasks.task import Recipe
@@ -151,6 +152,10 @@ class Train:
         Annotated[
             TrainTask[ActivityRecipe],
             task_command("activity", "Tell when there is speech, as a large teacher does.", "--out runs/activity"),
+        ],
+        Annotated[
+            TrainTask[OverlapRecipe],
+            task_command("overlap", "Tell when two people speak at once.", "--out runs/overlap"),
         ],
         Annotated[
             TrainTask[CSVRecipe],

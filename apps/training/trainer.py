@@ -1,5 +1,6 @@
 """Training: one loop for all tasks, on one device or, under ``torchrun``, on several."""
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -58,6 +59,7 @@ class Trainer:
         self.folder = folder
         self.recipe: TrainingRecipe = recipe.training
         self.network: NetworkRecipe = recipe.network
+        self._in_16_bits = recipe.in_16_bits
         self.accelerator = self._accelerator()
         self._check_fit()
         self._sizes = (task.input_size, task.num_outputs, task.per_step, task.audio_input)
@@ -152,7 +154,7 @@ class Trainer:
     def _save_model(self) -> None:
         if self.accelerator.is_main_process:
             notes = {**self.task.notes(), **self.task.notes_of(self.progress.best)}
-            save_model(self.model, self.folder.model, notes)
+            save_model(copy.deepcopy(self.model).half() if self._in_16_bits else self.model, self.folder.model, notes)
 
     def _measure(self, model: Model, split: Split) -> dict[str, float]:
         accelerator = self.accelerator

@@ -95,9 +95,13 @@ def training_voices(data_dir: Path, corpora: Collection[str] = tuple(CORPORA)) -
     Raises:
         FileNotFoundError, ValueError: as :func:`load_voices`.
     """
-    kept = set(json.loads(asset("demo.json").read_text(encoding="utf-8"))["speakers"])
-    found = load_voices(data_dir, corpora)
+    kept, found = demo_readers(), load_voices(data_dir, corpora)
     return [voice for voice in found if voice.corpus != "librispeech" or voice.speaker not in kept]
+
+
+def demo_readers() -> frozenset[str]:
+    """The numbers in LibriSpeech of those whom the demo presents as never heard."""
+    return frozenset(json.loads(asset("demo.json").read_text(encoding="utf-8"))["speakers"])
 
 
 def load_voices(data_dir: Path, corpora: Collection[str] = tuple(CORPORA)) -> list[Voice]:

@@ -216,7 +216,7 @@ def test_enrol_identify_list_remove(run: Run, profiles: Path) -> None:
     outcome = run("identify", CONVERSATION, "--profiles", profiles, "--json")
     assert outcome.code == 0
     segments = outcome.objects()
-    names = ["file", "start", "end", "speaker", "score", "probability", "label"]
+    names = ["file", "start", "end", "speaker", "score", "probability", "label", "overlap"]
     assert all(list(segment) == names for segment in segments)
     assert {"Heather", "Paul"} <= {segment["speaker"] for segment in segments}
     middle_of_heathers_first_turn = next(s for s in segments if s["end"] > 3)  # type: ignore[operator]

@@ -58,7 +58,7 @@ def test_segments_are_labelled_for_people() -> None:
     segments = [Segment(0, 1, "Anna", 0.5), Segment(0, 1, None, 0.2), Segment(0, 1, None, 0.0, nobody="(silence)")]
     assert [one.label for one in segments] == ["Anna", "(unknown)", "(silence)"]
     assert segments[0].as_object() == {
-        "start": 0, "end": 1, "speaker": "Anna", "score": 0.5, "probability": 0.0, "label": "Anna"
+        "start": 0, "end": 1, "speaker": "Anna", "score": 0.5, "probability": 0.0, "label": "Anna", "overlap": 0.0
     }  # fmt: skip
 
 
@@ -95,7 +95,19 @@ def test_crumbs_go_to_the_segment_before_them() -> None:
 
 def test_at_the_beginning_crumbs_go_to_the_segment_after_them() -> None:
     assert segments("?--AAAAA", 0.8) == [Segment(0.0, 0.8, "A", 0.5, 0.8)]
-    assert segments("??", 0.2) == [Segment(0.0, 0.2, None, 0.2, 0.9)]
+    assert segments("??", 0.2) == segments("A?", 0.2) == [Segment(0.0, 0.2, None, 0.2, 0.9)]
+
+
+@given(ticks=st.lists(st.tuples(st.sampled_from("AB"), st.booleans()), min_size=1, max_size=60))
+def test_overlaps_are_counted_where_they_are_told_also_in_crumbs(ticks: list[tuple[str, bool]]) -> None:
+    turns = TurnBuilder(0.1)
+    ended = [turns.push(Decision(name, "(unknown)", overlap=overlap)) for name, overlap in ticks]
+    found = [segment for segment in (*ended, turns.finish(len(ticks) / 10)) if segment is not None]
+    whole = segments("".join(name for name, _ in ticks), len(ticks) / 10)
+    assert [one._replace(overlap=0.0)[:3] for one in found] == [one[:3] for one in whole], "they part nothing"
+    for one in found:
+        inside = ticks[round(10 * one.start) : round(10 * one.end)]
+        assert one.overlap == pytest.approx(0.1 * sum(overlap for _, overlap in inside))
 
 
 @given(decisions=st.text("AB?-", min_size=1, max_size=60))

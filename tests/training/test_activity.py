@@ -10,8 +10,8 @@ import soundfile
 import torch
 
 from streamdrnn.apps.speaker_id.activity import SPEECH
-from streamdrnn.apps.speaker_id.model import ActivityModel, asset, load_activity_model
-from streamdrnn.apps.training import activity_scores, scenes
+from streamdrnn.apps.speaker_id.model import DetectorModel, asset, load_activity_model
+from streamdrnn.apps.training import activity_scores, scene_scores, scenes
 from streamdrnn.apps.training.labelled_speech import (
     PAUSE,
     RATE,
@@ -31,7 +31,8 @@ from streamdrnn.apps.training.metrics import recall_and_threshold
 from streamdrnn.apps.training.scenes import Conditions, Scene, draw_conditions, make_scene
 from streamdrnn.apps.training.silero import Silero
 from streamdrnn.apps.training.tasks import activity
-from streamdrnn.apps.training.tasks.activity import ActivityRecipe, ActivityTask
+from streamdrnn.apps.training.tasks.activity import ActivityRecipe
+from streamdrnn.apps.training.tasks.scenes import SceneTask
 from streamdrnn.apps.training.tasks.task import FALSE_ALARMS, Batch
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
 from tests.apps.speaker_id.demo_voices import speech_of, voices
@@ -58,11 +59,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def small(data: Path) -> ActivityTask:
+def small(data: Path) -> SceneTask:
     return load(data)
 
 
-def load(data: Path, seed: int = 0) -> ActivityTask:
+def load(data: Path, seed: int = 0) -> SceneTask:
     return replace(ActivityRecipe(sets=("demo",), seconds=1.0), training=TrainingRecipe(batch_size=4, seed=seed)).load(
         data
     )
@@ -274,7 +275,7 @@ def same(a: Batch, b: Batch) -> bool:
     return torch.equal(a.x, b.x) and torch.equal(a.target, b.target)
 
 
-def test_a_batch_depends_on_step_and_seed_alone(small: ActivityTask, data: Path) -> None:
+def test_a_batch_depends_on_step_and_seed_alone(small: SceneTask, data: Path) -> None:
     first, second, third = (small.batch(step) for step in range(3))
     assert same(small.batch(1), second)
     assert not same(first, second)
@@ -289,11 +290,13 @@ def test_a_batch_depends_on_step_and_seed_alone(small: ActivityTask, data: Path)
 
 
 def test_a_frame_is_judged_when_its_last_sample_has_been_heard(
-    small: ActivityTask, monkeypatch: pytest.MonkeyPatch
+    small: SceneTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = np.arange(100_000, dtype=np.float32)
     monkeypatch.setattr(
-        activity, "make_scene", lambda random, sets, noises, length, conditions: (counted[:length],) * 2
+        activity,
+        "make_scene",
+        lambda random, sets, noises, length, conditions: Scene(counted[:length], counted[None, :length]),
     )
     batch = small.batch(0)
     assert batch.target.shape == (small.length, 4)
@@ -358,10 +361,10 @@ def test_data_without_speech_or_noise_are_refused(data: Path, tmp_path: Path) ->
 
 
 def test_silero_is_compared_with_itself_where_there_is_no_noise(
-    small: ActivityTask, data: Path, monkeypatch: pytest.MonkeyPatch
+    small: SceneTask, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activity_scores, "SCENES", 2)
-    monkeypatch.setattr(activity_scores, "SECONDS", 20)
+    monkeypatch.setattr(scene_scores, "SCENES", 2)
+    monkeypatch.setattr(scene_scores, "SECONDS", 20)
     monkeypatch.setattr(activity_scores, "CONDITIONS", {"clean": Conditions(), "loud": Conditions(snr=-10)})
     speakers, noises = load_speakers(data / "demo", "test", 1.0), load_noises(data / "noise", "test")
     clean = activity_scores.judgements(load_activity_model(), [speakers], noises, Conditions())
@@ -371,7 +374,7 @@ def test_silero_is_compared_with_itself_where_there_is_no_noise(
     assert scores["demo"]["loud"]["silero"] < scores["demo"]["clean"]["silero"]
     own = scores["at own threshold"]
     assert own["speech"]["silero"] > own["no speech"]["silero"]
-    assert isinstance(load_activity_model(), ActivityModel)
+    assert isinstance(load_activity_model(), DetectorModel)
 
 
 @pytest.mark.full
@@ -380,7 +383,7 @@ def test_the_shipped_detector_scores_what_its_card_says(data_dir: Path) -> None:
     column = re.split(r" *\| *", re.findall(r"\| set .*", card)[0]).index("10 dB")
     rows = re.findall(r"\| `arabic_sc` .*\n\| \| Silero .*", card)[0].splitlines()
     ours, silero = (float(re.split(r" *\| *", row)[column]) for row in rows)
-    sets = [load_speakers(data_dir / "voices" / "arabic_sc", "test", activity_scores.MINUTES)]
+    sets = [load_speakers(data_dir / "voices" / "arabic_sc", "test", scene_scores.MINUTES)]
     noises = load_noises(data_dir / "noise", "test")
     judgements = activity_scores.judgements(load_activity_model(), sets, noises, activity_scores.CONDITIONS["10 dB"])
     recall = judgements.recall()

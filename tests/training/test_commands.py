@@ -26,7 +26,9 @@ def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("task", ["copy", "mnist", "noisy-mnist", "ptb", "speaker", "activity", "csv", "embedder"])
+@pytest.mark.parametrize(
+    "task", ["copy", "mnist", "noisy-mnist", "ptb", "speaker", "activity", "overlap", "csv", "embedder"]
+)
 def test_every_task_has_help_with_an_example(run: Run, task: str) -> None:
     outcome = run("train", task, "--help")
     assert outcome.code == 0

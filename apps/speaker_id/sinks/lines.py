@@ -7,7 +7,7 @@ from streamdrnn.apps.speaker_id.sources.source import Chunk
 
 
 class Lines:
-    """Writes a line a second, and one whenever the label changes.
+    """Writes a line a second, and one whenever the label changes, or whether another voice speaks too.
 
     Args:
         out: where to write.
@@ -27,7 +27,7 @@ class Lines:
             now = event.now
             each = "  ".join(f"{name} {now.probability[name]:.0%} ({score:.2f})" for name, score in now.scores.items())
             evidence = f"{now.evidence:3.1f} s: {each}".rstrip() if now.probability else ""
-            self._write(f"{now.time:8.1f} s  {now.label:<24} {now.level:4.0f} dB  {evidence}".rstrip())
+            self._write(f"{now.time:8.1f} s  {now.text:<24} {now.level:4.0f} dB  {evidence}".rstrip())
 
     def finish(self, summary: Summary) -> None:
         """Write the summary."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from streamdrnn.apps.speaker_id.identifier import ANOTHER
 from streamdrnn.apps.speaker_id.timeline import SILENT
 from streamdrnn.apps.speaker_id.turns import Segment
 
@@ -27,8 +28,10 @@ class Format(NamedTuple):
 
 
 def _text(segment: Segment, number: int, recording: str) -> str:
+    also = f"{ANOTHER} for {segment.overlap:.1f} s" if segment.overlap else ""
     return (
         f"{segment.start:8.1f} {segment.end:8.1f}  {segment.label:<24} {segment.probability:4.0%} {segment.score:6.2f}"
+        f"{also}"
     )
 
 

@@ -7,6 +7,7 @@ from typing import Optional
 from rich.text import Text
 
 from streamdrnn.apps.speaker_id.enrolment import Enrolling
+from streamdrnn.apps.speaker_id.identifier import ANOTHER
 from streamdrnn.apps.speaker_id.session import Report, Summary
 from streamdrnn.apps.speaker_id.timeline import SILENT, Timeline
 
@@ -37,7 +38,8 @@ def now(report: Optional[Report], names: Sequence[str]) -> Text:
     likely = max(report.now.probability, key=report.now.probability.__getitem__, default=label)
     shade = "bold" if likely == label else "italic"
     text = Text(f"  {plain(label)}  ", style=f"{shade} black on {colour(likely, names)}")
-    return text.append(f"   {report.now.evidence:.1f} s of speech", style="not bold default on default")
+    also = ANOTHER if report.now.overlap else ""
+    return text.append(f"{also}   {report.now.evidence:.1f} s of speech", style="not bold default on default")
 
 
 def over(error: Optional[Exception]) -> Text:

@@ -7,7 +7,7 @@ from streamdrnn.apps.speaker_id.model import asset
 
 SETUP = "setup.json"
 """What a page asks for first: whether it hears by itself."""
-ACTIVITY = asset("activity.safetensors")
+DETECTORS = ("activity", "overlap")
 
 
 def page_files() -> dict[str, Path]:
@@ -20,4 +20,5 @@ def page_files() -> dict[str, Path]:
 
 def model_files(speaker: Path) -> dict[str, Path]:
     """The models of a page that hears by itself, by their addresses."""
-    return {"models/speaker.safetensors": speaker, "models/activity.safetensors": ACTIVITY}
+    detectors = {f"models/{name}.safetensors": asset(f"{name}.safetensors") for name in DETECTORS}
+    return {"models/speaker.safetensors": speaker, **detectors}

@@ -120,6 +120,7 @@ class Recipe(ABC):
 
     Attributes:
         data_set: the one that can be downloaded for it, if any.
+        in_16_bits: whether the model is kept in 16 bits: in a file half as large.
     """
 
     network: NetworkRecipe
@@ -127,6 +128,7 @@ class Recipe(ABC):
 
     name: ClassVar[str]
     data_set: ClassVar[Optional[str]] = None
+    in_16_bits: ClassVar[bool] = False
 
     @abstractmethod
     def load(self, data_dir: Optional[Path]) -> Task:

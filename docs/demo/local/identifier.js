@@ -1,5 +1,5 @@
 // Who speaks when, and who speaks now, from a stream of ticks, in constant memory.
-import { TICK_SECONDS, hasSpeech, meanOutput, rounded, tickZero } from "./ticks.js";
+import { NEAR_TICKS, TICK_SECONDS, hasSpeech, isOverlapped, meanOutput, rounded, tickZero } from "./ticks.js";
 import { THRESHOLD, Voices, logOdds, probabilities } from "./scores.js";
 import { Strangers } from "./strangers.js";
 import { FixedLagViterbi, TurnBuilder } from "./turns.js";
@@ -101,6 +101,7 @@ export class Identifier {
   // Who speaks now, by the running embedding of the present turn, the last three seconds of it. The speaker is a name if that
   // is certain; the label is for people: a name, "probably" one, "(unknown)", "(listening)" (it cannot be told yet),
   // "(no speech)" or "(silence)". Scores are cosines; under "(unknown)" stands how probable it is that it is nobody's voice.
+  // The overlap is whether another voice speaks at the same time; the label is the louder one's.
   now() {
     const last = this.#notes.at(-1);
     const first = this.#note(Math.max(this.#turnStart(), this.ticks - FORGET_TICKS) - 1);
@@ -116,7 +117,9 @@ export class Identifier {
     const near = [this.ticks - SILENCE_TICKS, this.ticks - 1];
     const [speaker, label] = this.#speechNear(...near) ? this.#judgement(probability, evidence) : [null, this.#sound(...near)];
     const time = rounded(this.ticks * TICK_SECONDS, 3);
-    return { time, speaker, label, scores, evidence, level: last.level, probability };
+    const speaks = label !== SILENCE && label !== NO_SPEECH;
+    const overlap = speaks && this.#overlapped(this.ticks - 1 - 2 * NEAR_TICKS, this.ticks - 1);
+    return { time, speaker, label, scores, evidence, level: last.level, probability, overlap };
   }
 
   #judgement(probability, evidence) {
@@ -154,6 +157,10 @@ export class Identifier {
   #speechNear(first, last) {
     for (let tick = first; tick <= last; tick++) if (hasSpeech(this.#note(tick))) return true;
     return false;
+  }
+
+  #overlapped(first, last) {
+    return isOverlapped(Array.from({ length: last - first + 1 }, (_, i) => this.#note(first + i).overlap));
   }
 
   // The label of ticks without speech.
@@ -204,23 +211,25 @@ export class Identifier {
       this.#decidedStart = this.#judged - this.#undecided.length;
     }
     const { nobody, cosines, shares } = this.#undecided.shift();
-    let decision = { speaker: null, nobody, score: 0, probability: 0 };
+    const tick = this.#judged - this.#undecided.length - 1;
+    let decision = { speaker: null, nobody, score: 0, probability: 0, overlap: false };
     if (cosines) {
       const label = state ? this.#labels[state - 1] : nobody;
       const speaker = this.#names.includes(label) ? label : null;
       // With nobody enrolled the nearest voice is as far as can be.
       const score = state ? cosines[state - 1] : Math.max(-1, ...cosines);
-      decision = { speaker, nobody: label, score, probability: shares[state] };
+      const overlap = this.#overlapped(tick - NEAR_TICKS, tick + NEAR_TICKS);
+      decision = { speaker, nobody: label, score, probability: shares[state], overlap };
     }
     const ended = this.#turns.push(decision);
-    if (this.#strangers) this.#gather(this.#judged - this.#undecided.length - 1, decision);
+    if (this.#strangers) this.#gather(tick, decision);
     return ended ? [ended] : [];
   }
 
   // Give a stranger a number when a decided tick completes enough speech, or learn more of one who has it.
-  #gather(tick, { speaker, nobody: label }) {
+  #gather(tick, { speaker, nobody: label, overlap }) {
     const { gathering } = this.#strangers;
-    if (speaker !== null || label === SILENCE || label === NO_SPEECH) {
+    if (speaker !== null || label === SILENCE || label === NO_SPEECH || overlap) {
       gathering.pause();
       return;
     }

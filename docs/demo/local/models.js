@@ -1,4 +1,4 @@
-// The models of a page: of speakers, and of speech.
+// The models of a page: of speakers, of speech, and of overlapped speech.
 import { load } from "../runtime/streamdrnn.js";
 import { readScorer } from "./scores.js";
 
@@ -18,7 +18,7 @@ export async function readSpeaker(file, module) {
   };
 }
 
-// { model, threshold }: the model's outputs are the logarithm of the odds of speech, and above the threshold there is speech.
+// { model, threshold }: the model's outputs are the logarithm of the odds of what it detects, which is there above the threshold.
 export async function readDetector(file, module) {
   return { model: await load(file, { module }), threshold: Number(notesOf(file).threshold) };
 }

@@ -26,16 +26,17 @@ function use(recordings) {
 
 const requests = {
   async open({ sampleRate, threshold, offset, numberStrangers, recordings }) {
-    const [module, embedder, activity] = await Promise.all([
+    const [module, embedder, activity, overlap] = await Promise.all([
       compile(),
       model("speaker"),
       model("activity"),
+      model("overlap"),
     ]);
     speaker = await readSpeaker(embedder, module);
     speaker.scorer = shifted(speaker.scorer, offset ?? 0);
     rate = sampleRate;
-    const detector = await readDetector(activity, module);
-    session = new Session(speaker, detector, use(recordings), threshold, rate, numberStrangers);
+    const detectors = { speech: await readDetector(activity, module), overlap: await readDetector(overlap, module) };
+    session = new Session(speaker, detectors, use(recordings), threshold, rate, numberStrangers);
   },
   samples({ samples, captured }) {
     const waiting = Math.max(0, performance.timeOrigin + performance.now() - captured) / 1000;

@@ -14,11 +14,13 @@ const bytes = (address) => new Uint8Array(readFileSync(new URL(address, page))).
 const { rate, samples, losses, recordings, enrol, chunks } = JSON.parse(readFileSync(0, "utf8"));
 const module = await compile();
 const speaker = await readSpeaker(bytes("models/speaker.safetensors"), module);
-const detector = await readDetector(bytes("models/activity.safetensors"), module);
+const [speech, overlap] = await Promise.all(
+  ["activity", "overlap"].map((name) => readDetector(bytes(`models/${name}.safetensors`), module)),
+);
 const sound = Float32Array.from(samples);
 
 const answer = chunks.map((size) => {
-  const session = new Session(speaker, detector, voicesOf(recordings), undefined, rate);
+  const session = new Session(speaker, { speech, overlap }, voicesOf(recordings), undefined, rate);
   if (enrol) session.enrol(enrol);
   const events = [];
   for (let at = 0; at < sound.length; at += size) events.push(...session.push(sound.slice(at, at + size), losses[at] ?? 0));

@@ -1,4 +1,4 @@
-"""The shipped speech detector: small, the same in any chunks, and right about speech, noise and silence."""
+"""The shipped detectors: small, the same in any chunks, and right about speech, noise and silence."""
 
 from pathlib import Path
 
@@ -8,20 +8,21 @@ from torch import Tensor
 
 from streamdrnn import Classifier, DilatedRNN, StreamingDRNN, Tagger, save_model
 from streamdrnn.apps.speaker_id.activity import SPEECH
-from streamdrnn.apps.speaker_id.model import asset, load_activity_model
+from streamdrnn.apps.speaker_id.model import DetectorModel, asset, load_activity_model, load_overlap_model
 from streamdrnn.apps.training.silero import Silero
 from streamdrnn.audio import LogMel, load_audio
 from tests.agreement import assert_close
 from tests.apps.speaker_id.demo_voices import CONVERSATION
 
 MODEL = load_activity_model()
+MODELS = {"activity": MODEL, "overlap": load_overlap_model()}
 RATE = 16000
 
 
-def outputs(samples: Tensor) -> Tensor:
-    """The detector's ``(F,)`` for samples ``(N,)``."""
+def outputs(samples: Tensor, model: DetectorModel = MODEL) -> Tensor:
+    """A detector's ``(F,)`` for samples ``(N,)``."""
     with torch.inference_mode():
-        out: Tensor = MODEL.tagger(samples[:, None])[0][:, 0, 0]
+        out: Tensor = model.tagger(samples[:, None])[0][:, 0, 0]
     return out
 
 
@@ -29,12 +30,13 @@ def test_it_is_small_enough_for_a_page() -> None:
     assert asset("activity.safetensors").stat().st_size < 100_000
 
 
+@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("length", [160, 1600, 4801])
-def test_chunks_do_not_matter(length: int) -> None:
+def test_chunks_do_not_matter(length: int, name: str) -> None:
     samples = load_audio(CONVERSATION)[: 4 * RATE]
-    stream = StreamingDRNN(MODEL.tagger)
+    stream = StreamingDRNN(MODELS[name].tagger)
     pushed = torch.cat([stream.push(chunk[:, None]) for chunk in samples.split(length)])
-    assert_close(pushed[:, 0, 0], outputs(samples))
+    assert_close(pushed[:, 0, 0], outputs(samples, MODELS[name]))
 
 
 def test_it_hears_speech_as_its_teacher_does() -> None:
@@ -54,7 +56,8 @@ def test_it_hears_speech_as_its_teacher_does() -> None:
 
 @pytest.mark.parametrize("level", [0.0, 1e-4, 1e-3, 1e-2, 0.1, 0.5])
 @pytest.mark.parametrize("kind", ["white", "brown", "hum"])
-def test_nobody_speaks_in_silence_and_noise(kind: str, level: float) -> None:
+@pytest.mark.parametrize("name", MODELS)
+def test_nobody_speaks_in_silence_and_noise(name: str, kind: str, level: float) -> None:
     white = torch.randn(20 * RATE, generator=torch.Generator().manual_seed(0))
     time = torch.arange(len(white)) / RATE
     noise = {
@@ -63,7 +66,7 @@ def test_nobody_speaks_in_silence_and_noise(kind: str, level: float) -> None:
         "hum": sum((torch.sin(2 * torch.pi * 50 * k * time) / k for k in (1, 2, 3, 5)), torch.zeros(len(white))),
     }[kind]
     noise = level * noise / noise.square().mean().sqrt()
-    assert (outputs(noise.clamp(-1, 1)) > MODEL.threshold).double().mean() < 0.01
+    assert (outputs(noise.clamp(-1, 1), MODELS[name]) > MODELS[name].threshold).double().mean() < 0.01
 
 
 def test_other_models_are_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from streamdrnn.apps.speaker_id.activity import SpeechDetector
 from streamdrnn.apps.speaker_id.conversation import Conversation
 from streamdrnn.apps.speaker_id.ear import Ear
 from streamdrnn.apps.speaker_id.enrolment import Enrolled, Enrolment
+from streamdrnn.apps.speaker_id.overlap import OverlapDetector
 from streamdrnn.apps.speaker_id.profiles import ProfileStore
 from streamdrnn.apps.speaker_id.scores import THRESHOLD
 from streamdrnn.apps.speaker_id.sources.source import Chunk
@@ -43,14 +44,14 @@ def test_every_sample_is_heard_once_also_while_somebody_is_enrolled(
 
         return type(kind.__name__, (kind,), {"__init__": init, "push": push})
 
-    for kind in (StreamingResampler, SpeechDetector, StreamingDRNN):
+    for kind in (StreamingResampler, SpeechDetector, OverlapDetector, StreamingDRNN):
         monkeypatch.setattr(ear_module, kind.__name__, counting(kind))
     conversation = Conversation(model(), ProfileStore(tmp_path / "p"), THRESHOLD, 16000, enough=2.0)
     conversation.enrol("Anna")
     events = [event for block in speech_of(0, 4).split(320) for event in conversation.push(Chunk(block))]
     assert any(isinstance(event, Enrolled) for event in events)
     assert heard == dict.fromkeys(made, 64_000)
-    assert made == {"StreamingResampler": 1, "SpeechDetector": 1, "StreamingDRNN": 1}
+    assert made == {"StreamingResampler": 1, "SpeechDetector": 1, "OverlapDetector": 1, "StreamingDRNN": 1}
 
 
 def same(a: list[Tick], b: list[Tick]) -> bool:

@@ -82,6 +82,7 @@ def test_ticks_are_the_packages(tmp_path: Path) -> None:
         assert (one["frames"], one["spoken"], one["clipped"]) == (tick.frames, tick.spoken, tick.clipped)
         assert one["speech"] == pytest.approx(tick.speech, abs=1e-5)
         assert one["level"] == pytest.approx(tick.level, abs=1e-4)
+        assert one["overlap"] == pytest.approx(tick.overlap, abs=1e-5)
         assert torch.tensor(one["total"]).sub(tick.total).norm() <= 1e-5 * (1 + tick.total.norm())
     assert any(tick.clipped for tick in ticks)
     assert 20 < ticks[-1].spoken < len(ticks) - 20
@@ -173,7 +174,7 @@ def test_the_program_gives_the_page_models_and_profiles_and_takes_no_sound(page:
     assert given["local"]
     assert (given["threshold"], given["offset"]) == (THRESHOLD, 0.0)
     assert [parse_recording(one).name for one in given["recordings"]] == [voice.name for voice in voices()]
-    for name in ("speaker", "activity"):
+    for name in ("speaker", "activity", "overlap"):
         answer = httpx2.get(f"{page.address}/models/{name}.safetensors")
         assert answer.content == asset(f"{name}.safetensors").read_bytes()
     assert httpx2.get(f"{page.address}/runtime/runtime.wasm").headers["content-type"] == "application/wasm"
@@ -272,7 +273,9 @@ def test_in_a_browser_the_folder_enrols_two_voices_tells_them_apart_and_works_of
 def test_in_a_browser_strangers_get_numbers_and_then_names(tmp_path: Path) -> None:
     write_page(tmp_path / "demo")
     names = "[...document.querySelectorAll('#voices .name')].map((name) => name.textContent)"
-    turns = "[...document.querySelectorAll('#turns li')].map((turn) => turn.dataset.label + turn.lastChild.textContent)"
+    turns = (
+        "[...document.querySelectorAll('#turns li')].map((turn) => turn.dataset.label + turn.children[1].textContent)"
+    )
     sound = sound_file(tmp_path, torch.cat([speech_of(0, 9), torch.zeros(48_000)]))
     with served(tmp_path / "demo") as address, Browser(tmp_path / "profile", sound) as browser:
         browser.open(address)
@@ -295,3 +298,18 @@ def test_in_a_browser_strangers_get_numbers_and_then_names(tmp_path: Path) -> No
     assert not any("Speaker 1" in label for label in heard[:-before]), "what is past in this one has the name too"
     assert [recording["name"] for recording in stored["recordings"]] == ["Anna"]
     assert stored["recordings"][0]["seconds"] >= 2
+
+
+@needs_chromium
+def test_in_a_browser_another_voice_at_the_same_time_is_told(page: Page, tmp_path: Path) -> None:
+    both = torch.cat([speech_of(0, 7) + speech_of(1, 7), torch.zeros(48_000)])
+    with Browser(tmp_path / "profile", sound_file(tmp_path, both)) as browser:
+        browser.open(page.address)
+        browser.wait_for(READY)
+        assert browser.run("document.getElementById('another').hidden")
+        browser.run("document.getElementById('listen').click()")
+        browser.wait_for("!document.getElementById('another').hidden")
+        browser.wait_for("document.querySelector('#turns .another') !== null")
+        told = browser.run("document.querySelector('#turns .another').textContent")
+        browser.wait_for("document.getElementById('another').hidden")
+    assert told.startswith("+ another voice for ")

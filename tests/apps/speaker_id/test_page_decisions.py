@@ -25,12 +25,16 @@ DECISIONS, RESAMPLE = (Path(__file__).with_name(name) for name in ("decisions.mj
 
 
 def heard() -> tuple[list[Tick], float]:
-    """The ticks of a conversation with a loss, a silence, and a part that is too loud."""
+    """The ticks of a conversation with a loss, a silence, a part that is too loud, and two voices at times."""
     samples = conversation_samples(16)
     samples[160_000:176_000] *= 40
     ear = Ear(model().embedder)
     ticks = ear.push(samples[:112_345].clamp(-1, 1)) + ear.skip(20_000) + ear.push(torch.zeros(24_000))
     ticks += ear.push(samples[112_345:]) + ear.finish()
+    random = np.random.default_rng(4)
+    both = np.repeat(random.random(len(ticks) // 10 + 1) < 0.25, 10)
+    both[:NAMING] = False
+    ticks = [tick._replace(overlap=float(two * random.uniform(0.3, 1))) for tick, two in zip(ticks, both, strict=False)]
     return ticks, ear.seconds
 
 
@@ -74,6 +78,8 @@ def test_ticks_lead_to_the_same_decisions(tmp_path: Path) -> None:
     assert {segment.speaker for segment in segments} >= {None, *(voice.name for voice in voices()[:2])}
     assert {one.label for one in now} >= {"(silence)", "(listening)"}
     assert any(one.clipped for one in progress)
+    assert {one.overlap for one in now} == {True, False}
+    assert any(segment.overlap for segment in segments)
     same([segment.as_object() for segment in segments], answer["segments"])
     same([one._asdict() for one in now], answer["now"])
     same([one._asdict() for one in progress], answer["progress"])
@@ -81,6 +87,7 @@ def test_ticks_lead_to_the_same_decisions(tmp_path: Path) -> None:
     enrolled = {"seconds": end.seconds, "embedding": end.embedding.tolist(), "warnings": list(end.warnings)}
     same(enrolled, answer["enrolled"])
     assert any("more than one person" in warning for warning in end.warnings)
+    assert any("another voice speaks at the same time" in warning for warning in end.warnings)
     store = ProfileStore(tmp_path / "p.sqlite3")
     for name, voice in known[0].items():
         store.add(name, model().id, [voice])

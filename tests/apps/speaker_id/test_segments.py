@@ -15,7 +15,7 @@ from streamdrnn.apps.speaker_id.turns import Segment
 SEGMENTS = [
     Segment(0.0, 1.5, "Anna Maria", 0.71234, 0.97),
     Segment(1.5, 2.5, None, 0.0, nobody="(silence)"),
-    Segment(2.5, 61.25, None, 0.2, 0.5),
+    Segment(2.5, 61.25, None, 0.2, 0.5, overlap=1.5),
     Segment(61.25, 3661.5, "<Bob> & Söhne", 0.5),
 ]
 
@@ -33,7 +33,7 @@ def test_the_options_are_the_registrys_formats() -> None:
 def test_text_and_json_tell_silence_too() -> None:
     assert written("text").splitlines()[1:3] == [
         "     1.5      2.5  (silence)                  0%   0.00",
-        "     2.5     61.2  (unknown)                 50%   0.20",
+        "     2.5     61.2  (unknown)                 50%   0.20 + another voice for 1.5 s",
     ]
     assert [json.loads(line) for line in written("json").splitlines()] == [
         {"file": "a meeting", **one.as_object()} for one in SEGMENTS

@@ -182,6 +182,15 @@ def test_plain_lines() -> None:
     report, gap, *summary = out.getvalue().splitlines()
     assert report.split() == ["1.5", "s", "Anna", "-23", "dB", "1.5", "s:", "Anna", "99%", "(0.71)"]
     assert "lost 0.25 s" in gap
+    both = NOW._replace(overlap=True)
+    assert [one.text for one in (both, both._replace(label="(listening)"), NOW)] == [
+        "Anna + another voice",
+        "(listening)",
+        "Anna",
+    ]
+    out.truncate(0)
+    sink.take(Report(both, 0.1))
+    assert "Anna + another voice" in out.getvalue()
     assert any("120 ms p50, 150 ms p95, - p99" in line for line in summary)
     assert any("0.25 s in 1 places" in line for line in summary)
 

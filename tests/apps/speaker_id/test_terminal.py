@@ -37,6 +37,9 @@ def test_now_is_a_name_in_its_colour_or_what_else_there_is() -> None:
     assert "Anna" in shown.plain
     assert "1.8 s of speech" in shown.plain
     assert pictures.colour("Anna", NAMES) in str(shown.style)
+    both = pictures.now(REPORT._replace(now=NOW._replace(overlap=True)), NAMES)
+    assert " + another voice " in both.plain
+    assert "another" not in shown.plain
     probable = pictures.now(REPORT._replace(now=NOW._replace(speaker=None, label="probably Anna")), NAMES)
     assert "probably Anna" in probable.plain
     assert pictures.colour("Anna", NAMES) in str(probable.style)

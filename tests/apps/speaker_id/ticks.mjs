@@ -13,7 +13,10 @@ const bytes = (address) => new Uint8Array(readFileSync(new URL(address, page))).
 const { parts } = JSON.parse(readFileSync(0, "utf8")); // samples, or a number of lost ones
 const module = await compile();
 const { model } = await readSpeaker(bytes("models/speaker.safetensors"), module);
-const ear = new Ear(model, await readDetector(bytes("models/activity.safetensors"), module), model.info.sampleRate);
+const [speech, overlap] = await Promise.all(
+  ["activity", "overlap"].map((name) => readDetector(bytes(`models/${name}.safetensors`), module)),
+);
+const ear = new Ear(model, { speech, overlap }, model.info.sampleRate);
 const ticks = parts.flatMap((part) => (Array.isArray(part) ? ear.push(Float32Array.from(part)) : ear.skip(part)));
 ticks.push(...ear.finish());
 console.log(JSON.stringify({ ticks: ticks.map((tick) => ({ ...tick, total: [...tick.total] })), seconds: ear.seconds }));

@@ -211,8 +211,9 @@ function removal(name) {
   return [button];
 }
 
-function show(text, label = "", probable = false) {
+function show(text, label = "", probable = false, overlap = false) {
   const now = element("now");
+  element("another").hidden = !overlap;
   if (now.textContent !== text) now.textContent = text;
   now.style.background = isVoice(label) ? colour(label) : "";
   now.classList.toggle("voice", isVoice(label));
@@ -220,9 +221,10 @@ function show(text, label = "", probable = false) {
 }
 
 function showNow(now) {
-  const { label, evidence } = now;
+  const { label, evidence, overlap } = now;
   const probable = isProbable(now);
-  show(label === "(listening)" ? "listening ..." : plain(label), probable ? label.slice("probably ".length) : label, probable);
+  const text = label === "(listening)" ? "listening ..." : plain(label);
+  show(text, probable ? label.slice("probably ".length) : label, probable, overlap && label !== "(listening)");
   element("now").title = `${evidence.toFixed(1)} s of speech`;
 }
 
@@ -255,9 +257,10 @@ function clock(seconds) {
   return `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(1).padStart(4, "0")}`;
 }
 
-function addTurn({ start, end, label, probability }) {
+function addTurn({ start, end, label, probability, overlap }) {
   const time = make("span", { className: "time" }, `${clock(start)} – ${clock(end)}`);
-  const turn = make("li", { title: percent(probability) }, time, plain(label));
+  const another = overlap ? [make("span", { className: "another" }, `+ another voice for ${overlap.toFixed(1)} s`)] : [];
+  const turn = make("li", { title: percent(probability) }, time, make("span", {}, plain(label)), ...another);
   Object.assign(turn.dataset, { start, end, label, session: sessions });
   element("turns").prepend(turn);
   if (element("turns").children.length > MOST_TURNS) element("turns").lastChild.remove();
@@ -269,7 +272,7 @@ function rename(stranger, name) {
   for (const turn of element("turns").children) {
     if (turn.dataset.label !== stranger || turn.dataset.session !== String(sessions)) continue;
     turn.dataset.label = name;
-    turn.lastChild.textContent = name;
+    turn.children[1].textContent = name;
   }
 }
 

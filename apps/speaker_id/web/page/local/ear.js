@@ -1,6 +1,6 @@
-// The ear: sound of any rate in, ticks out, through one resampler, one speech detector and one pass of the model.
+// The ear: sound of any rate in, ticks out, through one resampler, one pass of each detector and one of the model.
 import { Resampler } from "./resampler.js";
-import { TICK_SECONDS, hasSpeech, levelDbfs, plusDifference, tickZero } from "./ticks.js";
+import { TICK_SECONDS, hasSpeech, levelDbfs, mean, plusDifference, tickZero } from "./ticks.js";
 
 const TICK_BLOCKS = 5;
 const FULL_SCALE = 0.999;
@@ -16,8 +16,8 @@ function joined(arrays) {
   return all;
 }
 
-// How sure it is that there is speech, from 0 to 1, in a stream of samples; at the threshold it is 0.5.
-class SpeechDetector {
+// The probability of what a model detects, from 0 to 1, in a stream of samples; at the threshold it is 0.5.
+class Detector {
   #streams;
   #threshold;
   #resampler;
@@ -45,31 +45,34 @@ class SpeechDetector {
 // Turns a stream of samples into ticks, in constant memory. Whatever decides takes the ticks of one ear, so that a sample is
 // heard once however many listen.
 //   model       the embedder of the runtime
-//   detector    what tells speech from other sound, see models.js
+//   detectors   { speech, overlap }, see models.js
 //   sampleRate  of what it is given
 export class Ear {
   #rateIn;
   #rateOut;
   #resampler;
   #streams;
-  #detector;
+  #speechDetector;
+  #overlapDetector;
   #block;
   #samplesIn = 0; // heard or lost
   #samplesOut = 0;
   #pending = new Float32Array(0);
   #blocks = []; // of the tick that is under way
   #passedOver = 0; // of these, before the last loss: the model does not hear them
-  #speech = []; // what the detector said in it
+  #speech = []; // what the detectors said in it
+  #overlap = [];
   #last;
   #total; // of the model, ticks without speech included
   #frames = 0;
 
-  constructor(model, detector, sampleRate) {
+  constructor(model, detectors, sampleRate) {
     this.#rateIn = sampleRate;
     this.#rateOut = model.info.sampleRate;
     this.#resampler = new Resampler(this.#rateIn, this.#rateOut);
     this.#streams = model.streams();
-    this.#detector = new SpeechDetector(detector, this.#rateOut);
+    this.#speechDetector = new Detector(detectors.speech, this.#rateOut);
+    this.#overlapDetector = new Detector(detectors.overlap, this.#rateOut);
     this.#block = Math.round((TICK_SECONDS / TICK_BLOCKS) * this.#rateOut);
     this.#last = tickZero(model.info.hiddenSize);
     this.#total = this.#last.total;
@@ -105,12 +108,13 @@ export class Ear {
     ticks.push(...this.#hear(new Float32Array(first)));
     this.#streams.reset();
     this.#passedOver = this.#blocks.length;
-    this.#detector.reset();
+    this.#speechDetector.reset();
+    this.#overlapDetector.reset();
     this.#total = new Float64Array(this.#total.length);
     this.#frames = 0;
     const whole = Math.floor((missing - first) / tick);
     if (whole) {
-      this.#last = { ...this.#last, speech: 0, level: -120, clipped: false };
+      this.#last = { ...this.#last, speech: 0, level: -120, clipped: false, overlap: 0 };
       for (let i = 0; i < whole; i++) ticks.push(this.#last);
       this.#samplesOut += whole * tick;
     }
@@ -136,7 +140,8 @@ export class Ear {
     let at = 0;
     for (; at + this.#block <= pending.length; at += this.#block) {
       const block = pending.subarray(at, at + this.#block);
-      this.#speech.push(...this.#detector.push(block));
+      this.#speech.push(...this.#speechDetector.push(block));
+      this.#overlap.push(...this.#overlapDetector.push(block));
       this.#blocks.push(block);
       if (this.#blocks.length === TICK_BLOCKS) ticks.push(this.#endTick());
     }
@@ -156,6 +161,7 @@ export class Ear {
       speech: this.#speech.length ? Math.max(...this.#speech) : this.#last.speech,
       level: levelDbfs(samples),
       clipped: clipped > CLIPPED_SHARE,
+      overlap: this.#overlap.length ? mean(this.#overlap) : this.#last.overlap,
     };
     if (hasSpeech(tick)) {
       tick.total = plusDifference(tick.total, this.#total, sum);
@@ -167,6 +173,7 @@ export class Ear {
     this.#last = tick;
     this.#blocks = [];
     this.#speech = [];
+    this.#overlap = [];
     return tick;
   }
 }

@@ -1,10 +1,10 @@
 // From the sound of one voice to what is kept of it.
 import { Voices } from "./scores.js";
-import { TICK_SECONDS, hasSpeech, meanOutput, plusDifference, rounded, tickZero } from "./ticks.js";
+import { TICK_SECONDS, hasSpeech, isOfOneVoice, meanOutput, plusDifference, rounded, tickZero } from "./ticks.js";
 
 const MIN_SECONDS = 1; // less clear speech than this is no enrolment
 const GOOD_SECONDS = 5; // with less the user is warned, and also of the following
-const [CLIPPED_SHARE, QUIET_DBFS, NOISY_DB] = [0.1, -50, 10];
+const [CLIPPED_SHARE, OVERLAPPED_SHARE, QUIET_DBFS, NOISY_DB] = [0.1, 0.1, -50, 10];
 const UNLIKE_SHARE = 0.25; // of the pairs of parts of a recording that do not sound like one voice
 const LIKE_LOG_RATIO = 3; // from this on a new voice is said to be like another
 const [PART_TICKS, FEWEST_PARTS, MOST_PARTS] = [20, 4, 64];
@@ -16,7 +16,7 @@ function median(values) {
   return half % 1 ? sorted[half - 0.5] : (sorted[half - 1] + sorted[half]) / 2;
 }
 
-// Listens to one voice until enough clear speech has been heard: speech by the detector's judgement, not clipped.
+// Listens to one voice until enough clear speech has been heard: speech of one voice by the detectors' judgement, not clipped.
 // With midStream it begins while a tick may be under way: the first one, in part from before, is left out.
 export class Enrolment {
   #speaker;
@@ -25,6 +25,7 @@ export class Enrolment {
   #begun;
   #parts; // the clear speech at every few seconds of it
   #clipped = 0;
+  #overlapped = 0;
   #levels = { pause: [], speech: [] };
 
   constructor(speaker, midStream = false) {
@@ -42,9 +43,10 @@ export class Enrolment {
   hear(ticks) {
     for (const tick of ticks) {
       this.#clipped += hasSpeech(tick) && tick.clipped;
+      this.#overlapped += hasSpeech(tick) && !isOfOneVoice(tick);
       const levels = this.#levels[hasSpeech(tick) ? "speech" : "pause"];
       if (levels.length < MOST_LEVELS) levels.push(tick.level);
-      if (this.#begun && hasSpeech(tick) && !tick.clipped) {
+      if (this.#begun && isOfOneVoice(tick) && !tick.clipped) {
         this.#clear = {
           ...this.#clear,
           total: plusDifference(this.#clear.total, this.#last.total, tick.total),
@@ -80,6 +82,9 @@ export class Enrolment {
     const quiet = [...pause].sort((a, b) => a - b)[Math.floor(pause.length / 5)]; // in others speech fades out
     if (pause.length >= PAUSE_TICKS && level - quiet < NOISY_DB) {
       yield `it is noisy: speech is ${(level - quiet).toFixed(0)} dB above the pauses, ${NOISY_DB} dB or more would be surer`;
+    }
+    if (this.#overlapped > OVERLAPPED_SHARE * (this.#overlapped + this.#clear.spoken)) {
+      yield "another voice speaks at the same time in parts, which were left out: enrol each person alone";
     }
     if (this.#soundsLikeSeveral()) yield "it sounds like more than one person: enrol each alone";
   }

@@ -6,9 +6,9 @@ import { Identifier } from "./identifier.js";
 const REPORT_TICKS = 10;
 export const ENOUGH_SECONDS = 10; // clear speech that an enrolment waits for
 
-// A report comes with every second, and at once when the label changes.
+// A report comes with every second, and at once when the label changes, or whether another voice speaks too.
 //   speaker     the embedder with what belongs to it, see models.js
-//   detector    what tells speech from other sound, see models.js
+//   detectors   { speech, overlap }, see models.js
 //   voices      Map of names to { seconds, embedding }
 //   threshold   the probability from which a voice is named
 //   sampleRate  of what is pushed
@@ -21,17 +21,17 @@ export class Session {
   #sampleRate;
   #enrolment = null;
   #enrolling = ""; // whose voice, while one is enrolled
-  #label = "";
+  #told = {}; // the last report
   #strangers = 0; // that were told
   #lost = 0;
   #gaps = 0;
   #computing = 0;
 
-  constructor(speaker, detector, voices, threshold, sampleRate, numberStrangers = false) {
+  constructor(speaker, detectors, voices, threshold, sampleRate, numberStrangers = false) {
     this.#speaker = speaker;
     this.#sampleRate = sampleRate;
     this.#voices = voices;
-    this.#ear = new Ear(speaker.model, detector, sampleRate);
+    this.#ear = new Ear(speaker.model, detectors, sampleRate);
     this.#identifier = new Identifier(speaker, voices, threshold, numberStrangers);
   }
 
@@ -114,8 +114,9 @@ export class Session {
     for (const tick of ticks) {
       events.push(...this.#decide([tick]));
       const now = this.#identifier.now();
-      if (now.label !== this.#label || this.#identifier.ticks % REPORT_TICKS === 0) {
-        this.#label = now.label;
+      const { label = "", overlap = false } = this.#told;
+      if (now.label !== label || now.overlap !== overlap || this.#identifier.ticks % REPORT_TICKS === 0) {
+        this.#told = now;
         events.push({ event: "report", ...now });
       }
     }

@@ -52,15 +52,16 @@ export class FixedLagViterbi {
 const CRUMB_SECONDS = 0.5;
 const labelOf = ({ speaker, nobody }) => speaker ?? nobody;
 
-// Joins the decisions of single ticks, { speaker, nobody, score, probability }, into segments, { start, end, speaker, score,
-// probability, label }, in seconds. The speaker is null where nobody speaks, or nobody who is enrolled; then the label is that
-// of nobody. Score and probability are the means of the ticks'. A decision that holds for less than half a second makes no
-// segment: its time goes to the segment before it, or at the beginning to the one after it.
+// Joins the decisions of single ticks, { speaker, nobody, score, probability, overlap }, into segments, { start, end, speaker,
+// score, probability, label, overlap }, in seconds. The speaker is null where nobody speaks, or nobody who is enrolled; then the
+// label is that of nobody. Score and probability are the means of the ticks', and the overlap is for how long another voice
+// speaks at the same time. A decision that holds for less than half a second makes no segment: its time goes to the segment
+// before it, or at the beginning to the one after it.
 export class TurnBuilder {
   #tick;
   #enough;
   #ticks = 0;
-  #turn = null; // the segment under way: { decision, start, ticks, sums }
+  #turn = null; // the segment under way: { decision, start, ticks, sums, overlap }
   #newest = null; // the same, or what may come after it
 
   constructor(tick) {
@@ -71,18 +72,21 @@ export class TurnBuilder {
   // Take the decision for the next tick; give the segment that it ends, if it does.
   push(decision) {
     const isOf = (run) => run !== null && labelOf(decision) === labelOf(run.decision);
-    if (!isOf(this.#newest))
-      this.#newest = isOf(this.#turn) ? this.#turn : { decision, start: this.#ticks, ticks: 0, sums: [0, 0] };
+    if (!isOf(this.#newest)) {
+      const crumb = this.#newest;
+      const start = this.#turn ? this.#ticks : 0;
+      this.#newest = isOf(this.#turn) ? this.#turn : { decision, start, ticks: 0, sums: [0, 0], overlap: 0 };
+      if (crumb !== this.#turn) (this.#turn ?? this.#newest).overlap += crumb.overlap;
+    }
     const newest = this.#newest;
     const turn = this.#turn;
     newest.ticks++;
+    newest.overlap += decision.overlap;
     newest.sums = [newest.sums[0] + decision.score, newest.sums[1] + decision.probability];
     this.#ticks++;
     if (newest === turn || newest.ticks < this.#enough) return null;
     this.#turn = newest;
-    if (turn) return this.#segment(turn, this.#tick * newest.start);
-    newest.start = 0;
-    return null;
+    return turn && this.#segment(turn, this.#tick * newest.start);
   }
 
   // From now on, what is under way with a label is this speaker's, or (null) nobody's with another label.
@@ -95,6 +99,7 @@ export class TurnBuilder {
   // The last segment, up to the stream's end in seconds.
   finish(end) {
     const last = this.#turn ?? this.#newest;
+    if (last !== this.#newest) last.overlap += this.#newest.overlap;
     return last && this.#segment(last, end);
   }
 
@@ -107,6 +112,7 @@ export class TurnBuilder {
       score,
       probability,
       label: labelOf(run.decision),
+      overlap: rounded(this.#tick * run.overlap, 3),
     };
   }
 }
