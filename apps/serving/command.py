@@ -1,5 +1,6 @@
 """`streamdrnn serve`: models for other programs, over WebSockets."""
 
+import signal
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,8 @@ class Serve:
 
     def run(self) -> None:
         check_installed()
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to read again
         from streamdrnn.apps.model_file import model_file
         from streamdrnn.apps.serving.limits import Limits
         from streamdrnn.apps.serving.logs import configure

@@ -3,6 +3,7 @@
 Nothing here knows of sockets or of asyncio: the caller says what time it is, and when to compute.
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional, Union
@@ -70,7 +71,7 @@ class Engine:
     """
 
     def __init__(self, model: Union[Network, Head], slots: int, max_wait: float) -> None:
-        if max_wait < 0:
+        if not 0 <= max_wait < math.inf:
             raise InputError(f"max_wait: expected 0 seconds or more, got {max_wait}")
         self._streaming = StreamingDRNN(model, slots)
         rnn: Any = model.rnn if isinstance(model, Head) else model

@@ -122,6 +122,8 @@ class Keeper:
             async with asyncio.timeout(ANSWER_SECONDS):
                 answer = await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
         except StoreFullError as error:
+            if error.taken is not None:
+                self._metrics.store_bytes.set(error.taken)
             self._failed(str(error))
             raise RefusalError(
                 Code.TOO_MANY_STREAMS, "the server's store is full; close streams, or try later"

@@ -1,5 +1,6 @@
 """What a client may ask for, and how it is told that it asked for more."""
 
+import math
 from dataclasses import dataclass, fields
 from typing import Optional
 
@@ -42,7 +43,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if not getattr(self, field.name) > 0:
+            if not 0 < getattr(self, field.name) < math.inf:
                 raise InputError(f"{field.name}: expected above 0, got {getattr(self, field.name)}")
         least = 2 * self.frame_steps / self.burst_seconds  # a client saves up half of the burst
         if self.rate < least:
@@ -82,21 +83,3 @@ class Budget:
             return (amount - left) / self._rate
         self._left -= amount
         return None
-
-
-class Pace:
-    """Turns, so many per second and so many at once; whoever comes too early waits for his.
-
-    Args:
-        rate: turns per second.
-        most: turns that may be taken at once.
-    """
-
-    def __init__(self, rate: float, most: float) -> None:
-        self._rate, self._most = rate, most
-        self._next = float("-inf")
-
-    def take(self, now: float) -> float:
-        """Take a turn; the seconds until it comes."""
-        self._next = max(self._next, now - self._most / self._rate) + 1 / self._rate
-        return max(0.0, self._next - now)

@@ -25,6 +25,6 @@ def _checked(origin: str) -> str:
         scheme, port, host = parts.scheme, parts.port, parts.hostname or ""
     page = f"{scheme}://[{host}]" if ":" in host else f"{scheme}://{host}"
     given = page if port is None else f"{page}:{port}"
-    if scheme not in _PORTS or not host or "*" in host or origin.lower() != given:
+    if scheme not in _PORTS or not host or "*" in host or not host.isascii() or origin.lower() != given:
         raise InputError(f"allow_origin: expected as in https://example.org or http://localhost:8080, got {origin!r}")
     return page if port == _PORTS[scheme] else given

@@ -68,6 +68,7 @@ class RedisStore:
             if claim is None or snapshot in (None, CLOSED):
                 return None
             pipe.hset(key, "claim", int(claim) + 1)
+            pipe.pexpire(key, self._keep_ms)
             return Claimed(int(claim) + 1, snapshot)
 
         claimed: Optional[Claimed] = self._unless_changed(key, take)
@@ -95,7 +96,7 @@ class RedisStore:
         return bool(self._unless_changed(key, try_to))
 
     def _unless_changed(self, key: bytes, change: Callable[[Any], Any]) -> Any:
-        """Make a change, once more if somebody else changed the same stream in the meantime; what it returns."""
+        """Make a change, again as often as somebody else changed the same stream in the meantime; what it returns."""
         with _errors():
             return self._client.transaction(change, key, value_from_callable=True)
 

@@ -5,23 +5,24 @@ import gc
 import logging
 import signal
 import socket
+import ssl as tls
 import sys
 import threading
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any, Optional
 
 import torch
 import uvicorn
-from fastapi import FastAPI, Header, HTTPException, Response, WebSocket
+from fastapi import FastAPI, Header, HTTPException, Request, Response, WebSocket
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 import streamdrnn
 from streamdrnn.apps.serving.connection import converse
-from streamdrnn.apps.serving.limits import Pace
 from streamdrnn.apps.serving.service import Service
-from streamdrnn.apps.serving.sockets import CONNECTIONS_PER_SECOND, BoundedHTTP, BoundedWebSocket
+from streamdrnn.apps.serving.sockets import Admission, BoundedHTTP, BoundedWebSocket
 from streamdrnn.apps.serving.tokens import Tokens
 from streamdrnn.client.protocol import PATH
 from streamdrnn.errors import InputError
@@ -33,6 +34,7 @@ SPARE_WEBSOCKETS = 50
 _SMALLEST_MESSAGE = 64 * 1024
 LEAVE_SECONDS = 8
 _SWITCH_SECONDS = 0.0001
+_METRICS_SECONDS = 1.0
 
 
 def settle_in() -> None:
@@ -89,11 +91,17 @@ def build_app(service: Service, tokens: Tokens, origins: Sequence[str] = ()) -> 
         _check_token(authorization)
         return [model.describe() for model in service.models.values()]
 
+    page, made = b"", float("-inf")
+
     @app.get("/metrics", response_class=Response, responses={401: {"description": "No token of this server."}})
     async def metrics(authorization: Annotated[Optional[str], Header()] = None) -> Response:
-        """Counts for Prometheus."""
+        """Counts for Prometheus, up to a second old."""
+        nonlocal page, made
         _check_token(authorization)
-        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        now = time.monotonic()
+        if now > made + _METRICS_SECONDS:
+            page, made = generate_latest(service.metrics.registry), now
+        return Response(page, media_type=CONTENT_TYPE_LATEST)
 
     @app.websocket(PATH)
     async def stream(websocket: WebSocket) -> None:
@@ -102,6 +110,13 @@ def build_app(service: Service, tokens: Tokens, origins: Sequence[str] = ()) -> 
             await websocket.close()  # before it is accepted: HTTP 403
             return
         await converse(websocket, service, tokens)
+
+    @app.middleware("http")
+    async def close_afterwards(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+        """One request for each connection, which has waited for its turn: else some could be thousands."""
+        response = await answer(request)
+        response.headers["Connection"] = "close"
+        return response
 
     def _check_token(authorization: Optional[str]) -> None:
         # Starlette reads headers as Latin-1, whatever they are.
@@ -133,13 +148,14 @@ class Server(uvicorn.Server):
         places = limits.streams * len(models) + SPARE_WEBSOCKETS
         config = uvicorn.Config(
             build_app(service, tokens, origins),
-            http=partial(BoundedHTTP, pace=Pace(CONNECTIONS_PER_SECOND, places)),  # type: ignore[arg-type]
+            http=partial(BoundedHTTP, admission=Admission(places)),  # type: ignore[arg-type]
             ws=BoundedWebSocket,
             ws_max_size=max(_SMALLEST_MESSAGE, *(2 * model.max_message for model in models)),
             ws_per_message_deflate=False,  # numbers hardly get smaller
             limit_concurrency=3 * places,  # see BoundedHTTP
             timeout_graceful_shutdown=LEAVE_SECONDS,
-            log_level="warning",
+            log_config=None,  # the program's own
+            log_level="error",  # a peer can cause warnings without end
             **(ssl or {}),
         )
         super().__init__(config)
@@ -155,7 +171,9 @@ class Server(uvicorn.Server):
         try:
             self._tokens.reload()
             if self._ssl is not None and self.config.ssl is not None:
-                self.config.ssl.load_cert_chain(self._ssl["ssl_certfile"], self._ssl["ssl_keyfile"])
+                certificate = self._ssl["ssl_certfile"], self._ssl["ssl_keyfile"]
+                tls.SSLContext(tls.PROTOCOL_TLS_SERVER).load_cert_chain(*certificate)  # raises if they do not fit
+                self.config.ssl.load_cert_chain(*certificate)
         except (OSError, InputError) as error:  # ssl's errors are OSErrors
             logger.error("not everything could be read again: %s", error)
         else:

@@ -243,6 +243,8 @@ class Service:
                     logger.error("a stream could not be saved: %s", outcome)
                 elif outcome is not None:
                     raise outcome
+            if due:
+                await self._keeper.problem()  # and so the metrics have the size of the store
 
     async def _end_idle(self) -> None:
         while True:

@@ -94,6 +94,8 @@ class Session:
         Raises:
             RefusalError: it is malformed, out of order, too large, too soon, or has values that cannot be.
         """
+        if self._failed:
+            return  # the stream ends before this message
         try:
             message = protocol.unpack_input(data)
         except ValueError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from typing import Any
 
 import h11
@@ -9,10 +10,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
-from streamdrnn.apps.serving.limits import Budget, Pace
+from streamdrnn.apps.serving.limits import Budget
 
 CONNECTIONS_PER_SECOND = 200.0
 """New connections that are read from, on average; more wait for their turns, and so do not hold up the streams."""
+MOST_WAITING = 400
+"""New connections that may wait for a turn; one more is dropped."""
 HTTP_SECONDS = 10.0
 """How long a connection may take before it is a WebSocket, all its requests and their answers included."""
 LEAVE_SECONDS = 10.0
@@ -25,6 +28,37 @@ _FIRST_SLICE = 512
 """Bytes that are parsed at a time, as 85 empty frames fit; the next slices are larger while no frame is complete."""
 
 
+class Admission:
+    """Turns of new connections, one after the other; those that have ended have none.
+
+    Args:
+        most: how many are read from at once, after a time without any.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._budget = Budget(CONNECTIONS_PER_SECOND, most, time.monotonic())
+        self._waiting = deque["BoundedHTTP"]()
+
+    def ask(self, connection: "BoundedHTTP") -> None:
+        """Let a connection be read from when its turn comes."""
+        if len(self._waiting) >= MOST_WAITING:
+            connection.transport.abort()
+            return
+        self._waiting.append(connection)
+        if len(self._waiting) == 1:
+            self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting:
+            if not self._waiting[0].transport.is_closing():
+                wait = self._budget.spend(1, time.monotonic())
+                if wait is not None:
+                    self._waiting[0].loop.call_later(wait, self._admit)
+                    return
+                self._waiting[0].admit()
+            self._waiting.popleft()
+
+
 class BoundedHTTP(H11Protocol):
     """HTTP, until a WebSocket begins. h11 itself takes no more than 16 KiB of headers.
 
@@ -33,20 +67,17 @@ class BoundedHTTP(H11Protocol):
     third is left for those that end, which are still counted.
 
     Args:
-        pace: of new connections, for all of a server.
+        admission: of new connections, for all of a server.
     """
 
-    def __init__(self, *args: Any, pace: Pace, **options: Any) -> None:
+    def __init__(self, *args: Any, admission: Admission, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._pace = pace
+        self._admission = admission
+        self._early: bytes | None = b""  # what came before its turn; None from then on
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._end = self.loop.call_later(HTTP_SECONDS, transport.abort)
-        wait = self._pace.take(time.monotonic())
-        if wait:
-            transport.pause_reading()
-            self.loop.call_later(wait, self._resume)
         others = [
             other
             for other in self.connections
@@ -54,10 +85,21 @@ class BoundedHTTP(H11Protocol):
         ]
         if len(others) >= self._places:
             min(others, key=lambda other: other._end.when()).transport.abort()
+        self._admission.ask(self)
 
-    def _resume(self) -> None:
-        if not self.transport.is_closing():
+    def data_received(self, data: bytes) -> None:
+        if self._early is None:
+            super().data_received(data)
+        else:
+            self._early += data
+            self.transport.pause_reading()
+
+    def admit(self) -> None:
+        """It has its turn."""
+        early, self._early = self._early, None
+        if early:
             self.transport.resume_reading()
+            super().data_received(early)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end.cancel()

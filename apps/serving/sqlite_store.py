@@ -78,32 +78,21 @@ class SQLiteStore:
     def save(self, savings: Sequence[Saving]) -> list[bool]:
         now = self._now()
         with self._transaction() as db:
-            return [
-                db.execute(
-                    "INSERT INTO streams VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
-                    " SET claim = excluded.claim, saved = excluded.saved, snapshot = excluded.snapshot"
-                    " WHERE claim <= excluded.claim AND snapshot != ?",
-                    (key_of(stream), claim, now, snapshot, CLOSED),
-                ).rowcount
-                == 1
-                for stream, claim, snapshot in savings
-            ]
+            return [_put(db, saving, now) for saving in savings]
 
     def claim(self, stream: str) -> Optional[Claimed]:
         with self._transaction() as db:
             row = db.execute(
-                "UPDATE streams SET claim = claim + 1 WHERE key = ? AND snapshot != ? RETURNING claim, snapshot",
-                (key_of(stream), CLOSED),
+                "UPDATE streams SET claim = claim + 1, saved = ? WHERE key = ? AND snapshot != ?"
+                " RETURNING claim, snapshot",
+                (self._now(), key_of(stream), CLOSED),
             ).fetchone()
         return None if row is None else Claimed(*row)
 
     def remove(self, stream: str, claim: int) -> None:
         forgotten = self._now() - self.keep_seconds + min(CLOSED_SECONDS, self.keep_seconds)
         with self._transaction() as db:
-            db.execute(
-                "UPDATE streams SET snapshot = ?, saved = ? WHERE key = ? AND claim <= ?",
-                (CLOSED, forgotten, key_of(stream), claim),
-            )
+            _put(db, Saving(stream, claim, CLOSED), forgotten)
 
     def check(self) -> int:
         with self._transaction() as db:
@@ -117,15 +106,18 @@ class SQLiteStore:
 
     def _check_room(self, taken: int) -> None:
         if self._is_full(taken):
-            raise StoreFullError(f"{self.path}: no room for further streams, {taken} of {self._most_bytes} bytes taken")
+            full = f"{self.path}: no room for further streams, {taken} of {self._most_bytes} bytes taken"
+            raise StoreFullError(full, taken)
 
     def _make(self) -> None:
+        if self.path.exists() and not self.path.is_file():
+            raise ResourceError(f"{self.path}: expected a file, for the store of streams")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.touch(mode=0o600)  # what streams said is their clients' alone
-        self.path.chmod(0o600)  # whatever it was
         with self._connection() as db:
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(_SCHEMA)
+        self.path.chmod(0o600)  # whatever it was; only now is it known to be a store
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -146,6 +138,17 @@ class SQLiteStore:
                 yield db
         except sqlite3.Error as error:
             raise ResourceError(f"{self.path}: cannot be used as a store of streams ({error})") from None
+
+
+def _put(db: sqlite3.Connection, saving: Saving, saved: float) -> bool:
+    """Write a row, unless there is one that was claimed later or closed; whether it was written."""
+    written = db.execute(
+        "INSERT INTO streams VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
+        " SET claim = excluded.claim, saved = excluded.saved, snapshot = excluded.snapshot"
+        " WHERE claim <= excluded.claim AND snapshot != ?",
+        (key_of(saving.stream), saving.claim, saved, saving.snapshot, CLOSED),
+    )
+    return written.rowcount == 1
 
 
 def _bytes_of(db: sqlite3.Connection) -> int:

@@ -12,7 +12,15 @@ CLOSED, CLOSED_SECONDS = b"closed", 600.0
 
 
 class StoreFullError(ResourceError):
-    """The store has as many bytes as it may; what it has can still be continued and removed."""
+    """The store has as many bytes as it may; what it has can still be continued and removed.
+
+    Attributes:
+        taken: the bytes, if they are known.
+    """
+
+    def __init__(self, message: str, taken: Optional[int] = None) -> None:
+        super().__init__(message)
+        self.taken = taken
 
 
 class Saving(NamedTuple):
@@ -84,7 +92,7 @@ def open_store(where: Optional[str], keep_seconds: float, most_bytes: int) -> St
         except ModuleNotFoundError as error:
             raise InputError(f"{error}; a Redis store needs it: {installing('redis')}") from None
         return RedisStore.at(where, keep_seconds)
-    if where is not None and "://" in where:
+    if where is not None and (not where or "://" in where):
         raise InputError(f"store: expected the path of a file, redis://HOST:PORT/DB or rediss://..., got {where}")
     from streamdrnn.apps.serving.sqlite_store import SQLiteStore, default_path
 

@@ -50,7 +50,7 @@ def _digest(token: str) -> bytes:
 
 def _read(path: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise InputError(f"{path}: expected a text file with one token a line") from None
     tokens = [line for line in lines if line and not line.startswith("#")]

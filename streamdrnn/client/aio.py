@@ -61,11 +61,13 @@ class AsyncStream:
 
     async def push(self, inputs: np.ndarray) -> np.ndarray:
         """Send inputs ``(N,)`` or ``(T, I)``, and wait for the outputs ``(steps, E)`` float32 that they lead to."""
+        self._reconnection.check()
         first, last = self._exchange.add(inputs)
         return await self._results(first, last)
 
     async def reset(self) -> None:
         """Begin anew, as a stream that has heard nothing."""
+        self._reconnection.check()
         seq = self._exchange.add_reset()
         await self._results(seq, seq)
 
@@ -144,16 +146,21 @@ class AsyncStream:
     async def _connect(self) -> ClientConnection:
         """A connection that has been greeted: whoever is cancelled before leaves none."""
         url = self._reconnection.next_url()
-        async with asyncio.timeout(self._reconnection.answer_seconds):
-            socket = await connect_websocket(
-                url, open_timeout=None, **self._reconnection.options, **tls(url, self._ssl)
-            )
-            try:
-                await socket.send(self._exchange.greeting())
-                self._receive(await socket.recv())
-            except BaseException:
-                socket.transport.abort()
-                raise
+        seconds = self._reconnection.answer_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._greeted(url)
+        except TimeoutError:
+            raise TimeoutError(f"no connection within {seconds:g} s") from None
+
+    async def _greeted(self, url: str) -> ClientConnection:
+        socket = await connect_websocket(url, open_timeout=None, **self._reconnection.options, **tls(url, self._ssl))
+        try:
+            await socket.send(self._exchange.greeting())
+            self._receive(await socket.recv())
+        except BaseException:
+            socket.transport.abort()
+            raise
         return socket
 
     def _receive(self, answer: Union[bytes, str]) -> None:

@@ -80,11 +80,13 @@ class Stream:
         Returns:
             ``(steps, E)`` float32, an output for each step of the network that was completed.
         """
+        self._reconnection.check()
         first, last = self._exchange.add(inputs)
         return self._results(first, last)
 
     def reset(self) -> None:
         """Begin anew, as a stream that has heard nothing."""
+        self._reconnection.check()
         seq = self._exchange.add_reset()
         self._results(seq, seq)
 

@@ -112,7 +112,8 @@ class Exchange:
 
     def request(self, what: str) -> None:
         """Ask for ``"snapshot"`` or ``"close"``, after all that is in line."""
-        self._check_open()
+        if what != "close":  # which may be asked for again, if nobody waited for the answer
+            self._check_open()
         self._request, self._requested_here = what, False
 
     def withdraw(self) -> None:

@@ -14,6 +14,8 @@ from streamdrnn.client.protocol import PATH, Code
 from streamdrnn.errors import InputError
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0
+_SHORTEST_HEARTBEAT = 0.5
+"""Seconds; servers bound how many pings they take."""
 _FOR_GOOD = {1002, 1003, 1007, 1008, 1009}
 """WebSocket's own codes of messages that are no better when they are sent again."""
 _OF_ONE_SERVER = {Code.UNAUTHORISED, Code.UNKNOWN_MODEL, Code.UNKNOWN_STREAM, Code.TOO_MANY_STREAMS}
@@ -32,16 +34,17 @@ class Reconnection:
         heartbeat: seconds between pings, and those that a pong may take.
 
     Raises:
-        ValueError: there is no URL, or a time is not above 0.
+        ValueError: there is no URL, or a time is too short.
     """
 
     def __init__(self, urls: Union[str, Sequence[str]], give_up_after: float, heartbeat: float) -> None:
         servers = [urls] if isinstance(urls, str) else list(urls)
         if not servers:
             raise InputError("url: expected one or more, got none")
-        for name, seconds in (("give_up_after", give_up_after), ("heartbeat", heartbeat)):
-            if not seconds > 0:
-                raise InputError(f"{name}: expected above 0, got {seconds}")
+        if not give_up_after > 0:
+            raise InputError(f"give_up_after: expected above 0, got {give_up_after}")
+        if not heartbeat >= _SHORTEST_HEARTBEAT:
+            raise InputError(f"heartbeat: expected {_SHORTEST_HEARTBEAT} s or more, got {heartbeat}")
         self._urls = itertools.cycle([server.rstrip("/") + PATH for server in servers])
         self._url = ""
         self._servers = len(set(servers))
@@ -70,10 +73,14 @@ class Reconnection:
         Raises:
             ConnectionError: the stream was given up; what it was sent since its last result is lost.
         """
-        if self._given_up is not None:
-            raise self._given_up
+        self.check()
         self._url = next(self._urls)
         return self._url
+
+    def check(self) -> None:
+        """Raise if the stream was given up, as :meth:`next_url`."""
+        if self._given_up is not None:
+            raise self._given_up
 
     def begin(self) -> None:
         """Somebody begins to wait."""
@@ -106,22 +113,24 @@ class Reconnection:
         return wait
 
     def _why_give_up(self, error: Exception) -> Optional[ConnectionError]:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return ConnectionError(f"the server's certificate is not trusted: {error.verify_message}")
         refusal = _refusal(error)
         if refusal is not None:
             self._refusals[self._url] = refusal
-            if refusal.code not in _OF_ONE_SERVER or len(self._refusals) == self._servers:
+            code = refusal.code if isinstance(refusal, RefusedError) else 0
+            of_one_server = code < 1000 or code in _OF_ONE_SERVER  # a certificate, HTTP's codes, or ours
+            if not of_one_server or len(self._refusals) == self._servers:
                 return refusal
         if time.monotonic() - self._since > self._give_up_after:
             return next(iter(self._refusals.values()), ConnectionError(f"no server answers: {error}"))
         return None
 
 
-def _refusal(error: Exception) -> Optional[RefusedError]:
+def _refusal(error: Exception) -> Optional[ConnectionError]:
     """The refusal that an error is; None if another connection may do better."""
     if isinstance(error, RefusedError):
         return error
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConnectionError(f"the server's certificate is not trusted: {error.verify_message}")
     close = error.rcvd if isinstance(error, ConnectionClosed) else None
     if close is not None and (close.code in _FOR_GOOD or (close.code >= 4000 and close.code not in PASSING)):
         return RefusedError(close.code, close.reason or "the server refused a message")

@@ -1,5 +1,6 @@
 """Servers on free loopback ports, in a thread of the test or in a process of their own."""
 
+import datetime
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
+import pytest
 import torch
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connect_websocket
@@ -70,6 +72,23 @@ def assert_same(got: np.ndarray, want: np.ndarray) -> None:
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
     else:
         np.testing.assert_array_equal(got, want)
+
+
+def write_certificate(folder: Path) -> None:
+    """One that nobody signed but itself."""
+    x509 = pytest.importorskip("cryptography.x509", reason="makes the certificate; Ray brings it")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+    pem = serialization.Encoding.PEM
+    (folder / "cert.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(pem))
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "key.pem").write_bytes(secret)
 
 
 class Running:

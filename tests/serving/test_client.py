@@ -1,7 +1,6 @@
 """The client, and what becomes of its stream when connections, servers and processes are lost."""
 
 import asyncio
-import datetime
 import json
 import socket
 import ssl
@@ -36,6 +35,7 @@ from tests.serving.servers import (
     offline,
     running,
     tagger_file,
+    write_certificate,
 )
 from tests.strategies import examples
 from tests.waiting import PATIENCE, wait_for
@@ -277,23 +277,6 @@ def test_a_client_that_was_too_fast_comes_back(models: list[Path], server: Runni
         assert_same(stream.push(inputs(5)), offline(models[0], inputs(5)))
 
 
-def write_certificate(folder: Path) -> None:
-    """One that nobody signed but itself."""
-    x509 = pytest.importorskip("cryptography.x509", reason="makes the certificate; Ray brings it")
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    made = made.serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
-    pem = serialization.Encoding.PEM
-    (folder / "cert.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(pem))
-    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "key.pem").write_bytes(secret)
-
-
 def test_a_certificate_that_is_not_trusted_is_said_at_once(models: list[Path], tmp_path: Path) -> None:
     write_certificate(tmp_path)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -309,10 +292,42 @@ def test_a_certificate_that_is_not_trusted_is_said_at_once(models: list[Path], t
         thread.join()
 
 
-@pytest.mark.parametrize("name", ["give_up_after", "heartbeat"])
-def test_times_of_a_client_are_above_zero(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}: expected above 0, got 0"):
+@pytest.mark.parametrize(("name", "least"), [("give_up_after", "above 0"), ("heartbeat", "0.5 s or more")])
+def test_times_of_a_client_are_long_enough(name: str, least: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: expected {least}, got 0"):
         connect("ws://127.0.0.1:9", "tagger", **{name: 0})  # type: ignore[arg-type]
+
+
+def test_what_is_no_server_of_streams_is_one_servers_refusal(server: Running, models: list[Path]) -> None:
+    with connect([server.http.replace("http", "ws") + "/elsewhere", server.url], "tagger", "features") as stream:
+        assert_same(stream.push(inputs(5)), offline(models[0], inputs(5)))
+
+
+def test_a_stream_that_was_given_up_takes_no_more(server: Running) -> None:
+    with ScriptedServer(opens_and_is_silent) as silent_one:
+        stream = connect(silent_one.url, "tagger", "features", give_up_after=0.2)
+        for _ in range(3):
+            with pytest.raises(ConnectionError, match=r"no server answers: no answer within 0\.1 s"):
+                stream.push(ONE)
+        assert len(stream._exchange._unsaved) == 1
+
+
+def test_a_close_that_was_cancelled_can_be_asked_for_again(server: Running) -> None:
+    async def live() -> None:
+        for _ in range(5):
+            stream = await connect_async(server.url, "tagger", "features")
+            closing = asyncio.create_task(stream.close())
+            while not stream._exchange._asked_to_close:
+                await asyncio.sleep(0)
+            closing.cancel()
+            with suppress(asyncio.CancelledError):
+                await closing
+            await stream.close()
+            assert stream._exchange.finished
+            assert stream._socket is None
+
+    asyncio.run(live())
+    wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
 
 
 @examples(6)

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import ssl
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from streamdrnn.apps.cli import main
 from streamdrnn.apps.serving.origins import checked
 from streamdrnn.client import RefusedError, connect
-from tests.serving.servers import ServerProcess, tagger_file
+from tests.serving.servers import ServerProcess, tagger_file, write_certificate
 from tests.waiting import wait_for
 
 
@@ -86,6 +87,7 @@ def test_origins_are_compared_as_browsers_send_them(given: str, sent: str) -> No
         "https://x:y",
         "https://*.x",
         "https://me@x",
+        "https://münchen.de",
     ],
 )
 def test_origins_that_would_never_match_are_refused(wrong: str) -> None:
@@ -108,6 +110,35 @@ def test_the_shipped_model_is_served_by_its_name_and_tokens_are_read_again(tmp_p
             server.signal(signal.SIGHUP)
             wait_for(lambda: is_let_in(url, "a token of afterwards"))
             assert not is_let_in(url, "a token of before")
+            assert len(stream.push(np.zeros(16000, np.int16))) > 0
+    finally:
+        server.terminate()
+
+
+def test_a_certificate_that_does_not_fit_its_key_leaves_the_one_before(tmp_path: Path) -> None:
+    write_certificate(tmp_path)
+    files = ("--ssl-certfile", tmp_path / "cert.pem", "--ssl-keyfile", tmp_path / "key.pem")
+    server = ServerProcess("speaker", "--store", tmp_path / "s", "--port", 0, *files)
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+
+    def certificate() -> str:
+        host, _, port = url.removeprefix("wss://").rpartition(":")
+        return ssl.get_server_certificate((host, int(port)))
+
+    try:
+        url = server.url()
+        with connect(url, "speaker", "pcm16", ssl=anybody) as stream:
+            key, before = (tmp_path / "key.pem").read_bytes(), certificate()
+            write_certificate(tmp_path)
+            right = (tmp_path / "key.pem").read_bytes()
+            (tmp_path / "key.pem").write_bytes(key)
+            server.signal(signal.SIGHUP)
+            assert len(stream.push(np.zeros(16000, np.int16))) > 0
+            assert certificate() == before
+            (tmp_path / "key.pem").write_bytes(right)
+            server.signal(signal.SIGHUP)
+            wait_for(lambda: certificate() != before)
             assert len(stream.push(np.zeros(16000, np.int16))) > 0
     finally:
         server.terminate()

@@ -316,6 +316,36 @@ def test_faster_than_the_rate_is_refused(wire: Wire) -> None:
     assert "expected at most 100 steps per second, try again in 0." in json.loads(message)["message"]
 
 
+def test_what_follows_a_message_without_result_is_not_heard(models: list[Path], tmp_path: Path) -> None:
+    """However close it follows, it is not in the state that is saved."""
+    x, bad = inputs(12), np.full((1, 3), 3e38, np.float32)
+    with running(models, tmp_path / "s") as server:
+        for model in server.service.models.values():
+            model.engine._push = refusing_loud(model.engine._push)  # type: ignore[method-assign]
+        for _ in range(12):
+            with Wire(server.url) as wire:
+                stream = wire.open()["stream"]
+                for seq, part in enumerate((x[:4], bad, *[x[4:8]] * 6), 1):
+                    wire.send(seq, part)
+                while isinstance(message := wire.message(), bytes) or "snapshot" in message:
+                    pass
+                assert json.loads(message)["code"] == Code.BAD_VALUE
+            with Wire(server.url) as wire:
+                assert wire.restore(stream, 0)["seq"] == 1
+                first = wire.result()[1]
+                wire.send(2, x[4:], 1)
+                assert_same(np.concatenate([first, wire.result()[1]]), offline(models[0], x))
+
+
+def refusing_loud(push: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    def refuse(chunk: np.ndarray, lengths: list[int], slots: list[int]) -> np.ndarray:
+        if np.abs(chunk).max(initial=0) > 1e38:
+            raise ValueError("too loud")
+        return push(chunk, lengths, slots)
+
+    return refuse
+
+
 def test_the_budget_belongs_to_the_stream(models: list[Path], tmp_path: Path) -> None:
     """A new connection, here or on another server, has what was left; so it brings no further burst."""
     limits = Limits(streams=1, frame_steps=20, rate=0.01, burst_seconds=100_000.0)

@@ -76,6 +76,15 @@ def test_streams_that_the_store_lost_are_kept_again_with_their_last_claim(anothe
     assert again.snapshot == b"1"
 
 
+def test_a_stream_that_was_closed_when_the_store_had_lost_it_stays_closed(another: Open) -> None:
+    store = another()
+    claim = store.add("s", b"0")
+    forget_all(store)
+    store.remove("s", claim)
+    assert store.save([Saving("s", claim, b"by a server that was cut off")]) == [False]
+    assert store.claim("s") is None
+
+
 def forget_all(store: Store) -> None:
     """What a Redis without persistence does when it is restarted, and whoever removes the file."""
     if isinstance(store, SQLiteStore):
@@ -169,6 +178,18 @@ def test_what_is_no_store_is_named_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"notes\.txt: cannot be used as a store of streams"):
         open_store(str(path), KEEP, 10**9)
     assert path.read_text() == "not a database, " * 100
+    (tmp_path / "folder").mkdir(mode=0o755)
+    for wrong in (tmp_path / "folder", Path("/dev/null")):
+        mode = wrong.stat().st_mode
+        with pytest.raises(OSError, match="expected a file, for the store of streams"):
+            open_store(str(wrong), KEEP, 10**9)
+        assert wrong.stat().st_mode == mode
+    path.chmod(0o644)
+    with pytest.raises(OSError, match="cannot be used"):
+        open_store(str(path), KEEP, 10**9)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    with pytest.raises(ValueError, match="store: expected the path"):
+        open_store("", KEEP, 10**9)
     with pytest.raises(ValueError, match=r"store: expected the path of a file, redis://HOST:PORT/DB"):
         open_store("postgres://host/db", KEEP, 10**9)
     with pytest.raises(OSError, match="Redis cannot be used as a store of streams"):
