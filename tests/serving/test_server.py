@@ -18,10 +18,12 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from streamdrnn.apps.serving import keeper, service, sqlite_store
+from streamdrnn.apps.serving.engine import Result
 from streamdrnn.apps.serving.limits import Limits
+from streamdrnn.apps.serving.session import Session
 from streamdrnn.apps.serving.sqlite_store import SQLiteStore
 from streamdrnn.apps.serving.store import Saving
-from streamdrnn.client.protocol import Code
+from streamdrnn.client.protocol import Code, Input, pack_input
 from tests.serving.servers import Running, Wire, assert_same, audio_file, inputs, offline, running, tagger_file
 from tests.waiting import PATIENCE, wait_for
 
@@ -316,25 +318,32 @@ def test_faster_than_the_rate_is_refused(wire: Wire) -> None:
     assert "expected at most 100 steps per second, try again in 0." in json.loads(message)["message"]
 
 
-def test_what_follows_a_message_without_result_is_not_heard(models: list[Path], tmp_path: Path) -> None:
+def test_what_follows_a_message_without_result_is_not_heard(
+    models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However close it follows, it is not in the state that is saved."""
     x, bad = inputs(12), np.full((1, 3), 3e38, np.float32)
+    answered = Session.answered
+
+    def answered_and_followed(session: Session, seq: int, result: Result) -> None:
+        answered(session, seq, result)
+        if result.problem:
+            session.hear_input(pack_input(Input(seq + 1, 1, x[4:8].tobytes())))
+
+    monkeypatch.setattr(Session, "answered", answered_and_followed)
     with running(models, tmp_path / "s") as server:
         for model in server.service.models.values():
-            model.engine._push = refusing_loud(model.engine._push)  # type: ignore[method-assign]
-        for _ in range(12):
-            with Wire(server.url) as wire:
-                stream = wire.open()["stream"]
-                for seq, part in enumerate((x[:4], bad, *[x[4:8]] * 6), 1):
-                    wire.send(seq, part)
-                while isinstance(message := wire.message(), bytes) or "snapshot" in message:
-                    pass
-                assert json.loads(message)["code"] == Code.BAD_VALUE
-            with Wire(server.url) as wire:
-                assert wire.restore(stream, 0)["seq"] == 1
-                first = wire.result()[1]
-                wire.send(2, x[4:], 1)
-                assert_same(np.concatenate([first, wire.result()[1]]), offline(models[0], x))
+            monkeypatch.setattr(model.engine, "_push", refusing_loud(model.engine._push))
+        with Wire(server.url) as wire:
+            stream = wire.open()["stream"]
+            wire.send(1, x[:4])
+            first = wire.result()[1]
+            wire.send(2, bad, 1)
+            refused(wire, Code.BAD_VALUE, "message 2: too loud")
+        with Wire(server.url) as wire:
+            assert wire.restore(stream, 1)["seq"] == 1
+            wire.send(2, x[4:], 1)
+            assert_same(np.concatenate([first, wire.result()[1]]), offline(models[0], x))
 
 
 def refusing_loud(push: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
