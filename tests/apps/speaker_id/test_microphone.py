@@ -119,7 +119,7 @@ except OSError as error:
 
 def test_without_portaudio_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    with pytest.raises(SourceError, match=r"pip install 'streamdrnn\[live\]'"):
+    with pytest.raises(SourceError, match=r"pip install '\.\[live\]'"):
         devices()
 
 
