@@ -43,6 +43,7 @@ def embedding(path: Path) -> torch.Tensor:
     return stream.push(samples[: len(samples) // 320 * 320, None])[-1, 0]
 
 
+@pytest.mark.full
 def test_onnxruntime_alone_tells_voices_apart(tmp_path: Path) -> None:
     skip_without_packages("onnx")
     export_model(load_model(SHIPPED).float(), tmp_path / "speaker.onnx", "onnx", {"threshold": "0.4"})

@@ -58,6 +58,7 @@ def test_every_recording_is_scored_as_a_whole(
         torch.testing.assert_close(torch.from_numpy(output), y[-1, 0])
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore::Warning:ray.data.context")  # it warns of itself
 def test_several_processes_write_the_same_file(
     model: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

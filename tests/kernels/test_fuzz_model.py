@@ -45,7 +45,7 @@ def seeds(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "how_long",
     [
-        pytest.param("-runs=20000", id="seconds"),
+        pytest.param("-runs=5000", id="seconds"),
         pytest.param(f"-max_total_time={FUZZ_SECONDS}", id="minutes", marks=pytest.mark.full),
     ],
 )

@@ -31,7 +31,9 @@ def compiled(capability: int, *what: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("what", [["forward"], ["backward", "step"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "what", [["forward"], pytest.param(["backward", "step"], marks=pytest.mark.full)], ids=" ".join
+)
 # The smaller machine is the one that a kernel may be too large for.
 @pytest.mark.parametrize("capability", [80, pytest.param(90, marks=pytest.mark.full)])
 def test_every_kernel_keeps_everything_in_registers_and_shared_memory(capability: int, what: list[str]) -> None:

@@ -35,6 +35,7 @@ def test_code_of_a_level_is_in_a_namespace_of_its_own(level: str, tmp_path: Path
     ]
 
 
+@pytest.mark.full
 def test_the_sanitizers_find_nothing_and_single_steps_take_no_memory(tmp_path: Path) -> None:
     """Of memory and of undefined behaviour. What the program itself looks at is written there."""
     program = build(tmp_path, ["-O0", *SANITIZERS])

@@ -259,6 +259,7 @@ def test_what_cannot_be_trained_is_named_when_the_others_are_done(tmp_path: Path
     assert not list(tmp_path.rglob("*.lock"))
 
 
+@pytest.mark.full
 def test_a_queue_that_is_interrupted_begins_no_other_run(tmp_path: Path) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
@@ -290,6 +291,7 @@ make([SLOW], Path(sys.argv[1]))
 """
 
 
+@pytest.mark.full
 def test_a_queue_that_is_killed_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
     recipe, killed = recipe_of(SLOW.rows[0].options), tmp_path / "killed"
     whole = Trainer(recipe, recipe.load(None), RunFolder(tmp_path / "whole"), resume=False).run(lambda *at: None)

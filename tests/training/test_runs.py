@@ -82,6 +82,7 @@ def test_a_run_that_is_killed_and_continued_is_the_uninterrupted_run(start: Star
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.full
 def test_two_processes_train_as_one(start: Start, run: Run, texts: Path) -> None:
     options = ("train", "ptb", *OPTIONS, "--dropout", "0", "--data-dir", texts, "--out")
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")

@@ -231,6 +231,7 @@ def test_in_a_browser_the_page_names_the_demos_turns(page: Page, tmp_path: Path)
     assert best.share > 0.97, best
 
 
+@pytest.mark.full
 @needs_chromium
 def test_in_a_browser_the_folder_enrols_two_voices_tells_them_apart_and_works_offline(tmp_path: Path) -> None:
     sound = sound_file(tmp_path, torch.cat([speech_of(0, 18), speech_of(1, 18)]))
