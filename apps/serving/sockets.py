@@ -12,9 +12,9 @@ from websockets.frames import CloseCode, Frame
 
 from streamdrnn.apps.serving.limits import Budget
 
-CONNECTIONS_PER_SECOND = 200.0
+CONNECTIONS_PER_SECOND = 100.0
 """New connections that are read from, on average; more wait for their turns, and so do not hold up the streams."""
-MOST_WAITING = 400
+MOST_WAITING = 200
 """New connections that may wait for a turn; one more is dropped."""
 HTTP_SECONDS = 10.0
 """How long a connection may take before it is a WebSocket, all its requests and their answers included."""
