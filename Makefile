@@ -52,12 +52,12 @@ $(VENV)-audit/made:
 	$(VENV)-audit/bin/python -m pip install --quiet pip-audit==2.10.1
 	touch $@
 
-# What an installation depends on; pip compiles the kernels anew when their sources change.
+# What an installation depends on, and the demo's picture; pip compiles the kernels anew when their sources change.
 SOURCES := pyproject.toml setup.py constraints.txt $(NATIVE)
 
 $(VENV)/core: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]'
 	touch $@
 
 # Python compiles what is imported: to compile all that is installed takes a minute more.

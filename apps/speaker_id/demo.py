@@ -110,7 +110,7 @@ class Demo:
     def _draw(self, decided: "list[Segment]", score: "Score") -> str:
         """Draw who spoke when; give the picture's path, or why there is none."""
         if find_spec("matplotlib") is None:
-            return "nothing: matplotlib is missing (pip install matplotlib)"
+            return f"nothing: matplotlib is missing; {installing('demo')}"
         from streamdrnn.apps.speaker_id.demo_plot import draw
 
         try:
