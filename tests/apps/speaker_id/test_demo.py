@@ -91,7 +91,7 @@ def test_a_picture_that_cannot_be_drawn_is_one_line(monkeypatch: pytest.MonkeyPa
     decided = [Segment(0.0, 47.0, "Heather", 0.5)]
     assert "No such file" in Demo(plot=tmp_path / "gone" / "a.png")._draw(decided, score)
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
-    assert "pip install matplotlib" in Demo(plot=tmp_path / "a.png")._draw(decided, score)
+    assert "pip install '.[demo]'" in Demo(plot=tmp_path / "a.png")._draw(decided, score)
 
 
 def test_pyannote_counts_as_much_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
