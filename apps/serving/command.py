@@ -76,7 +76,7 @@ class Serve:
         from streamdrnn.apps.model_file import model_file
         from streamdrnn.apps.serving.limits import Limits
         from streamdrnn.apps.serving.logs import configure
-        from streamdrnn.apps.serving.origins import checked
+        from streamdrnn.apps.serving.origins import checked_origins
         from streamdrnn.apps.serving.server import Server, settle_in
         from streamdrnn.apps.serving.service import Service
         from streamdrnn.apps.serving.store import open_store
@@ -107,7 +107,7 @@ class Serve:
         configure(self.log_format, self.log_level)
         settle_in()
         ssl = {"ssl_certfile": self.ssl_certfile, "ssl_keyfile": self.ssl_keyfile} if self.ssl_certfile else None
-        server = Server(service, tokens, checked(self.allow_origin), ssl)
+        server = Server(service, tokens, checked_origins(self.allow_origin), ssl)
         # Bound here, so that a port that is taken is an error like any other, and a free one is known.
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:

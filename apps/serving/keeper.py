@@ -81,14 +81,17 @@ class Keeper:
     async def _save_all(self) -> None:
         while self._to_save:
             model = self._to_save[0][0].model
-            of_model = [waiting for waiting in self._to_save if waiting[0].model is model][:_TOGETHER]
-            self._to_save = [waiting for waiting in self._to_save if waiting not in of_model]
+            together: list[tuple[Session, asyncio.Future[None]]] = []
+            later: list[tuple[Session, asyncio.Future[None]]] = []
+            for waiting in self._to_save:
+                (together if waiting[0].model is model and len(together) < _TOGETHER else later).append(waiting)
+            self._to_save = later
             problem: Optional[BaseException] = None
             try:
-                await self._save([session for session, _ in of_model])
+                await self._save([session for session, _ in together])
             except Exception as error:  # each caller gets it
                 problem = error
-            for _, saved in of_model:
+            for _, saved in together:
                 if not saved.done():
                     saved.set_result(None) if problem is None else saved.set_exception(problem)
 

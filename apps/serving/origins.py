@@ -9,7 +9,7 @@ from streamdrnn.errors import InputError
 _PORTS = {"http": 80, "https": 443}
 
 
-def checked(origins: Sequence[str]) -> list[str]:
+def checked_origins(origins: Sequence[str]) -> list[str]:
     """Origins as browsers send them.
 
     Raises:

@@ -15,7 +15,7 @@ from ray import serve
 
 from streamdrnn.apps.model_file import model_file
 from streamdrnn.apps.serving.limits import Limits
-from streamdrnn.apps.serving.origins import checked
+from streamdrnn.apps.serving.origins import checked_origins
 from streamdrnn.apps.serving.server import SPARE_WEBSOCKETS, build_app, settle_in
 from streamdrnn.apps.serving.service import Service
 from streamdrnn.apps.serving.store import open_store
@@ -75,7 +75,7 @@ class Replica:
             settings.max_wait_ms / 1000,
             settings.snapshot_seconds,
         )
-        self._app = build_app(self._service, Tokens.read(settings.token_file), checked(settings.allow_origin))
+        self._app = build_app(self._service, Tokens.read(settings.token_file), checked_origins(settings.allow_origin))
         settle_in()
 
     def __serve_build_asgi_app__(self) -> FastAPI:

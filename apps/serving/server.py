@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 SPARE_WEBSOCKETS = 50
 """WebSockets beyond the streams, for those that have not said yet what they want, and those that are refused."""
 _SMALLEST_MESSAGE = 64 * 1024
-LEAVE_SECONDS = 8
+CLOSE_SECONDS = 8
+"""How long the connections of a server that stops may take to close, after its streams were saved."""
 _SWITCH_SECONDS = 0.0001
 _METRICS_SECONDS = 1.0
 
@@ -153,7 +154,7 @@ class Server(uvicorn.Server):
             ws_max_size=max(_SMALLEST_MESSAGE, *(2 * model.max_message for model in models)),
             ws_per_message_deflate=False,  # numbers hardly get smaller
             limit_concurrency=3 * places,  # see BoundedHTTP
-            timeout_graceful_shutdown=LEAVE_SECONDS,
+            timeout_graceful_shutdown=CLOSE_SECONDS,
             log_config=None,  # the program's own
             log_level="error",  # a peer can cause warnings without end
             **(ssl or {}),

@@ -17,7 +17,7 @@ CONNECTIONS_PER_SECOND = 100.0
 MOST_WAITING = 200
 """New connections that may wait for a turn; one more is dropped."""
 HTTP_SECONDS = 10.0
-"""How long a connection may take before it is a WebSocket, all its requests and their answers included."""
+"""How long a connection may take before it is a WebSocket, or until its one request is answered."""
 LEAVE_SECONDS = 10.0
 """How long a client may take to read what is left for it when its stream has ended."""
 FRAMES_PER_SECOND, MOST_FRAMES = 10.0, 50.0

@@ -37,7 +37,7 @@ def default_path() -> Path:
 
 
 def steady_clock() -> Callable[[], float]:
-    """A clock that begins at the time of day and takes no part in its jumps, or streams that live would be too old."""
+    """Seconds since 1970 without later jumps of the time of day, by which streams that live would be too old."""
     offset = time.time() - time.monotonic()
     return lambda: offset + time.monotonic()
 
@@ -51,18 +51,15 @@ class SQLiteStore:
         path: the file; made if there is none. Only its owner may read it.
         keep_seconds: for how long a stream is kept that is not saved again.
         most_bytes: of the file.
-        clock: seconds since 1970.
 
     Raises:
         OSError: the file cannot be used.
     """
 
-    def __init__(
-        self, path: Path, keep_seconds: float, most_bytes: int = 2**30, clock: Optional[Callable[[], float]] = None
-    ) -> None:
+    def __init__(self, path: Path, keep_seconds: float, most_bytes: int = 2**30) -> None:
         self.path = path
         self.keep_seconds, self._most_bytes = keep_seconds, most_bytes
-        self._now = steady_clock() if clock is None else clock
+        self._now = steady_clock()
         self._make()
 
     def add(self, stream: str, snapshot: bytes) -> int:

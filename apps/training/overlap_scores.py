@@ -22,7 +22,7 @@ from streamdrnn.apps.training.metrics import recall_and_threshold
 from streamdrnn.apps.training.scene_scores import MINUTES, UNKNOWN_SETS, at_frames, outputs_of, scenes_of
 from streamdrnn.apps.training.scenes import Conditions
 from streamdrnn.apps.training.tasks.overlap import SCENES, SETS, in_turns
-from streamdrnn.apps.training.tasks.scenes import NOISE
+from streamdrnn.apps.training.tasks.scene_task import NOISE
 from streamdrnn.apps.training.voices import demo_readers
 
 CONDITIONS = {

@@ -30,23 +30,15 @@ from tests.serving.servers import (
     Running,
     ServerProcess,
     assert_same,
-    audio_file,
     inputs,
     offline,
     running,
-    tagger_file,
     write_certificate,
 )
 from tests.strategies import examples
 from tests.waiting import PATIENCE, wait_for
 
 ONE = np.zeros((1, 3), np.float32)
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("models")
-    return [tagger_file(folder), audio_file(folder)]
 
 
 @pytest.fixture(scope="module")

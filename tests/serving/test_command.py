@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streamdrnn.apps.cli import main
-from streamdrnn.apps.serving.origins import checked
+from streamdrnn.apps.serving.origins import checked_origins
 from streamdrnn.client import RefusedError, connect
 from tests.serving.servers import ServerProcess, tagger_file, write_certificate
 from tests.waiting import wait_for
@@ -69,7 +69,7 @@ def test_what_cannot_be_served_is_said_in_one_line(capsys: pytest.CaptureFixture
     ],
 )
 def test_origins_are_compared_as_browsers_send_them(given: str, sent: str) -> None:
-    assert checked([given]) == [sent]
+    assert checked_origins([given]) == [sent]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_origins_are_compared_as_browsers_send_them(given: str, sent: str) -> No
 )
 def test_origins_that_would_never_match_are_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match="allow_origin: expected as in"):
-        checked([wrong])
+        checked_origins([wrong])
 
 
 def test_the_shipped_model_is_served_by_its_name_and_tokens_are_read_again(tmp_path: Path) -> None:

@@ -24,16 +24,10 @@ from streamdrnn.apps.serving.session import Session
 from streamdrnn.apps.serving.sqlite_store import SQLiteStore
 from streamdrnn.apps.serving.store import Saving
 from streamdrnn.client.protocol import Code, Input, pack_input
-from tests.serving.servers import Running, Wire, assert_same, audio_file, inputs, offline, running, tagger_file
+from tests.serving.servers import Running, Wire, assert_same, inputs, offline, running, tagger_file
 from tests.waiting import PATIENCE, wait_for
 
 LIMITS = Limits(streams=4, frame_steps=20, rate=100.0, burst_seconds=10.0, window=4, idle_seconds=30.0)
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("models")
-    return [tagger_file(folder), audio_file(folder)]
 
 
 @pytest.fixture(scope="module")

@@ -32,11 +32,12 @@ from streamdrnn.apps.training.scenes import Conditions, Scene, draw_conditions, 
 from streamdrnn.apps.training.silero import Silero
 from streamdrnn.apps.training.tasks import activity
 from streamdrnn.apps.training.tasks.activity import ActivityRecipe
-from streamdrnn.apps.training.tasks.scenes import SceneTask
+from streamdrnn.apps.training.tasks.scene_task import SceneTask
 from streamdrnn.apps.training.tasks.task import FALSE_ALARMS, Batch
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
 from tests.apps.speaker_id.demo_voices import speech_of, voices
 from tests.apps.test_cli import Run, run
+from tests.training.noises import write_noises
 
 __all__ = ["run"]
 
@@ -51,10 +52,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "demo" / voice.name).mkdir(parents=True)
         for half, samples in enumerate(speech_of(number, 5.0).chunk(2)):
             soundfile.write(folder / "demo" / voice.name / f"{half}.flac", samples.numpy(), RATE)
-    (folder / "noise" / "rain").mkdir(parents=True)
-    for fold in range(1, 6):
-        hiss = np.random.default_rng(fold).normal(0, 0.1, RATE)
-        soundfile.write(folder / "noise" / "rain" / f"{fold}-17367-A.wav", hiss, RATE)
+    write_noises(folder)
     return folder
 
 

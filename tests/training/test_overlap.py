@@ -26,11 +26,12 @@ from streamdrnn.apps.training.overlap_scores import Judgements, of_events, of_fr
 from streamdrnn.apps.training.scenes import Conditions, Scene, make_scene
 from streamdrnn.apps.training.tasks import overlap
 from streamdrnn.apps.training.tasks.overlap import SCENES, OverlapRecipe, in_turns
-from streamdrnn.apps.training.tasks.scenes import SceneTask, Sounds
+from streamdrnn.apps.training.tasks.scene_task import SceneTask, Sounds
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
 from streamdrnn.apps.training.voices import demo_readers
 from tests.apps.speaker_id.demo_voices import speech_of, voices
 from tests.apps.test_cli import Run, run
+from tests.training.noises import write_noises
 
 __all__ = ["run"]
 
@@ -46,10 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / "demo" / f"{voice.name}{speed}").mkdir(parents=True)
             faster = np.interp(places, np.arange(len(samples)), samples)
             soundfile.write(folder / "demo" / f"{voice.name}{speed}" / "0.flac", faster, RATE)
-    (folder / "noise" / "rain").mkdir(parents=True)
-    for fold in range(1, 6):
-        hiss = np.random.default_rng(fold).normal(0, 0.1, RATE)
-        soundfile.write(folder / "noise" / "rain" / f"{fold}-17367-A.wav", hiss, RATE)
+    write_noises(folder)
     return folder
 
 
@@ -141,7 +139,7 @@ def test_half_of_the_scenes_have_one_voice_and_none_tells_by_its_level(small: Sc
 
 
 def test_the_readers_of_the_demo_train_nothing(data: Path) -> None:
-    assert set(OverlapRecipe.left_out) == demo_readers()
+    assert set(OverlapRecipe().left_out()) == demo_readers()
     assert len(demo_readers()) == 5
     names = divide([folder.name for folder in (data / "demo").iterdir()])["valid"]
     (first, second), (alone,) = (load_speakers(data / "demo", "valid", 1.0, without) for without in ((), names[:1]))

@@ -12,7 +12,7 @@ from numpy.random import Generator
 from streamdrnn.apps.training.labelled_speech import Samples
 from streamdrnn.apps.training.network import NetworkRecipe
 from streamdrnn.apps.training.scenes import Scene, draw_conditions, make_scene
-from streamdrnn.apps.training.tasks.scenes import SceneRecipe, Sounds
+from streamdrnn.apps.training.tasks.scene_task import SceneRecipe, Sounds
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
 
 

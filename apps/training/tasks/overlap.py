@@ -15,7 +15,7 @@ from numpy.random import Generator
 from streamdrnn.apps.training.labelled_speech import Samples
 from streamdrnn.apps.training.network import NetworkRecipe
 from streamdrnn.apps.training.scenes import Conditions, Scene, draw_conditions, make_scene, one_of
-from streamdrnn.apps.training.tasks.scenes import SceneRecipe, Sounds
+from streamdrnn.apps.training.tasks.scene_task import SceneRecipe, Sounds
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
 from streamdrnn.apps.training.voices import demo_readers
 
@@ -34,7 +34,6 @@ class OverlapRecipe(SceneRecipe):
     in_16_bits: ClassVar[bool] = True
     bands: ClassVar[int] = 40
     fewest_speakers: ClassVar[int] = 2
-    left_out: ClassVar[Collection[str]] = demo_readers()
 
     sets: tuple[str, ...] = SETS
     network: NetworkRecipe = field(default_factory=lambda: NetworkRecipe(hidden_size=48, dilations=(1, 2, 4, 8, 16)))
@@ -43,6 +42,9 @@ class OverlapRecipe(SceneRecipe):
             steps=6_000, batch_size=16, learning_rate=8e-3, validate_every=1000, checkpoint_every=1000
         )
     )
+
+    def left_out(self) -> Collection[str]:
+        return demo_readers()
 
     def scene(self, random: Generator, sounds: Sounds, length: int) -> Scene:
         conditions = in_turns(one_of(random, SCENES), draw_conditions(random, WORST_SNR))

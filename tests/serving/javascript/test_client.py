@@ -18,16 +18,10 @@ from tests.browser import Browser, needs_chromium
 from tests.file_server import served as served_files
 from tests.node import needs_node, run_node
 from tests.serving.javascript.package import CLIENT, MANIFEST, PACKAGE, install
-from tests.serving.servers import Running, assert_same, audio_file, inputs, offline, running, tagger_file
+from tests.serving.servers import Running, assert_same, inputs, offline, running
 
 HERE = Path(__file__).parent
 NPM = shutil.which("npm")
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("models")
-    return [tagger_file(folder), audio_file(folder)]
 
 
 @pytest.fixture(scope="module")

@@ -57,16 +57,18 @@ class SceneRecipe(Recipe):
         seconds: of the scenes that train.
         bands: of the log-mel features, 50 times a second.
         fewest_speakers: that a set has in each split.
-        left_out: names of speakers who are in no split.
     """
 
     bands: ClassVar[int]
     fewest_speakers: ClassVar[int] = 1
-    left_out: ClassVar[Collection[str]] = ()
 
     sets: tuple[str, ...] = SETS
     minutes: float = 2.0
     seconds: float = 8.0
+
+    def left_out(self) -> Collection[str]:
+        """Names of speakers who are in no split."""
+        return ()
 
     @abstractmethod
     def scene(self, random: Generator, sounds: Sounds, length: int) -> Scene:
@@ -90,7 +92,7 @@ class SceneRecipe(Recipe):
             raise InputError("sets: expected one folder or more")
         folders = [data_folder(data_dir, name) for name in self.sets]
         for folder, part in product(folders, PARTS):
-            if (count := len(recordings_of(folder, part, self.left_out))) < self.fewest_speakers:
+            if (count := len(recordings_of(folder, part, self.left_out()))) < self.fewest_speakers:
                 raise InputError(
                     f"{folder}: {count} speakers of the part {part}, expected {self.fewest_speakers} or more"
                 )
@@ -153,7 +155,7 @@ class SceneTask(Task):
 
     def _load(self, part: Part) -> Sounds:
         recipe = self._recipe
-        sets = [load_speakers(folder, part, recipe.minutes, recipe.left_out) for folder in self._folders]
+        sets = [load_speakers(folder, part, recipe.minutes, recipe.left_out()) for folder in self._folders]
         random = np.random.default_rng(PARTS.index(part))
         steady = coloured_noises(random, STEADY_NOISES) + hums(random, STEADY_NOISES)
         return Sounds(sets, load_noises(self._noise, part) + steady)
