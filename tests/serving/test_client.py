@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.asyncio.client import ClientConnection as AsyncConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 from websockets.sync.server import ServerConnection, serve
@@ -345,6 +346,30 @@ def test_whoever_is_cancelled_anywhere_goes_on(
             assert not stream._exchange._unwanted
 
     asyncio.run(live())
+
+
+def test_whoever_is_cancelled_while_he_sends_goes_on(
+    server: Running, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a message was sent then nobody knows."""
+    x = inputs(9)
+    send = AsyncConnection.send
+
+    async def live(really: bool) -> None:
+        async def cancelled(connection: AsyncConnection, message: Any) -> None:
+            if really:
+                await send(connection, message)
+            raise asyncio.CancelledError
+
+        async with await connect_async(server.url, "tagger", "features") as stream:
+            with monkeypatch.context() as patch:
+                patch.setattr(AsyncConnection, "send", cancelled)
+                with pytest.raises(asyncio.CancelledError):
+                    await stream.push(x[:4])
+            assert_same(await stream.push(x[4:]), offline(models[0], x)[4:])
+
+    for really in (False, True):
+        asyncio.run(live(really))
 
 
 def test_whoever_is_interrupted_goes_on(server: Running, models: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -664,10 +664,11 @@ def test_a_full_store_refuses_new_streams_and_serves_those_there_are(models: lis
             assert again.restore(stream, 1)["seq"] == 1
 
 
-@pytest.mark.parametrize("count", [8])
 def test_a_server_leaves_in_time_whatever_its_store_does(
-    models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+    models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    count = 12
+    monkeypatch.setattr(keeper, "_TOGETHER", 1)
     monkeypatch.setattr(sqlite_store, "_LOCKED_SECONDS", 1.0)
     monkeypatch.setattr(service, "DRAIN_SECONDS", 1.5)
     with running(models, tmp_path / "s", Limits(streams=count)) as server, ExitStack() as held:

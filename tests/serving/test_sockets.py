@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -177,9 +178,8 @@ def test_a_connection_has_one_request(server: Running) -> None:
 def test_new_connections_wait_for_their_turns(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leave: bool, rate: float
 ) -> None:
-    """Those that have left have none, and only so many wait."""
+    """Those that have left have none."""
     monkeypatch.setattr(sockets, "CONNECTIONS_PER_SECOND", rate)
-    monkeypatch.setattr(sockets, "MOST_WAITING", 10)
     places = 1 + 50
     with running([model], tmp_path / "s", Limits(streams=1)) as server, ExitStack() as held:
         for _ in range(places):  # those that come at once
@@ -193,10 +193,16 @@ def test_new_connections_wait_for_their_turns(
         assert status(server, "healthz") == 200
         waited = time.monotonic() - started
         assert waited < 9 / rate if leave else waited > 9 / rate
-        for _ in range(30):
-            held.enter_context(connected(server.port))
-        wait_for(lambda: bool(server.connections))
-        assert sum(getattr(one, "_early", None) is not None for one in server.connections) <= 10
+
+
+def test_so_many_new_connections_wait_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "MOST_WAITING", 10)
+    connections = [Mock(**{"transport.is_closing.return_value": False}) for _ in range(15)]
+    admission = sockets.Admission(most=2.0)
+    for connection in connections:
+        admission.ask(connection)
+    assert [connection.admit.called for connection in connections] == [True] * 2 + [False] * 13
+    assert [connection.transport.abort.called for connection in connections] == [False] * 12 + [True] * 3
 
 
 def test_websockets_are_as_many_as_may_be_and_health_has_places_of_its_own(model: Path, tmp_path: Path) -> None:
@@ -345,26 +351,17 @@ def test_frames_that_carry_no_message_are_few(
     server: Running, model: Path, opened: bool, flood: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Few are parsed, whatever is sent, and the connection ends; so nobody else waits for them."""
-    parsed = 0
-    events_received = ServerProtocol.events_received
-
-    def count(protocol: ServerProtocol) -> list[Any]:
-        nonlocal parsed
-        events = events_received(protocol)
-        parsed += len(events)
-        return events
-
     begun = [HANDSHAKE, frame(TEXT, OPEN)] if opened else [HANDSHAKE]
     first = frame(BINARY, b"", first=0) if flood[0] & 0x0F == 0 else b""
     with others_go_on(server, model):
         with connected(server.port, *begun) as peer:
-            monkeypatch.setattr(ServerProtocol, "events_received", count)
+            parsed = counted(monkeypatch)
             with suppress(ConnectionError):
                 peer.sendall(first + flood * 20_000)
             came = until_cut(peer)
         wait_for(lambda: len(server.connections) == 1)
         monkeypatch.undo()
-    assert parsed < sockets.MOST_FRAMES + 100
+    assert sum(parsed) < sockets.MOST_FRAMES + 100
     assert len(came) < 100_000
 
 
@@ -379,11 +376,27 @@ def test_honest_pings_and_large_parts_are_welcome(server: Running, model: Path) 
     assert_same(np.frombuffer(unpack_result(answers[-1]).payload, "<f4").reshape(-1, 2), offline(model, x))
 
 
-def test_what_follows_the_end_of_a_stream_is_bounded_too(impatient: Running) -> None:
-    with connected(impatient.port, HANDSHAKE, frame(TEXT, b"{}")) as peer:
+def test_what_follows_the_end_of_a_stream_is_bounded_too(impatient: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connected(impatient.port, HANDSHAKE) as peer:
+        parsed = counted(monkeypatch)
         with suppress(ConnectionError):
-            peer.sendall(frame(BINARY, b"") * 50_000)
+            peer.sendall(frame(TEXT, b"{}") + frame(BINARY, b"") * 50_000)
         until_cut(peer)
+    assert sum(parsed) < sockets.MOST_FRAMES + 200
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many frames are parsed at a time from now on."""
+    parsed = list[int]()
+    events_received = ServerProtocol.events_received
+
+    def count(protocol: ServerProtocol) -> list[Any]:
+        events = events_received(protocol)
+        parsed.append(len(events))
+        return events
+
+    monkeypatch.setattr(ServerProtocol, "events_received", count)
+    return parsed
 
 
 def test_who_does_not_read_his_own_refusal_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
