@@ -359,12 +359,14 @@ def test_the_budget_belongs_to_the_stream(models: list[Path], tmp_path: Path) ->
             for seq in range(1, 4):
                 wire.send(seq, full, seq - 1)
                 assert wire.result()[0] == seq
+        wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
         for seq, one in ((4, server), (5, another)):
             with Wire(one.url) as wire:
                 opened = wire.restore(stream, seq - 1)
                 assert opened["burst"] == pytest.approx(100 - 20 * (seq - 1), abs=1)
                 wire.send(seq, full, seq - 1)
                 assert wire.result()[0] == seq
+            wait_for(lambda one=one: one.count("streamdrnn_streams", model="tagger") == 0)  # it has saved the stream
         with Wire(server.url) as wire:
             wire.restore(stream, 5)
             wire.send(6, full, 5)
