@@ -110,6 +110,10 @@ class Running:
         """uvicorn's, of HTTP and of WebSockets."""
         return list(self._server.server_state.connections)
 
+    def wait_until_let_go(self) -> None:
+        """Until no stream of the tagger is open: all are saved, or closed."""
+        wait_for(lambda: self.count("streamdrnn_streams", model="tagger") == 0)
+
     def count(self, name: str, **labels: str) -> float:
         """A metric's value."""
         value = self.service.metrics.registry.get_sample_value(name, labels)

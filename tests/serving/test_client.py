@@ -320,7 +320,7 @@ def test_a_close_that_was_cancelled_can_be_asked_for_again(server: Running) -> N
             assert stream._socket is None
 
     asyncio.run(live())
-    wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
+    server.wait_until_let_go()
 
 
 @examples(6)

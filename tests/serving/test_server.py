@@ -180,7 +180,7 @@ def test_of_those_who_restore_a_stream_at_the_same_time_one_has_it(server: Runni
     finally:
         for wire in wires:
             wire.close()
-    wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
+    server.wait_until_let_go()
 
 
 def opened_first(**fields: Any) -> Callable[[Wire], None]:
@@ -359,14 +359,14 @@ def test_the_budget_belongs_to_the_stream(models: list[Path], tmp_path: Path) ->
             for seq in range(1, 4):
                 wire.send(seq, full, seq - 1)
                 assert wire.result()[0] == seq
-        wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
+        server.wait_until_let_go()
         for seq, one in ((4, server), (5, another)):
             with Wire(one.url) as wire:
                 opened = wire.restore(stream, seq - 1)
                 assert opened["burst"] == pytest.approx(100 - 20 * (seq - 1), abs=1)
                 wire.send(seq, full, seq - 1)
                 assert wire.result()[0] == seq
-            wait_for(lambda one=one: one.count("streamdrnn_streams", model="tagger") == 0)  # it has saved the stream
+            one.wait_until_let_go()
         with Wire(server.url) as wire:
             wire.restore(stream, 5)
             wire.send(6, full, 5)
@@ -405,7 +405,7 @@ def test_streams_are_as_many_as_allowed_and_places_come_back(server: Running) ->
     finally:
         for wire in wires:
             wire.close()
-    wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
+    server.wait_until_let_go()
 
 
 def test_silence_is_ended_and_can_be_continued(models: list[Path], tmp_path: Path) -> None:
@@ -545,7 +545,7 @@ def test_a_connection_that_is_cut_frees_its_place(server: Running) -> None:
     wire = Wire(server.url)
     wire.open()
     wire.socket.socket.shutdown(socket.SHUT_RDWR)
-    wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
+    server.wait_until_let_go()
     wire.close()
 
 
@@ -575,7 +575,7 @@ def test_a_snapshot_that_was_tampered_with_is_refused_and_costs_no_place(models:
             stream = wire.open()["stream"]
             wire.send(1, inputs(3))
             wire.result()
-        wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
+        server.wait_until_let_go()
         store = server.service._keeper._store
         good = store.claim(stream)
         assert good is not None
@@ -613,7 +613,7 @@ def test_a_stream_that_the_store_lost_lives_on_and_is_kept_again(models: list[Pa
             assert wire.hear() == {"type": "snapshot", "seq": 1}
             for file in tmp_path.glob("s*"):
                 file.unlink()
-        wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
+        server.wait_until_let_go()
         with Wire(server.url) as wire:
             assert wire.restore(stream, 1)["seq"] == 1
             wire.send(2, x[5:], 1)
@@ -688,7 +688,7 @@ def test_a_server_leaves_in_time_whatever_its_store_does(
 def test_who_opens_streams_and_says_nothing_hardly_fills_the_store(server: Running) -> None:
     with Wire(server.url) as wire:
         stream = wire.open()["stream"]
-    wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
+    server.wait_until_let_go()
     claimed = server.service._keeper._store.claim(stream)
     assert claimed is not None
     assert len(claimed.snapshot) < 300  # no state

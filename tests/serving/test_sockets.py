@@ -88,7 +88,7 @@ def nothing_is_left(server: Running, strict_server: Running, caplog: pytest.LogC
 
 
 def wait_until_nobody_is_there(server: Running) -> None:
-    wait_for(lambda: server.count("streamdrnn_streams", model="tagger") == 0)
+    server.wait_until_let_go()
     wait_for(lambda: not server.connections)
 
 
