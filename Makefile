@@ -38,10 +38,11 @@ check-full: lint types
 	$(BIN)/streamdrnn evaluate activity
 	$(BIN)/streamdrnn evaluate overlap
 
-# Which of the pinned versions have known vulnerabilities. It asks PyPI, so that no other target depends on it; and it has an
-# environment of its own, so that nothing of it is installed with ours.
+# Which of the pinned versions have known vulnerabilities, and which rights the workflows give away. It asks PyPI, so that no other
+# target depends on it; and it has an environment of its own, so that nothing of it is installed with ours.
 audit: $(VENV)-audit/made
 	$(VENV)-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
+	$(VENV)-audit/bin/zizmor --offline .github
 
 # docs/demo: the page that hears by itself, for any file server. `make -C kernels/wasm` builds the runtime in it.
 page: $(VENV)/core
@@ -74,7 +75,7 @@ $(VENV)-release/made:
 
 $(VENV)-audit/made:
 	$(PYTHON) -m venv $(VENV)-audit
-	$(VENV)-audit/bin/python -m pip install --quiet pip-audit==2.10.1
+	$(VENV)-audit/bin/python -m pip install --quiet pip-audit==2.10.1 zizmor==1.32.0
 	touch $@
 
 # What an installation depends on, and the demo's picture; pip compiles the kernels anew when their sources change.
