@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from streamdrnn.drnn_state import DRNNState
     from streamdrnn.heads import Classifier, SpeakerEmbedder, Tagger
     from streamdrnn.model_state import ModelState
+    from streamdrnn.sharing import from_pretrained, push_to_hub, save_pretrained
     from streamdrnn.streaming import StreamingDRNN
 
 __version__ = "0.1.0"
@@ -21,9 +22,12 @@ __all__ = [
     "SpeakerEmbedder",
     "StreamingDRNN",
     "Tagger",
+    "from_pretrained",
     "load_model",
     "model_notes",
+    "push_to_hub",
     "save_model",
+    "save_pretrained",
 ]
 
 # Imported when first asked for: a client of a server (streamdrnn.client) does without torch.
@@ -35,9 +39,12 @@ _HOMES = {
     "SpeakerEmbedder": "heads",
     "StreamingDRNN": "streaming",
     "Tagger": "heads",
+    "from_pretrained": "sharing",
     "load_model": "checkpoint",
     "model_notes": "checkpoint",
+    "push_to_hub": "sharing",
     "save_model": "checkpoint",
+    "save_pretrained": "sharing",
 }
 
 
