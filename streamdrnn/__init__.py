@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from streamdrnn.sharing import from_pretrained, push_to_hub, save_pretrained
     from streamdrnn.streaming import StreamingDRNN
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Classifier",

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamdrnn import Classifier, DilatedRNN, SpeakerEmbedder, StreamingDRNN, Tagger, save_model
+from streamdrnn import Classifier, DilatedRNN, SpeakerEmbedder, StreamingDRNN, Tagger, __version__, save_model
 from streamdrnn.apps.speaker_id.model import asset
 from streamdrnn.audio import MFCC, LogMel, RawWaveform, load_audio
 from streamdrnn.kernels.cpu.processor import levels, use_level
@@ -258,7 +258,7 @@ def test_a_project_in_c_finds_its_cmake_package(tmp_path: Path) -> None:
         "#include <streamdrnn.h>\n#include <stdio.h>\nint main(void) { return puts(streamdrnn_message(2)) < 0; }\n"
     )
     (project / "CMakeLists.txt").write_text(
-        "cmake_minimum_required(VERSION 3.16)\nproject(user C)\nfind_package(streamdrnn 0.1 REQUIRED)\n"
+        f"cmake_minimum_required(VERSION 3.16)\nproject(user C)\nfind_package(streamdrnn {__version__} REQUIRED)\n"
         "add_executable(user main.c)\ntarget_link_libraries(user streamdrnn::streamdrnn)\n"
     )
     call("cmake", "-S", project, "-B", project / "made", f"-DCMAKE_PREFIX_PATH={tmp_path}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from streamdrnn import DilatedRNN, StreamingDRNN, __version__, save_model
+from streamdrnn import DilatedRNN, StreamingDRNN, save_model
 from streamdrnn.audio import MFCC, LogMel, RawWaveform
 from streamdrnn.heads import Classifier, SpeakerEmbedder, Tagger
 from tests.agreement import rms
@@ -172,7 +172,6 @@ def test_the_module_is_what_its_sources_give(tmp_path: Path) -> None:
 @needs_node
 def test_the_package_can_be_installed_and_its_example_runs(tmp_path: Path) -> None:
     package = json.loads((WASM / "package.json").read_text())
-    assert package["version"] == __version__
     installed = tmp_path / "node_modules" / package["name"]
     installed.mkdir(parents=True)
     for name in ("package.json", *package["files"]):
