@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard kernels/cpu/src/*.cpp kernels/cpu/src/*.h)
 
-.PHONY: demo test lint types fuzz check-full audit page wheels try-wheel clean
+.PHONY: demo test lint types coverage fuzz check-full audit page wheels try-wheel release-ratios clean
 
 demo: $(VENV)/core
 	$(BIN)/streamdrnn demo
@@ -24,6 +24,11 @@ lint: $(VENV)/dev
 
 types: $(VENV)/dev
 	$(BIN)/mypy
+
+# How much of the Python is run by the tests, with what they miss by file and line. What runs in other processes, in Triton's
+# interpreter or in native code is not counted.
+coverage: $(VENV)/dev
+	$(PYTEST) --cov --cov-report=term-missing
 
 # Ten minutes of model files that are wrong in every way; STREAMDRNN_FUZZ_SECONDS says how many seconds if not 600.
 fuzz: $(VENV)/dev
@@ -64,6 +69,10 @@ wheels: $(VENV)-release/made
 	PATH=$(RELEASE):$$PATH $(RELEASE)/auditwheel repair --only-plat --wheel-dir dist build/wheels/*.whl
 	ls dist/*-py3-none-manylinux_2_2[0-8]_x86_64.whl dist/*-py3-none-manylinux_2_2[0-8]_aarch64.whl dist/*-py3-none-any.whl
 
+# docs/results/releases: this version's ratios to its peers, from the results that are there, and the plot of all versions.
+release-ratios: $(VENV)/dev
+	$(BIN)/python -m streamdrnn.apps.bench.releases docs/results
+
 # The wheel for this machine, in an empty environment of PYTHON.
 try-wheel:
 	$(PYTHON) .ci/try_wheel.py
@@ -93,4 +102,4 @@ $(VENV)/dev: $(SOURCES)
 	touch $(VENV)/core $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-audit $(VENV)-release kernels/cpu/_native.* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-audit $(VENV)-release kernels/cpu/_native.* build dist *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
