@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := $(wildcard kernels/cpu/src/*.cpp kernels/cpu/src/*.h)
+NATIVE := $(wildcard kernels/cpu/*.h kernels/cpu/src/*.cpp kernels/cpu/src/*.h)
 
 .PHONY: demo test lint types coverage fuzz check-full audit page wheels try-wheel release-ratios clean
 
