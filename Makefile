@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard kernels/cpu/*.h kernels/cpu/src/*.cpp kernels/cpu/src/*.h)
 
+# What is imported is compiled once, and not once in each of the hundreds of processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint types coverage fuzz check-full audit page wheels try-wheel release-ratios clean
 
 demo: $(VENV)/core
