@@ -1,6 +1,6 @@
 """Models to export, and exported files as one thing to call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
@@ -49,16 +49,19 @@ MODELS: dict[str, Callable[[], Model]] = {
 }
 TRACED = ("skip", "cnn", "min-gru", "lru")
 """Those that TorchScript does not compile."""
-QUICK = ("language model", "speaker", "skip", "cnn")
-"""Those that are exported to every format in seconds; ``make check-full`` exports all."""
+QUICK: dict[Format, Collection[str]] = {
+    "torchscript": MODELS,
+    "onnx": ("language model", "cnn"),
+    "pt2": ("language model", "speaker"),
+}
+"""Those that are always exported to a format: torch traces each for ten seconds. ``make check-full`` exports all."""
 
 CASES = [
-    pytest.param(format, name, marks=[] if format == "torchscript" or name in QUICK else pytest.mark.full)
+    pytest.param((format, name), id=f"{format}-{name}", marks=[] if name in QUICK[format] else pytest.mark.full)
     for format in FORMATS
     for name in MODELS
     if format != "torchscript" or name not in TRACED
 ]
-every_case = pytest.mark.parametrize(("format", "name"), CASES)
 
 
 def build(name: str) -> Model:

@@ -8,24 +8,26 @@ import torch
 from torch import Tensor
 
 from streamdrnn import StreamingDRNN
-from streamdrnn.export import Format
 from streamdrnn.heads import Head
 from tests.agreement import assert_close, assert_states_close
-from tests.export.models import (
-    Export,
-    Program,
-    State,
-    every_case,
-    initial_state,
-    inputs,
-    load,
-)
+from tests.export.models import CASES, Export, Files, Program, State, initial_state, inputs, load
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:`torch.jit.\w+` is deprecated:DeprecationWarning")
 
 STEPS = 1000
 PIECES = (0, 0, 7, 0, 1, 64, 0, 33, 0, 0, 0, 2, 128)
 """Lengths of chunks; 0 stands for a single step."""
+
+
+@pytest.fixture(scope="module", params=CASES)
+def files(request: pytest.FixtureRequest, exported: Export) -> Files:
+    """Of each model in each format: pytest puts all tests of one beside each other."""
+    return exported(*request.param)
+
+
+@pytest.fixture(scope="module")
+def program(files: Files) -> Program:
+    return load(files)
 
 
 def heard(stream: StreamingDRNN, x: Tensor) -> Tensor:
@@ -68,22 +70,16 @@ def as_snapshot(state: State, stream: StreamingDRNN) -> Any:
     return stream.state.map(lambda _: next(tensors))
 
 
-@every_case
-def test_a_thousand_steps_and_chunks_are_those_of_a_stream(exported: Export, format: Format, name: str) -> None:
-    files = exported(format, name)
-    model, program, description = files.model, load(files), files.description
+def test_a_thousand_steps_and_chunks_are_those_of_a_stream(files: Files, program: Program) -> None:
+    model, description = files.model, files.description
     stream = StreamingDRNN(model, 2)
     state = run_in_pieces(stream, program, initial_state(description, 2), inputs(model, STEPS, 2))
     assert_states_close(as_snapshot(state, stream), stream.state)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-@every_case
-def test_streams_with_clocks_of_their_own_go_over_and_back(
-    exported: Export, format: Format, name: str, batch_size: int
-) -> None:
-    files = exported(format, name)
-    model, program = files.model, load(files)
+def test_streams_with_clocks_of_their_own_go_over_and_back(files: Files, program: Program, batch_size: int) -> None:
+    model = files.model
     stream = StreamingDRNN(model, batch_size)
     for t, x in enumerate(inputs(model, 5, batch_size)):
         stream.step(x, active=torch.arange(batch_size) <= t)
@@ -94,10 +90,8 @@ def test_streams_with_clocks_of_their_own_go_over_and_back(
     assert_close(heard(other, x), heard(stream, x))
 
 
-@every_case
-def test_a_state_that_is_given_stays_as_it_is(exported: Export, format: Format, name: str) -> None:
-    files = exported(format, name)
-    model, program = files.model, load(files)
+def test_a_state_that_is_given_stays_as_it_is(files: Files, program: Program) -> None:
+    model = files.model
     stream = StreamingDRNN(model, 2)
     heard(stream, inputs(model, 4, 2))
     state = named(stream)

@@ -99,15 +99,15 @@ class Case:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
-    B, T = draw(st.integers(1, 4)), draw(st.integers(0, 20))
+def cases(draw: st.DrawFn, most_streams: int = 4, most_steps: int = 20, most_phases: int = 9) -> Case:
+    B, T = draw(st.integers(1, most_streams)), draw(st.integers(0, most_steps))
     each = st.tuples(*[st.integers(0, T)] * B)
     return Case(
         cell=draw(cells),
         T=T,
         I=draw(st.integers(1, 4)),
         H=draw(st.integers(1, 6)),
-        d=draw(st.integers(1, 9)),
+        d=draw(st.integers(1, most_phases)),
         cursor=draw(st.tuples(*[st.integers(0, 40)] * B)),
         lengths=draw(st.one_of(st.none(), each)),
         bias=draw(st.booleans()),
@@ -136,5 +136,6 @@ def wide_cases(draw: st.DrawFn, most_streams: int = 40, most_steps: int = 40, mo
     )
 
 
+few_cases = cases(most_streams=2, most_steps=6, most_phases=3)
 few_wide_cases = wide_cases(most_streams=3, most_steps=12, most_phases=6)
 """Of few programs and steps, of which Triton's interpreter makes some hundred a second."""

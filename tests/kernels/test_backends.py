@@ -18,6 +18,7 @@ from tests.kernels.cases import (
     Case,
     cases,
     device_of,
+    few_cases,
     few_wide_cases,
     needs_native,
     needs_triton,
@@ -152,7 +153,7 @@ def test_no_steps_or_no_streams(backend: str, cell: str, T: int, B: int) -> None
 
 
 @examples(6)
-@given(case=cases())
+@given(case=few_cases)
 def test_arguments_are_not_written(case: Case) -> None:
     for backend in ("torch", "reference", "cpu", "triton"):
         if not available()[backend].usable:
@@ -166,7 +167,7 @@ def test_arguments_are_not_written(case: Case) -> None:
 
 
 @examples(8)
-@given(case=cases())
+@given(case=few_cases)
 def test_steps_beyond_a_streams_length_write_nothing(case: Case) -> None:
     B = len(case.cursor)
     for backend in ("torch", "reference", "cpu", "triton"):
