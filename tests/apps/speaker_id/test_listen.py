@@ -21,6 +21,9 @@ from streamdrnn.apps.speaker_id.identifier import Identifier
 from streamdrnn.apps.speaker_id.model import asset, load_speaker_model
 from streamdrnn.apps.speaker_id.profiles import ProfileStore
 from streamdrnn.audio import load_audio
+from tests.apps.test_cli import Run, run
+
+__all__ = ["run"]
 
 STREAMDRNN = [sys.executable, "-m", "streamdrnn.apps.cli"]
 CONVERSATION = asset("conversation.flac")
@@ -84,7 +87,7 @@ def test_a_file_at_the_pace_of_speech_tells_how_late_it_is(profiles: Path) -> No
     assert "real-time factor" in out
 
 
-def test_what_cannot_be_listened_to_is_one_line(tmp_path: Path) -> None:
+def test_what_cannot_be_listened_to_is_one_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for problem, arguments in {
         "gone.wav: no such file": ("gone.wav",),
         "sample rate: expected": ("-", "--rate", 5),
@@ -94,11 +97,9 @@ def test_what_cannot_be_listened_to_is_one_line(tmp_path: Path) -> None:
         "--web: a page has its own microphone": ("gone.wav", "--web"),
         "--local: expected --web with it": ("gone.wav", "--local"),
     }.items():
-        done = call("listen", *arguments, "--profiles", tmp_path / "p", stdin=subprocess.DEVNULL)
-        assert done.returncode == 1
-        assert done.stderr.startswith(b"streamdrnn: "), done.stderr
-        assert done.stderr.count(b"\n") == 1
-        assert problem in done.stderr.decode()
+        with Path(os.devnull).open() as nothing:
+            monkeypatch.setattr(sys, "stdin", nothing)
+            run("listen", *arguments, "--profiles", tmp_path / "p").is_one_line_about(problem)
 
 
 def test_a_killed_enrolment_loses_no_earlier_profile(profiles: Path, tmp_path: Path) -> None:
