@@ -20,6 +20,8 @@ LIBRARY = ["-DSTREAMDRNN_LIBRARY", "-fno-exceptions", "-fno-rtti"]
 """Flags of the C library."""
 LIBRARY_SOURCES = [source for source in SOURCES.glob("*.cpp") if source.name != "interface.cpp"]
 LEVELS = {"avx512": ["-mavx512f", "-mfma"], "avx2": ["-mavx2", "-mfma"], "portable": []}
+OPTIMIZED = "-O1" if os.environ.get("HYPOTHESIS_PROFILE") == "full" else "-O0"
+"""For short runs the compiler would take more time to make a program faster than the program then saves."""
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 needs_compiler = [

@@ -19,7 +19,7 @@ from streamdrnn import StreamingDRNN
 from streamdrnn.export import export_model, export_paths
 from streamdrnn.export.amalgamation import SOURCES, amalgamated
 from streamdrnn.kernels.cpu.processor import level
-from tests.compiling import call, needs_compiler
+from tests.compiling import OPTIMIZED, call, needs_compiler
 from tests.export.models import MODELS, TRACED, build, inputs
 
 pytestmark = [*needs_compiler, pytest.mark.skipif(not shutil.which("make"), reason="there is no make")]
@@ -70,7 +70,7 @@ class Example:
 
 def make(folder: Path, *options: str) -> None:
     warnings = "-std=c99 -pedantic -Wall -Wextra -Werror"
-    call("make", "-j2", "-C", folder, "CXXFLAGS=-O1", f"CFLAGS={warnings}", *options)
+    call("make", "-j2", "-C", folder, f"CXXFLAGS={OPTIMIZED}", f"CFLAGS={warnings}", *options)
 
 
 def heard(model: Any, steps: int) -> Tensor:

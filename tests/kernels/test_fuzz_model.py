@@ -13,7 +13,7 @@ import torch
 
 from streamdrnn import DilatedRNN, SpeakerEmbedder, save_model
 from streamdrnn.audio import MFCC, LogMel, RawWaveform
-from tests.compiling import LIBRARY, LIBRARY_SOURCES, SANITIZERS, built, call, needs_compiler
+from tests.compiling import LIBRARY, LIBRARY_SOURCES, OPTIMIZED, SANITIZERS, built, call, needs_compiler
 from tests.properties.models import KINDS, build
 from tests.strategies import CELLS, Network
 
@@ -51,7 +51,7 @@ def seeds(tmp_path: Path) -> Path:
 )
 def test_no_file_brings_the_library_down(how_long: str, seeds: Path, tmp_path: Path) -> None:
     main = Path(__file__).parent / "native" / "fuzz_model.cpp"
-    flags = ["-O1", *LIBRARY, *(flag.replace("address", "fuzzer-no-link,address") for flag in SANITIZERS)]
+    flags = [OPTIMIZED, *LIBRARY, *(flag.replace("address", "fuzzer-no-link,address") for flag in SANITIZERS)]
     program = built(main, tmp_path, flags, LIBRARY_SOURCES, ["-fsanitize=fuzzer"], ["clang++"], levels={})
     corpus = tmp_path / "corpus"
     corpus.mkdir()

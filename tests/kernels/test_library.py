@@ -20,7 +20,7 @@ from streamdrnn import Classifier, DilatedRNN, SpeakerEmbedder, StreamingDRNN, T
 from streamdrnn.apps.speaker_id.model import asset
 from streamdrnn.audio import MFCC, LogMel, RawWaveform, load_audio
 from streamdrnn.kernels.cpu.processor import levels, use_level
-from tests.compiling import COMPILER, SOURCES, call, needs_compiler
+from tests.compiling import COMPILER, OPTIMIZED, SOURCES, call, needs_compiler
 from tests.properties.models import KINDS, build
 from tests.strategies import CELLS, Network, randn
 
@@ -60,7 +60,8 @@ class Library(NamedTuple):
 
 
 def installed(folder: Path, *variables: str) -> Path:
-    call("make", "-C", LIBRARY, f"BUILD={folder}/build", f"PREFIX={folder}", "CXXFLAGS=-O1", *variables, "install")
+    variables = (f"BUILD={folder}/build", f"PREFIX={folder}", f"CXXFLAGS={OPTIMIZED}", *variables)
+    call("make", "-C", LIBRARY, *variables, "install")
     return folder
 
 

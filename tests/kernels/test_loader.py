@@ -15,7 +15,7 @@ import torch
 from streamdrnn import Classifier, DilatedRNN, SpeakerEmbedder, Tagger, load_model, save_model
 from streamdrnn.audio import MFCC, LogMel, RawWaveform
 from streamdrnn.heads import Head
-from tests.compiling import LIBRARY, SANITIZERS, SOURCES, built, call, needs_compiler
+from tests.compiling import LIBRARY, OPTIMIZED, SANITIZERS, SOURCES, built, call, needs_compiler
 from tests.core.test_checkpoint import HOSTILE, HOSTILE_NETWORKS
 from tests.properties.models import KINDS, build
 from tests.strategies import CELLS, Network
@@ -37,7 +37,7 @@ Fact = tuple[str, list[float]]
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     main = Path(__file__).parent / "native" / "describe.cpp"
     sources = [SOURCES / "loader.cpp", SOURCES / "json.cpp"]
-    flags = ["-O1", *LIBRARY, *SANITIZERS]
+    flags = [OPTIMIZED, *LIBRARY, *SANITIZERS]
     return built(main, tmp_path_factory.mktemp("describe"), flags, sources)
 
 
