@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import librosa
 import numpy as np
 import pytest
 import torch
@@ -14,6 +13,7 @@ from streamdrnn.audio import MFCC, AudioState, FrontEnd, LogMel, RawWaveform
 from streamdrnn.audio.mel import mel_filters
 from tests.agreement import assert_close
 from tests.audio.signals import FRONTENDS, voice_like
+from tests.audio.uncompiled import librosa
 from tests.strategies import examples
 
 MODULES = {name: make() for name, make in FRONTENDS.items()}

@@ -3,7 +3,6 @@
 Its features are seen where a stream keeps them for its deltas.
 """
 
-import librosa
 import numpy as np
 import pytest
 import torch
@@ -14,6 +13,7 @@ from streamdrnn.apps.speaker_id.model import asset
 from streamdrnn.audio import MFCC, load_audio
 from streamdrnn.live import LiveModel
 from tests.audio.signals import voice_like
+from tests.audio.uncompiled import librosa
 from tests.kernels.cases import needs_native
 
 pytestmark = needs_native

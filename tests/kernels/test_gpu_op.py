@@ -83,7 +83,7 @@ def trained(forward: Callable[..., tuple[Tensor, DRNNState]], model: DilatedRNN,
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # from torch's tracing
-@every_cell
+@lstm_first
 def test_compiled_as_one_graph_it_computes_the_same(cell: str) -> None:
     """Also for other numbers of steps and streams, without being compiled for each."""
     model = model_of(cell, batch_first=cell == CELLS[-1])
@@ -144,8 +144,15 @@ def test_nothing_is_kept_where_no_gradient_can_be_asked_for(cell: str) -> None:
 
 
 @every_cell
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("autocast", [True, False])
+@pytest.mark.parametrize(
+    ("dtype", "autocast"),
+    [
+        (torch.bfloat16, True),
+        (torch.float16, False),
+        pytest.param(torch.bfloat16, False, marks=pytest.mark.full),
+        pytest.param(torch.float16, True, marks=pytest.mark.full),
+    ],
+)
 def test_operands_of_fewer_bits(cell: str, dtype: torch.dtype, autocast: bool) -> None:
     """Weights of that dtype, or float32 ones under autocast: the error is that of rounding operands and gates' sums.
 
@@ -174,8 +181,13 @@ def test_operands_of_fewer_bits(cell: str, dtype: torch.dtype, autocast: bool) -
         assert rms(g - w) < bound * max(whole, rms(w))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@every_cell
+@pytest.mark.parametrize(
+    ("cell", "dtype"),
+    [
+        *((cell, torch.float32) for cell in CELLS),
+        *(pytest.param(cell, torch.bfloat16, marks=[] if cell == CELLS[-1] else pytest.mark.full) for cell in CELLS),
+    ],
+)
 def test_chunks_and_steps_are_the_whole(cell: str, dtype: torch.dtype) -> None:
     """In bfloat16 too to float32's rounding: at the end of a chunk nothing is rounded."""
     network = Network(3, (6, 20), (2, 3), cell, dtype=torch.float32)
@@ -207,7 +219,7 @@ def test_weights_by_layer() -> None:
     assert by_layer(tensors[:4], [0, 1]) == [Weights(tensors[i], tensors[i + 1], None, None) for i in (0, 2)]
 
 
-@every_cell
+@lstm_first
 def test_a_stack_is_its_layers_one_by_one(cell: str) -> None:
     """Also from the beginning, without rings, and where not every stream makes all steps."""
     for begun in (True, False):
@@ -270,7 +282,7 @@ def transformed(model: DilatedRNN, x: Tensor) -> list[Tensor]:
     return [*penalty, *per_sample(by_name, x).values(), outputs, losses, inference]
 
 
-@every_cell
+@lstm_first
 def test_second_derivatives_and_transforms_are_those_of_the_reference(cell: str) -> None:
     model = model_of(cell)
     reference = Network(3, (5, 4), (2, 3), cell, dtype=torch.float32).build("reference").to(DEVICE)

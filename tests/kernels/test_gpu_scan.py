@@ -42,14 +42,14 @@ def agrees(case: Case, outputs: str = "yhc") -> None:
 
 
 AWKWARD = [
-    Case("gru", T=31, H=20, d=9, cursor=(0, 5, 2**55)),
+    Case("gru", T=11, H=20, d=5, cursor=(0, 5, 2**55)),
     Case("lstm", T=7, H=50, d=1, cursor=(3,)),
     Case("rnn", T=4, H=65, d=7, cursor=(1, 2)),  # some phases make no step
     Case("gru", T=2, H=65, d=5, cursor=(1,), lengths=(2,)),
     Case("lstm", T=2, H=130, d=3, cursor=(0, 7**20, 2), lengths=(2, 0, 1)),
-    Case("gru", T=3, H=200, d=2, cursor=(0, 1, 4), bias=False),
+    Case("gru", T=3, H=200, d=2, cursor=(1,), bias=False),
     Case("rnn", T=3, I=1, H=1, d=1, cursor=(0,)),
-    Case("lstm", T=1, H=16, d=40, cursor=(39,), bias=False),
+    Case("lstm", T=1, H=16, d=20, cursor=(19,), bias=False),
     Case("gru", T=1, H=128, d=1, cursor=(2**62,)),
     Case("lstm", T=4, H=1, d=2, cursor=(2, 9), lengths=(0, 0)),
 ]
@@ -137,7 +137,7 @@ def test_every_plan_agrees(cell: str, request: pytest.FixtureRequest) -> None:
     agrees(Case(cell, T, I=2, H=H, d=d, cursor=cursor, lengths=(T, T // 2, 1)[: len(cursor)]))
 
 
-@examples(8)
+@examples(5)
 @given(case=few_wide_cases, data=st.data())
 def test_any_plan_in_any_size(case: Case, data: st.DataObject) -> None:
     plan = data.draw(st.sampled_from([plan for plan in offered(case.cell) if plan.inputs or plan.units >= case.H]))
