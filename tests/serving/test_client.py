@@ -374,10 +374,10 @@ def test_whoever_is_cancelled_while_he_sends_goes_on(
 
 def test_whoever_is_interrupted_goes_on(server: Running, models: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C before each thing that a client does with its socket, one after the other."""
-    x = inputs(60 * 20)
+    x = inputs(30 * 20)
     want = offline(models[0], x)
     with connect(server.url, "tagger", "features") as stream:
-        for number in range(60):
+        for number in range(30):
             part = slice(20 * number, 20 * number + 20)
             left = 1 + number % 6
 
