@@ -214,25 +214,25 @@ class NativeStreamsOfAnEmbedder(NativeStreams):
 
 
 TestNetwork = Streams.TestCase
-TestNetwork.settings = examples(60)
+TestNetwork.settings = examples(40)
 TestNetworkInFloat32 = StreamsOfFloat32.TestCase
-TestNetworkInFloat32.settings = examples(40)
+TestNetworkInFloat32.settings = examples(25)
 TestClassifierOfTheLast = StreamsOfAClassifierOfTheLast.TestCase
-TestClassifierOfTheLast.settings = examples(25)
+TestClassifierOfTheLast.settings = examples(16)
 TestClassifierOfTheMean = StreamsOfAClassifierOfTheMean.TestCase
-TestClassifierOfTheMean.settings = examples(25)
+TestClassifierOfTheMean.settings = examples(16)
 TestTagger = StreamsOfATagger.TestCase
-TestTagger.settings = examples(25)
+TestTagger.settings = examples(16)
 TestEmbedder = StreamsOfAnEmbedder.TestCase
-TestEmbedder.settings = examples(25)
+TestEmbedder.settings = examples(16)
 TestEmbedderInFloat32 = StreamsOfAnEmbedderInFloat32.TestCase
-TestEmbedderInFloat32.settings = examples(25)
+TestEmbedderInFloat32.settings = examples(16)
 if not cpu.why_not():
     TestNativeNetwork = NativeStreams.TestCase
-    TestNativeNetwork.settings = examples(60)
+    TestNativeNetwork.settings = examples(40)
     TestNativeClassifierOfTheLast = NativeStreamsOfAClassifierOfTheLast.TestCase
-    TestNativeClassifierOfTheLast.settings = examples(25)
+    TestNativeClassifierOfTheLast.settings = examples(16)
     TestNativeTagger = NativeStreamsOfATagger.TestCase
-    TestNativeTagger.settings = examples(25)
+    TestNativeTagger.settings = examples(16)
     TestNativeEmbedder = NativeStreamsOfAnEmbedder.TestCase
-    TestNativeEmbedder.settings = examples(25)
+    TestNativeEmbedder.settings = examples(16)

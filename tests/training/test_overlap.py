@@ -116,10 +116,11 @@ def scenes_drawn(count: int, *sets: list[Speaker]) -> list[Scene]:
 
 def test_a_scene_is_of_one_set_and_no_speaker_is_rarer_than_another(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[list[list[Speaker]]] = []
+    made = scene(1)
 
     def make(random: Generator, sets: list[list[Speaker]], *others: object) -> Scene:
         heard.append(sets)
-        return scene(1)
+        return made
 
     monkeypatch.setattr(overlap, "make_scene", make)
     scenes_drawn(400, SPEAKERS, [tone(9.0), tone(10.0)])

@@ -34,7 +34,11 @@ def test_copying_is_learned(run: Run, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("data_dir")
 @pytest.mark.parametrize(
     ("task", "options", "accuracy"),
-    [("mnist", (), 0.4), ("mnist", ("--permuted",), 0.4), ("noisy-mnist", ("--length", "1000"), 0.25)],
+    [
+        ("mnist", (), 0.4),
+        pytest.param("mnist", ("--permuted",), 0.4, marks=pytest.mark.full),
+        ("noisy-mnist", ("--length", "1000"), 0.25),
+    ],
 )
 def test_digits_are_learned(run: Run, tmp_path: Path, task: str, options: tuple[str, ...], accuracy: float) -> None:
     results = train(run, tmp_path / "run", task, *options, *QUICK, "--steps", "60", *ADAM, "0.003")
