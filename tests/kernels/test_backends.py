@@ -102,7 +102,7 @@ def test_triton_outputs_rings_and_clocks_are_those_of_float64(case: Case) -> Non
 
 
 @needs_triton
-@examples(10)
+@examples(6)
 @given(case=few_wide_cases, outputs=st.sampled_from(["yhc", "y", "h", "c", "hc"]))
 def test_triton_gradients_are_those_of_float64(case: Case, outputs: str) -> None:
     if outputs == "c" and case.cell != "lstm":

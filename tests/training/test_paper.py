@@ -228,6 +228,7 @@ def test_curves_are_the_logs(tmp_path: Path) -> None:
     assert axes.lines[1].get_ydata() == pytest.approx([math.log(8)] * 2)
 
 
+@pytest.mark.full
 def test_rows_are_trained_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (first, second) = ((tmp_path / row.run / "results.json") for row in TINY.rows)
     pretend(tmp_path, TINY.rows[0])
@@ -250,11 +251,16 @@ def make(tables: list[Table], runs: Path, workers: int = 1, after_each: Callable
 
 
 def test_what_cannot_be_trained_is_named_when_the_others_are_done(tmp_path: Path) -> None:
-    refused = TINY.rows[0]._replace(run="tiny/c", options=("copy", "--blank", "0"))
+    """And what has been trained is not trained again."""
+    trained, missing = TINY.rows
+    pretend(tmp_path, trained)
+    before = (tmp_path / trained.run / "results.json").read_bytes()
+    refused = trained._replace(run="tiny/c", options=("copy", "--blank", "0"))
     done: list[int] = []
     with pytest.raises(ValueError, match=r"^Tiny: short blank: training failed$"):
-        make([TINY._replace(rows=(refused, TINY.rows[1]))], tmp_path, 2, lambda: done.append(1))
-    assert (tmp_path / "tiny/b/results.json").is_file()
+        make([TINY._replace(rows=(trained, refused, missing))], tmp_path, 2, lambda: done.append(1))
+    assert (tmp_path / trained.run / "results.json").read_bytes() == before
+    assert (tmp_path / missing.run / "results.json").is_file()
     assert done == [1]
     assert not list(tmp_path.rglob("*.lock"))
 
