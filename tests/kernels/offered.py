@@ -17,3 +17,12 @@ def offered(cell: str, *tensor_cores: bool) -> dict[Plan, list[int]]:
         for plan in candidates(cell, H, may_round, rows):
             found.setdefault(plan, []).append(H)
     return found
+
+
+def representative(cell: str, *tensor_cores: bool) -> dict[Plan, list[int]]:
+    """Every plan of the LSTM, which takes the most registers; of another cell one of each kind."""
+    plans = offered(cell, *tensor_cores)
+    if cell == "lstm":
+        return plans
+    kinds = {(plan.rows, plan.dot, plan.spread): plan for plan in plans}
+    return {plan: plans[plan] for plan in kinds.values()}
