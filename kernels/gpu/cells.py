@@ -37,18 +37,28 @@ def step(i, a, b_n, h, c, CELL: tl.constexpr):
     nothing for an rnn; r, z, n, h_n; or i, f, g, o.
     """
     if CELL == "rnn":
-        return tanh(i[0] + a[0]), c, ()
+        return step_of_sums((i[0] + a[0],), a[0], h, c, CELL)
     elif CELL == "gru":
-        r = sigmoid(i[0] + a[0])
-        z = sigmoid(i[1] + a[1])
-        h_n = a[2] + b_n
-        n = tanh(i[2] + r * h_n)
+        return step_of_sums((i[0] + a[0], i[1] + a[1], i[2]), a[2] + b_n, h, c, CELL)
+    else:
+        return step_of_sums((i[0] + a[0], i[1] + a[1], i[2] + a[2], i[3] + a[3]), a[0], h, c, CELL)
+
+
+@triton.jit
+def step_of_sums(gates, h_n, h, c, CELL: tl.constexpr):
+    """The same from the gates' sums, of a GRU's n only the input's share, and h_n, which other cells do not have."""
+    if CELL == "rnn":
+        return tanh(gates[0]), c, ()
+    elif CELL == "gru":
+        r = sigmoid(gates[0])
+        z = sigmoid(gates[1])
+        n = tanh(gates[2] + r * h_n)
         return n + z * (h - n), c, (r, z, n, h_n)
     else:
-        s = sigmoid(i[0] + a[0])
-        f = sigmoid(i[1] + a[1])
-        g = tanh(i[2] + a[2])
-        o = sigmoid(i[3] + a[3])
+        s = sigmoid(gates[0])
+        f = sigmoid(gates[1])
+        g = tanh(gates[2])
+        o = sigmoid(gates[3])
         c_new = f * c + s * g
         return o * tanh(c_new), c_new, (s, f, g, o)
 

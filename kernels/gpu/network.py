@@ -13,7 +13,8 @@ from torch.nn.functional import linear
 
 from streamdrnn.kernels.backend import zero_rings
 from streamdrnn.kernels.cells import CELLS
-from streamdrnn.kernels.gpu import scan
+from streamdrnn.kernels.gpu import scan, skewed_scan
+from streamdrnn.kernels.gpu.plans import Group, groups
 from streamdrnn.kernels.gpu.weights import LayerWeights, prepare
 from streamdrnn.kernels.operators import plain
 from streamdrnn.kernels.stack import by_layer
@@ -51,20 +52,38 @@ def forward(
     histories: list[scan.History] = []
     after_h: list[Tensor] = []
     after_c: list[Tensor] = []
-    for number, w in enumerate(layers):
-        operands = w.w_ih.dtype
-        gi = linear(y.to(operands), w.w_ih, None if w.bias is None else w.bias.to(operands))
-        h_ring, *c_ring = (plain(ring) for ring in rings[number::L])
-        history, h, c = scan.forward(
-            cell, gi, plain(w.w_hh), w.b_n, h_ring, c_ring[0] if c_ring else y.new_empty(0), cursor, lengths, save
-        )
-        y = history.h[h_ring.shape[0] :]
-        after_h.append(h)
-        after_c += [c] if c_ring else []
-        histories = [*histories, history] if save else [history]
+    for group in groups(cell, [w.w_hh.shape[1] for w in layers]):
+        own = slice(group.first, group.last)
+        h_rings, c_rings = ([plain(ring) for ring in kind[own]] for kind in (rings[:L], rings[L:]))
+        run = skewed_scan.forward if group.columns else _layer
+        made, h, c = run(cell, group, y, layers[own], h_rings, c_rings, cursor, lengths, save)
+        y = made[-1].h[dilations[group.last - 1] :]
+        after_h += h
+        after_c += c
+        histories = [*histories, *made] if save else made
     *below, top = (history.h for history in histories)
     saved = [*below, *(history.c for history in histories), *(history.gates for history in histories)] if save else []
     return [top, clocks, *after_h, *after_c, *saved]
+
+
+def _layer(
+    cell: str,
+    group: Group,
+    x: Tensor,
+    layers: Sequence[LayerWeights],
+    h_rings: Sequence[Tensor],
+    c_rings: Sequence[Tensor],
+    cursor: Tensor,
+    lengths: Optional[Tensor],
+    save: bool,
+) -> tuple[list[scan.History], list[Tensor], list[Tensor]]:
+    """As ``skewed_scan.forward``, for one layer by its phases."""
+    (w,), (h_ring,) = layers, h_rings
+    c_ring = c_rings[0] if c_rings else x.new_empty(0)
+    operands = w.w_ih.dtype
+    gi = linear(x.to(operands), w.w_ih, None if w.bias is None else w.bias.to(operands))
+    history, h, c = scan.forward(cell, gi, plain(w.w_hh), w.b_n, h_ring, c_ring, cursor, lengths, save)
+    return [history], [h], [c] if c_rings else []
 
 
 def backward(
@@ -98,22 +117,44 @@ def backward(
     dh_before: list[Tensor] = []
     dc_before: list[Tensor] = []
     dy = plain(dy)
-    for number in reversed(range(L)):
-        w, history = layers[number], histories[number]
-        operands = w.w_hh.dtype
-        dh, *dc = (plain(grad) for grad in d_rings[number::L])
-        c = c_after[number] if dc else dy.new_empty(0)
-        dgates, dh, dc_ring = scan.backward(
-            cell, plain(w.w_hh), history, c, cursor, lengths, dy, dh, dc[0] if dc else dy.new_empty(0)
+    for group in reversed(groups(cell, [w.w_hh.shape[1] for w in layers])):
+        own = slice(group.first, group.last)
+        d_rings_h, d_rings_c = ([plain(grad) for grad in kind[own]] for kind in (d_rings[:L], d_rings[L:]))
+        run = skewed_scan.backward if group.columns else _layer_backward
+        dgates, dh, dc = run(
+            cell, group, layers[own], histories[own], c_after[own], cursor, lengths, dy, d_rings_h, d_rings_c
         )
-        below = histories[number - 1].h[dilations[number - 1] :] if number else x
-        d_weights[:0] = _weight_gradients(cell, w, dgates, below.to(operands), history.h[: x.shape[0]].to(operands))
-        if number or of_x:
-            dgi = dgates[..., history.h.shape[2] :] if cell == "gru" else dgates
+        for number in reversed(range(group.first, group.last)):
+            w, h = layers[number], histories[number].h
+            below = histories[number - 1].h[dilations[number - 1] :] if number else x
+            operands = w.w_hh.dtype
+            grads = dgates[number - group.first]
+            d_weights[:0] = _weight_gradients(cell, w, grads, below.to(operands), h[: x.shape[0]].to(operands))
+        if group.first or of_x:
+            dgi = grads[..., h.shape[2] :] if cell == "gru" else grads
             dy = (dgi @ w.w_ih).to(dy.dtype)
-        dh_before.insert(0, dh)
-        dc_before[:0] = [dc_ring] if dc else []
+        dh_before[:0] = dh
+        dc_before[:0] = dc
     return [dy if of_x else dy.new_empty(0), *d_weights, *dh_before, *dc_before]
+
+
+def _layer_backward(
+    cell: str,
+    group: Group,
+    layers: Sequence[Weights],
+    histories: Sequence[scan.History],
+    c_after: Sequence[Tensor],
+    cursor: Tensor,
+    lengths: Optional[Tensor],
+    dy: Tensor,
+    dh_after: Sequence[Tensor],
+    dc_after: Sequence[Tensor],
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """As ``skewed_scan.backward``, for one layer by its phases."""
+    none = dy.new_empty(0)
+    c, dc = (c_after[0], dc_after[0]) if dc_after else (none, none)
+    dgates, dh, dc = scan.backward(cell, plain(layers[0].w_hh), histories[0], c, cursor, lengths, dy, dh_after[0], dc)
+    return [dgates], [dh], [dc] if dc_after else []
 
 
 def _weight_gradients(cell: str, weights: Weights, dgates: Tensor, x: Tensor, h_old: Tensor) -> list[Tensor]:

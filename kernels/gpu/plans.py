@@ -4,11 +4,13 @@ The best way depends on the chip. So on a GPU the candidates are timed once per 
 the life of the process.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 
+from streamdrnn.kernels.cells import CELLS
 from streamdrnn.kernels.gpu.availability import interpreted
 
 ON_CHIP = 128
@@ -95,3 +97,57 @@ def choose(key: object, plans: list[Plan], run: Callable[[Plan], object]) -> Pla
     times = {plan: do_bench(lambda plan=plan: run(plan), warmup=2, rep=10, return_mode="median") for plan in plans}
     _chosen[key] = min(plans, key=lambda plan: times[plan])
     return _chosen[key]
+
+
+SWITCH = "STREAMDRNN_SKEWED"
+"""The environment variable that, set to 1, lets layers run as skewed scans. No GPU has run or timed these yet."""
+
+MOST_COLUMNS, MOST_WEIGHTS = 256, 192
+"""The threads of a program for a skewed scan, and the weights that one of them can hold in its 255 registers."""
+
+
+class Group(NamedTuple):
+    """Neighbouring layers that run together.
+
+    Attributes:
+        first, last: the lowest layer, and the one after the highest.
+        columns: of a program's tile, at least the layers' units; 0 for a layer that runs by itself, over its phases.
+        threads: that share a column's weights.
+    """
+
+    first: int
+    last: int
+    columns: int = 0
+    threads: int = 1
+
+    @property
+    def piece(self) -> int:
+        """How many inputs of a column are taken at a time: four by each thread, which it loads at once."""
+        return 4 * self.threads
+
+    @property
+    def warps(self) -> int:
+        return self.columns * self.threads // 32
+
+
+def groups(cell: str, sizes: Sequence[int]) -> list[Group]:
+    """Layers of these units: each by itself, or with :data:`SWITCH` as many of one size together as registers allow.
+
+    It depends on nothing else, so that a network's streams and batches compute the same sums.
+    """
+    found: list[Group] = []
+    while not found or found[-1].last < len(sizes):
+        first = found[-1].last if found else 0
+        found.append(_group(cell, sizes, first) if os.environ.get(SWITCH) == "1" else Group(first, first + 1))
+    return found
+
+
+def _group(cell: str, sizes: Sequence[int], first: int) -> Group:
+    H = sizes[first]
+    for threads in (1, 2, 4):
+        weights = 4 * -(-H // (4 * threads)) * 2 * CELLS[cell].gates
+        most = MOST_COLUMNS // threads // H
+        if weights <= MOST_WEIGHTS and most:
+            layers = next((n for n, other in enumerate(sizes[first:]) if other != H or n == most), len(sizes) - first)
+            return Group(first, first + layers, max(32, 1 << (layers * H - 1).bit_length()), threads)
+    return Group(first, first + 1)

@@ -1,0 +1,404 @@
+"""Several layers of H units as one skewed scan, where all their weights fit into one program's registers.
+
+One program takes one stream through all steps. At iteration s layer l computes time s - l, so that its input is what
+the layer below made one iteration before. No program waits for another one, and a chunk takes T + L - 1 iterations.
+
+A column of a tile is one unit of one layer, with its weights in registers. The vectors that they meet come through
+memory that the program's own threads have just written, with a barrier between (``p_between``). A step is a chunk of
+one step, by the same code; all sums have one order, so that a sequence's bits do not depend on its chunks.
+
+Names are those of ``resident.py``.
+"""
+
+import triton
+import triton.language as tl
+
+from streamdrnn.kernels.gpu import cells
+
+SIZES = ["T", "B"]
+GIVEN = ["p_cursor", "p_lengths", "p_ring_h", "p_ring_c", "p_dy"]
+"""Arguments that differ between calls and should not compile a kernel anew: sizes, and whether tensors from elsewhere,
+which may be parts of larger ones, begin at a multiple of 16 bytes."""
+
+
+@triton.constexpr_function
+def pieces(H, PIECE):
+    """How many pieces a vector of H numbers has."""
+    return (H + PIECE - 1) // PIECE
+
+
+@triton.jit
+def load_columns(p, at, by_gate, real, others):
+    """A number of each column for each gate; others where they are not real."""
+    found = ()
+    for gate in tl.static_range(len(others)):
+        found += (tl.load(p + at + gate * by_gate, mask=real, other=others[gate]).to(tl.float32),)
+    return found
+
+
+@triton.jit
+def load_biases(p_b, at, by_gate, used, G: tl.constexpr):
+    """Each gate's; zeros where there are none."""
+    zeros = (tl.zeros([at.shape[0]], tl.float32),) * G
+    if p_b is None:
+        return zeros
+    else:
+        return load_columns(p_b, at, by_gate, used, zeros)
+
+
+@triton.jit
+def load_weights(p_w, at, real, H: tl.constexpr, CELL: tl.constexpr, KEPT: tl.constexpr, PIECE: tl.constexpr):
+    """Each gate's weights of all columns, in pieces of some inputs: tiles ``(columns, inputs)``, float32.
+
+    Args:
+        KEPT: whether the gates are in the order of the gradients that are kept, and not in torch's.
+    """
+    found = ()
+    for gate in tl.static_range(cells.gates(CELL)):
+        for piece in tl.static_range(pieces(H, PIECE)):
+            k = piece * PIECE + tl.arange(0, PIECE)
+            from_gate = at + (cells.weights_of(gate, CELL) if KEPT else gate) * (H * H)
+            p = p_w + (from_gate[:, None] + k[None, :])
+            found += (tl.load(p, mask=real[:, None] & (k < H)[None, :], other=0.0).to(tl.float32),)
+    return found
+
+
+@triton.jit
+def add_terms(totals, below, own, w_ih, w_hh, piece: tl.constexpr, N: tl.constexpr, CELL: tl.constexpr):
+    """Add a piece's products to the totals ``(columns, inputs of a piece)``: one for each gate, and a GRU's h_n."""
+    found = ()
+    for gate in tl.static_range(cells.gates(CELL)):
+        total = below * w_ih[gate * N + piece]
+        if piece > 0:
+            total += totals[gate]
+        if not (CELL == "gru" and gate == 2):
+            total += own * w_hh[gate * N + piece]
+        found += (total,)
+    if CELL == "gru":
+        h_n = own * w_hh[2 * N + piece]
+        if piece > 0:
+            h_n += totals[3]
+        found += (h_n,)
+    return found
+
+
+@triton.jit
+def add_up(totals):
+    found = ()
+    for part in tl.static_range(len(totals)):
+        found += (tl.sum(totals[part], 1),)
+    return found
+
+
+@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=GIVEN)
+def forward(
+    p_gi,
+    p_w_ih,
+    p_w_hh,
+    p_b,
+    p_b_n,
+    p_cursor,
+    p_lengths,
+    p_layers,
+    p_ring_h,
+    p_ring_c,
+    p_between,
+    p_h,
+    p_gates,
+    p_c,
+    T,
+    B,
+    CELL: tl.constexpr,
+    SAVE: tl.constexpr,
+    LAYERS: tl.constexpr,
+    H: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    PIECE: tl.constexpr,
+):
+    """All steps of a chunk. The rings become those after it, in place.
+
+    Args:
+        p_gi: ``(T, B, G H)`` float32, the lowest layer's input's share of the gates, with all biases but b_n.
+        p_w_ih: ``(LAYERS - 1, G H, H)``, those of the other layers.
+        p_w_hh, p_b, p_b_n: ``(LAYERS, G H, H)``; ``(LAYERS, G H)`` and ``(LAYERS, H)`` float32, or None.
+        p_layers: int64 ``(4, LAYERS)``: dilations; where the layers' rings of h and of c begin, counted in numbers from
+            ``p_ring_h`` and ``p_ring_c``; and the row of ``p_h`` that a layer's first step gives.
+        p_between: ``(B, 2, 2, LAYERS, pieces * PIECE)`` float32 zeros: for the iterations in turns, the layers' own
+            past states and their inputs.
+        p_h: rows ``(B, H)``: with ``SAVE`` those of all layers, each the past in order of time and then what the steps
+            made; else what the top layer's steps made.
+        p_gates, p_c: ``(LAYERS, T, B, 4 H)``, and rows as those of h; with ``SAVE`` only.
+    """
+    G: tl.constexpr = cells.gates(CELL)
+    N: tl.constexpr = pieces(H, PIECE)
+    WIDTH: tl.constexpr = N * PIECE
+    INPUTS: tl.constexpr = LAYERS * WIDTH
+    TURN: tl.constexpr = 2 * INPUTS
+    stream = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, COLUMNS)
+    used = column < LAYERS * H
+    layer = tl.minimum(column // H, LAYERS - 1)
+    unit = column % H
+    length = T
+    if p_lengths is not None:
+        length = tl.load(p_lengths + stream).to(tl.int32)
+    w_ih = load_weights(p_w_ih, ((layer - 1) * (G * H) + unit) * H, used & (layer > 0), H, CELL, False, PIECE)
+    w_hh = load_weights(p_w_hh, (layer * (G * H) + unit) * H, used, H, CELL, False, PIECE)
+    b = load_biases(p_b, layer * (G * H) + unit, H, used, G)
+    b_n = load_biases(p_b_n, layer * H + unit, 0, used, 1)
+
+    # Where each column is in time, in its ring and in the results. All move on by a step per iteration.
+    by_step = B.to(tl.int64) * H
+    own = stream * H + unit
+    t = -layer
+    dilation = tl.load(p_layers + layer)
+    ring = tl.load(p_layers + LAYERS + layer) + own
+    ring_of_c = tl.load(p_layers + 2 * LAYERS + layer) + own - ring
+    at_h = (tl.load(p_layers + 3 * LAYERS + layer) + t) * by_step + own
+    at_gates = (layer * T + t) * (4 * by_step) + stream * (4 * H) + unit
+    at_gi = stream * (G * H) + unit
+    to_past = dilation * by_step
+    slot = ((tl.load(p_cursor + stream) + t) % dilation + dilation) % dilation
+    at_ring = ring + slot * by_step
+    slot = slot.to(tl.int32)
+    d = dilation.to(tl.int32)
+    one = d == 1
+    at_own = layer * WIDTH + unit
+    at_above = INPUTS + (layer + 1) * WIDTH + unit
+    vector = layer * WIDTH
+
+    # A state of d = 1 stays in its register; the others are loaded one iteration ahead.
+    p_between += stream * (2 * TURN)
+    begun = used & (one | ((t == 0) & (t < length)))
+    h = tl.load(p_ring_h + at_ring, mask=begun, other=0.0)
+    c = h
+    if CELL == "lstm":
+        c = tl.load(p_ring_c + at_ring + ring_of_c, mask=begun, other=0.0)
+    tl.store(p_between + TURN + at_own, h, mask=used)
+    lowest = used & (layer == 0)
+    gi = load_columns(p_gi, at_gi, H, lowest & (t < length), b)
+    tl.debug_barrier()
+
+    for s in range(T + LAYERS - 1):
+        real = used & (t >= 0) & (t < length)
+        early = real & (t < d)
+        # What the next iteration needs is on its way while this one is computed.
+        t += 1
+        slot = tl.where(slot + 1 == d, 0, slot + 1)
+        next_ring = tl.where(slot == 0, ring, at_ring + by_step)
+        soon = used & (d > 1) & (t >= 0) & (t < length)
+        next_h = tl.load(p_ring_h + next_ring, mask=soon, other=0.0)
+        next_c = next_h
+        if CELL == "lstm":
+            next_c = tl.load(p_ring_c + next_ring + ring_of_c, mask=soon, other=0.0)
+        at_gi += G * by_step
+        next_gi = load_columns(p_gi, at_gi, H, lowest & (t < length), b)
+
+        turn = s % 2 * TURN
+        p_last = p_between + (TURN - turn)
+        totals = ()
+        for piece in tl.static_range(N):
+            at = vector[:, None] + (piece * PIECE + tl.arange(0, PIECE))[None, :]
+            totals = add_terms(totals, tl.load(p_last + INPUTS + at), tl.load(p_last + at), w_ih, w_hh, piece, N, CELL)
+        products = add_up(totals)
+        sums = ()
+        for gate in tl.static_range(G):
+            sums += (products[gate] + gi[gate],)
+        h_n = b_n[0]
+        if CELL == "gru":
+            h_n += products[3]
+        h_new, c_new, saved = cells.step_of_sums(sums, h_n, h, c, CELL)
+        kept = tl.where(real, h_new, h)
+        next_h = tl.where(one, kept, next_h)
+        tl.store(p_between + turn + at_own, next_h, mask=used)
+        tl.store(p_between + turn + at_above, kept, mask=used & (layer < LAYERS - 1))
+        tl.store(p_ring_h + at_ring, h_new, mask=real)
+        if CELL == "lstm":
+            tl.store(p_ring_c + at_ring + ring_of_c, c_new, mask=real)
+        if SAVE:
+            # The past begins with what the first d steps have read.
+            tl.store(p_h + at_h - to_past, h, mask=early)
+            tl.store(p_h + at_h, h_new, mask=real)
+            if CELL == "lstm":
+                tl.store(p_c + at_h - to_past, c, mask=early)
+                tl.store(p_c + at_h, c_new, mask=real)
+            for gate in tl.static_range(len(saved)):
+                tl.store(p_gates + at_gates + gate * H, saved[gate].to(p_gates.dtype.element_ty), mask=real)
+        else:
+            tl.store(p_h + at_h, h_new, mask=real & (layer == LAYERS - 1))
+        h = next_h
+        if CELL == "lstm":
+            c = tl.where(one, tl.where(real, c_new, c), next_c)
+        gi = next_gi
+        at_ring = next_ring
+        at_h += by_step
+        at_gates += 4 * by_step
+        tl.debug_barrier()  # the next iteration reads what all threads wrote
+
+
+@triton.jit
+def load_saved(p_h, p_gates, p_c, p_dy, at_h, to_past, at_gates, at_dy, real, top, H: tl.constexpr, CELL: tl.constexpr):
+    """The arguments of ``cells.gradient`` that the forward pass saved, and the gradients of the top layer's outputs."""
+    dy = tl.load(p_dy + at_dy, mask=real & top, other=0.0)
+    h = tl.load((p_h if CELL == "rnn" else p_c if CELL == "lstm" else p_h - to_past) + at_h, mask=real, other=0.0)
+    if CELL == "rnn":
+        return (h,), h, h, dy
+    else:
+        zeros = (tl.zeros_like(dy),) * 4
+        gates = load_columns(p_gates, at_gates, H, real, zeros)
+        if CELL == "gru":
+            return gates, h, h, dy
+        else:
+            return gates, tl.load(p_c - to_past + at_h, mask=real, other=0.0), h, dy
+
+
+@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=GIVEN)
+def backward(
+    p_w_ih,
+    p_w_hh,
+    p_cursor,
+    p_lengths,
+    p_layers,
+    p_ring_h,
+    p_ring_c,
+    p_between,
+    p_h,
+    p_gates,
+    p_c,
+    p_dy,
+    p_dgates,
+    T,
+    B,
+    CELL: tl.constexpr,
+    LAYERS: tl.constexpr,
+    H: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    PIECE: tl.constexpr,
+):
+    """The gradients of the gates' sums and, in place, of the rings: skewed the other way, from the top layer down.
+
+    Args:
+        p_w_ih, p_w_hh: as in :func:`forward`, each gate's matrix transposed.
+        p_ring_h, p_ring_c: the gradients of the rings after the chunk, which become those of the rings before it.
+        p_between: ``(B, kept + 1, LAYERS, pieces * PIECE)`` float32 zeros: the layers' kept gradients and, of the layer
+            above, those of its inputs.
+        p_h, p_gates, p_c: as :func:`forward` saved them.
+        p_dy: ``(T, B, H)``, the gradients of the top layer's outputs.
+        p_dgates: ``(LAYERS, T, B, kept H)``, in the order of ``cells.gradient``.
+    """
+    G: tl.constexpr = cells.gates(CELL)
+    KEPT: tl.constexpr = 4 if CELL == "gru" else G
+    N: tl.constexpr = pieces(H, PIECE)
+    WIDTH: tl.constexpr = N * PIECE
+    FROM_ABOVE: tl.constexpr = KEPT * LAYERS * WIDTH
+    stream = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, COLUMNS)
+    used = column < LAYERS * H
+    layer = tl.minimum(column // H, LAYERS - 1)
+    unit = column % H
+    top = layer == LAYERS - 1
+    length = T
+    if p_lengths is not None:
+        length = tl.load(p_lengths + stream).to(tl.int32)
+    w_ih = load_weights(p_w_ih, ((layer - 1) * (G * H) + unit) * H, used & (layer > 0), H, CELL, False, PIECE)
+    w_hh = load_weights(p_w_hh, (layer * (G * H) + unit) * H, used, H, CELL, True, PIECE)
+
+    by_step = B.to(tl.int64) * H
+    own = stream * H + unit
+    t = T - 1 + (LAYERS - 1 - layer)
+    dilation = tl.load(p_layers + layer)
+    ring = tl.load(p_layers + LAYERS + layer) + own
+    ring_of_c = tl.load(p_layers + 2 * LAYERS + layer) + own - ring
+    at_h = (tl.load(p_layers + 3 * LAYERS + layer) + t) * by_step + own
+    to_past = dilation * by_step
+    at_gates = (layer.to(tl.int64) * T + t) * (4 * by_step) + stream * (4 * H) + unit
+    at_dgates = (layer.to(tl.int64) * T + t) * (KEPT * by_step) + stream * (KEPT * H) + unit
+    at_dy = t * by_step + own
+    slot = ((tl.load(p_cursor + stream) + t) % dilation + dilation) % dilation
+    at_ring = ring + slot * by_step
+    slot = slot.to(tl.int32)
+    one = dilation == 1
+    vector = layer * WIDTH
+    at_own = vector + unit
+
+    p_between += stream * (FROM_ABOVE + LAYERS * WIDTH)
+    real = used & (t >= 0) & (t < length)
+    saved, old, c, dy = load_saved(p_h, p_gates, p_c, p_dy, at_h, to_past, at_gates, at_dy, real, top, H, CELL)
+    dh = tl.load(p_ring_h + at_ring, mask=real | (used & one), other=0.0)
+    dc = dh
+    if CELL == "lstm":
+        dc = tl.load(p_ring_c + at_ring + ring_of_c, mask=real | (used & one), other=0.0)
+
+    for _ in range(T + LAYERS - 1):
+        sent = tl.load(p_between + FROM_ABOVE + WIDTH + at_own, mask=used & (layer < LAYERS - 1), other=dy)
+        d_sums, direct, dc_old = cells.gradient(saved, old, c, dh + sent, dc, CELL)
+        for gate in tl.static_range(KEPT):
+            d_sum = tl.where(real, d_sums[gate], 0.0)
+            tl.store(p_between + gate * (LAYERS * WIDTH) + at_own, d_sum, mask=used)
+            tl.store(p_dgates + at_dgates + gate * H, d_sum.to(p_dgates.dtype.element_ty), mask=real)
+        tl.debug_barrier()  # the products read what all threads wrote
+        # What the next iteration needs is on its way while this one is computed.
+        was_real = real
+        was_ring = at_ring
+        t -= 1
+        at_h -= by_step
+        at_gates -= 4 * by_step
+        at_dgates -= KEPT * by_step
+        at_dy -= by_step
+        at_ring = tl.where(slot == 0, ring + to_past, at_ring) - by_step
+        slot = tl.where(slot == 0, dilation.to(tl.int32), slot) - 1
+        real = used & (t >= 0) & (t < length)
+        saved, old, c, dy = load_saved(p_h, p_gates, p_c, p_dy, at_h, to_past, at_gates, at_dy, real, top, H, CELL)
+        next_dh = tl.load(p_ring_h + at_ring, mask=real & (dilation > 1), other=0.0)
+        next_dc = next_dh
+        if CELL == "lstm":
+            next_dc = tl.load(p_ring_c + at_ring + ring_of_c, mask=real & (dilation > 1), other=0.0)
+
+        totals = ()
+        for piece in tl.static_range(N):
+            at = vector[:, None] + (piece * PIECE + tl.arange(0, PIECE))[None, :]
+            totals = add_gradients(totals, p_between + at, LAYERS * WIDTH, w_ih, w_hh, piece, N, KEPT, CELL)
+        products = add_up(totals)
+        dh_old = direct + products[0]
+        tl.store(p_between + FROM_ABOVE + at_own, products[1], mask=used)
+        tl.store(p_ring_h + was_ring, dh_old, mask=was_real)
+        dh = tl.where(one, tl.where(was_real, dh_old, dh), next_dh)
+        if CELL == "lstm":
+            tl.store(p_ring_c + was_ring + ring_of_c, dc_old, mask=was_real)
+            dc = tl.where(one, tl.where(was_real, dc_old, dc), next_dc)
+        tl.debug_barrier()  # the layer below reads what this one sent, and the next gradients overwrite the last ones
+
+
+@triton.jit
+def add_gradients(
+    totals, p, by_gate, w_ih, w_hh, piece: tl.constexpr, N: tl.constexpr, KEPT: tl.constexpr, CELL: tl.constexpr
+):
+    """Add a piece's products to the gradients of the states and of the inputs; the first G kept gradients belong to the
+    state's weights, the last G to the input's."""
+    G: tl.constexpr = cells.gates(CELL)
+    dh = None if piece == 0 else totals[0]
+    dx = None if piece == 0 else totals[1]
+    for gate in tl.static_range(KEPT):
+        d_sum = tl.load(p + gate * by_gate)
+        if gate < G:
+            term = d_sum * w_hh[gate * N + piece]
+            dh = term if dh is None else dh + term
+        if gate >= KEPT - G:
+            term = d_sum * w_ih[(gate - (KEPT - G)) * N + piece]
+            dx = term if dx is None else dx + term
+    return dh, dx
+
+
+@triton.jit(do_not_specialize=["rows"])
+def linear(p_x, p_w, p_b, p_y, rows, I, N, ROWS: tl.constexpr, UNITS: tl.constexpr):  # noqa: E741
+    """``y = x @ w.T + b`` in float32, of x ``(rows, I)`` and w ``(N, I)``; a row's bits do not depend on the others."""
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    unit = tl.program_id(1) * UNITS + tl.arange(0, UNITS)
+    total = tl.zeros([ROWS, UNITS], tl.float32)
+    for k in range(I):
+        x = tl.load(p_x + row * I + k, mask=row < rows, other=0.0)
+        w = tl.load(p_w + unit * I + k, mask=unit < N, other=0.0).to(tl.float32)
+        total += x[:, None] * w[None, :]
+    if p_b is not None:
+        total += tl.load(p_b + unit, mask=unit < N, other=0.0)[None, :]
+    tl.store(p_y + (row * N)[:, None] + unit[None, :], total, mask=(row < rows)[:, None] & (unit < N)[None, :])
