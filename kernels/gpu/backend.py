@@ -1,13 +1,21 @@
 """The Triton kernels as a backend."""
 
+from collections.abc import Sequence
 from typing import Optional
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
+from streamdrnn.kernels.backend import Stream
 from streamdrnn.kernels.gpu import availability
+from streamdrnn.kernels.gpu.plans import groups, skewed_wanted
+from streamdrnn.kernels.gpu.skewed_stream import SkewedStream
 from streamdrnn.kernels.gpu.stack import stack
 from streamdrnn.kernels.gpu.stream import TritonStream
+from streamdrnn.kernels.operators import watched
+from streamdrnn.kernels.twice import differentiated
+from streamdrnn.kernels.weights import AS_THEY_ARE, FusionWeights, Weights
 
 
 class TritonBackend:
@@ -15,7 +23,6 @@ class TritonBackend:
 
     name = "triton"
     stack = stack
-    stream = TritonStream
     runtime = None
 
     def why_not(self) -> str:
@@ -25,7 +32,28 @@ class TritonBackend:
         return availability.can_compute(x)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
-        return functional.linear(x, weight, bias)
+        """With skewed scans, and where no gradient is asked for, with the same bits for a row whatever the others."""
+        given = (x, weight, bias)
+        if not skewed_wanted() or differentiated(given) or watched(given) or not (self.takes(x) and x.numel()):
+            return functional.linear(x, weight, bias)
+        from streamdrnn.kernels.gpu import skewed_scan
+
+        with torch.cuda.device_of(x):
+            return skewed_scan.linear(x, weight, bias)
+
+    def stream(
+        self,
+        cell: str,
+        weights: Sequence[Weights],
+        dilations: Sequence[int],
+        fusion: Optional[FusionWeights],
+        batch_size: int,
+        held: str = AS_THEY_ARE,
+    ) -> Stream:
+        """The kernel of batches where it takes all layers, else one for single steps."""
+        found = groups(cell, [w.w_hh.shape[1] for w in weights])
+        given = (cell, weights, dilations, fusion, batch_size, held)
+        return SkewedStream(found, *given) if all(group.columns for group in found) else TritonStream(*given)
 
 
 TRITON = TritonBackend()

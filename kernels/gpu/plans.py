@@ -102,8 +102,11 @@ def choose(key: object, plans: list[Plan], run: Callable[[Plan], object]) -> Pla
 SWITCH = "STREAMDRNN_SKEWED"
 """The environment variable that, set to 1, lets layers run as skewed scans. No GPU has run or timed these yet."""
 
-MOST_COLUMNS, MOST_WEIGHTS = 256, 192
-"""The threads of a program for a skewed scan, and the weights that one of them can hold in its 255 registers."""
+MOST_COLUMNS = 256
+"""The threads of a program for a skewed scan."""
+
+MOST_WEIGHTS = {"rnn": 192, "gru": 192, "lstm": 160}
+"""Those that one of its threads can hold in 255 registers beside all else."""
 
 
 class Group(NamedTuple):
@@ -130,6 +133,11 @@ class Group(NamedTuple):
         return self.columns * self.threads // 32
 
 
+def skewed_wanted() -> bool:
+    """Whether :data:`SWITCH` is on."""
+    return os.environ.get(SWITCH) == "1"
+
+
 def groups(cell: str, sizes: Sequence[int]) -> list[Group]:
     """Layers of these units: each by itself, or with :data:`SWITCH` as many of one size together as registers allow.
 
@@ -138,7 +146,7 @@ def groups(cell: str, sizes: Sequence[int]) -> list[Group]:
     found: list[Group] = []
     while not found or found[-1].last < len(sizes):
         first = found[-1].last if found else 0
-        found.append(_group(cell, sizes, first) if os.environ.get(SWITCH) == "1" else Group(first, first + 1))
+        found.append(_group(cell, sizes, first) if skewed_wanted() else Group(first, first + 1))
     return found
 
 
@@ -147,7 +155,7 @@ def _group(cell: str, sizes: Sequence[int], first: int) -> Group:
     for threads in (1, 2, 4):
         weights = 4 * -(-H // (4 * threads)) * 2 * CELLS[cell].gates
         most = MOST_COLUMNS // threads // H
-        if weights <= MOST_WEIGHTS and most:
+        if weights <= MOST_WEIGHTS[cell] and most:
             layers = next((n for n, other in enumerate(sizes[first:]) if other != H or n == most), len(sizes) - first)
             return Group(first, first + layers, max(32, 1 << (layers * H - 1).bit_length()), threads)
     return Group(first, first + 1)

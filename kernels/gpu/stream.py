@@ -1,6 +1,6 @@
 """Live streams on a GPU: a step of the whole stack, the fusion included, is one kernel, replayed from a CUDA graph."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Optional
 
 import torch
@@ -102,7 +102,10 @@ class TritonStream:
     def _step(self, x_t: Tensor, active: Optional[Tensor]) -> Tensor:
         """One step, from x ``(B, I)`` to a new y ``(B, H)`` float32, zero for streams that are not active."""
         if self._graph is None and self._x.is_cuda:
-            self._graph = self._captured()
+            # With no stream active, the launch that compiles changes nothing.
+            self._active.zero_()
+            self._all_active = False
+            self._graph = captured(self._launch, self._x.device)
         self._x.copy_(x_t)
         if active is not None:
             self._active.copy_(active)
@@ -115,20 +118,6 @@ class TritonStream:
             self._graph.replay()
         return self._y.clone()
 
-    def _captured(self) -> torch.cuda.CUDAGraph:
-        """The launch as a graph, once for all states that are bound."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self._x.device):
-            # Triton compiles at the first launch, which a capture forbids; with no stream active it changes nothing.
-            self._active.zero_()
-            self._all_active = False
-            self._launch()
-            torch.cuda.synchronize()
-            # torch's own stream for captures is that of the device of the first capture.
-            with torch.cuda.graph(graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local"):
-                self._launch()
-        return graph
-
     def _launch(self) -> None:
         from streamdrnn.kernels.gpu import step
 
@@ -140,6 +129,18 @@ class TritonStream:
             self._between.shape[2], self._dilations[0], CELL=self._cell, OPERANDS=step.DTYPES[dtype],
             BIAS=self._layers[0].bias is not None, PRECISION=self._precision, **tile,
         )  # fmt: skip
+
+
+def captured(launch: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph:
+    """The launch as a graph. It is launched once before: Triton compiles then, which a capture forbids."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.device(device):
+        launch()
+        torch.cuda.synchronize()
+        # torch's own stream for captures is that of the device of the first capture.
+        with torch.cuda.graph(graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local"):
+            launch()
+    return graph
 
 
 def _transposed_copy(t: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Without a GPU, Triton's interpreter runs them.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 import pytest
@@ -150,49 +150,6 @@ def test_any_plan_in_any_size(case: Case, data: st.DataObject) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan, "choose", lambda key, plans, run: plan)
         agrees(case, data.draw(st.sampled_from(["yhc", "y", "h"])))
-
-
-@pytest.fixture
-def _watched_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """In the interpreter, every address that a kernel reads or writes lies in one of its arguments.
-
-    On a GPU such an access may hit a page that is not there, or another tensor, or pass unseen.
-    """
-    from triton.runtime import interpreter
-
-    inside: list[tuple[int, int]] = []
-    accesses = []
-    launch = interpreter.GridExecutor.__call__
-
-    def watched(self: Any, *arguments: Any, **options: Any) -> None:
-        tensors = [t for t in (*arguments, *options.values()) if isinstance(t, Tensor) and t.numel()]
-        assert all(t.is_contiguous() for t in tensors)
-        inside[:] = [(t.data_ptr(), t.data_ptr() + t.numel() * t.element_size()) for t in tensors]
-        launch(self, *arguments, **options)
-
-    def check(pointers: Any, mask: Any) -> None:
-        addresses = pointers.data[mask.data.astype(bool)]
-        accesses.append(addresses.size)
-        found = np.zeros(addresses.shape, dtype=bool)
-        for start, end in inside:
-            found |= (addresses >= start) & (addresses < end)
-        assert found.all(), "an access outside of all arguments"
-
-    load, store = interpreter.InterpreterBuilder.create_masked_load, interpreter.InterpreterBuilder.create_masked_store
-
-    def checked_load(self: Any, pointers: Any, mask: Any, *more: Any) -> Any:
-        check(pointers, mask)
-        return load(self, pointers, mask, *more)
-
-    def checked_store(self: Any, pointers: Any, value: Any, mask: Any, *more: Any) -> Any:
-        check(pointers, mask)
-        return store(self, pointers, value, mask, *more)
-
-    monkeypatch.setattr(interpreter.GridExecutor, "__call__", watched)
-    monkeypatch.setattr(interpreter.InterpreterBuilder, "create_masked_load", checked_load)
-    monkeypatch.setattr(interpreter.InterpreterBuilder, "create_masked_store", checked_store)
-    yield
-    assert sum(accesses) > 0
 
 
 @pytest.mark.skipif(not gpu.interpreted(), reason="the interpreter alone can be watched")

@@ -1,0 +1,259 @@
+"""Several layers as one skewed scan: against float64, and the same bits in any chunks.
+
+Without a GPU, Triton's interpreter runs the kernels.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, Optional
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from streamdrnn import StreamingDRNN
+from streamdrnn.kernels import gpu
+from streamdrnn.kernels.gpu import plans
+from streamdrnn.kernels.gpu.plans import MOST_COLUMNS, MOST_WEIGHTS, Group, groups
+from streamdrnn.kernels.gpu.skewed_stream import SkewedStream
+from streamdrnn.live import LiveParts
+from tests.agreement import assert_all_close, assert_gradients_close, assert_same_bits
+from tests.kernels.cases import DEVICE, needs_triton
+from tests.strategies import CELLS, Network, chunkings, examples, lengths, masks, randn, random_state, seeds
+
+pytestmark = [needs_triton, pytest.mark.usefixtures("_skewed")]
+every_cell = pytest.mark.parametrize("cell", CELLS)
+full = pytest.mark.full
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _skewed() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(plans.SWITCH, "1")
+        yield
+
+
+def agrees(network: Network, T: int, clocks: tuple[int, ...], own: Optional[tuple[int, ...]] = None) -> None:
+    """Outputs, states and all gradients, those of the states before among them, are the reference's in float64."""
+
+    def results(backend: str, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
+        device = DEVICE if backend == "triton" else torch.device("cpu")
+        model = network.build(backend)
+        state = random_state(model, clocks, seed=network.seed)
+        model, state = (
+            model.to(device, dtype),
+            state.map(lambda t: t.to(device, dtype if t.dtype.is_floating_point else t.dtype)),
+        )
+        x = network.x(T, len(clocks)).to(device, dtype)
+        given = [x, *(t for t in state.tensors().values() if t.is_floating_point() and t.numel())]
+        for t in given:
+            t.requires_grad_()
+        y, after = model.chunk(x, state, None if own is None else torch.tensor(own, device=device))
+        outputs = [y, *(t for t in after.tensors().values() if t.is_floating_point() and t.numel())]
+        weighted = [randn(*t.shape, seed=i).to(device, dtype) for i, t in enumerate(outputs)]
+        gradients = torch.autograd.grad(outputs, [*given, *model.parameters()], weighted)
+        return [t.detach().cpu().float() for t in outputs], [t.cpu().float() for t in gradients]
+
+    (got, got_gradients), (want, want_gradients) = results("triton", torch.float32), results("reference", torch.float64)
+    assert_all_close(got, want)
+    assert_gradients_close(got_gradients, want_gradients)
+
+
+def network(cell: str, H: int | tuple[int, ...], *dilations: int, **options: Any) -> Network:
+    return Network(3, H, dilations, cell, dtype=torch.float32, **options)
+
+
+AWKWARD = [
+    (network("gru", 20, *(2**layer for layer in range(9))), 6, (2**40 + 3,), None),
+    (network("lstm", 5, 1, 2, 4), 9, (0, 7, 5), (9, 0, 4)),
+    (network("rnn", 1, 1), 5, (0,), None),
+    (network("gru", 3, 3, 1, 1, 7, bias=False), 5, (2, 9), (3, 5)),  # a fusion; d = 1 in the middle; T < d
+    (network("rnn", 50, 2, 1, 3), 4, (1,), None),
+    (network("lstm", 33, 1, 2), 3, (4,), None),  # two threads for a column, and a group for each layer
+    (network("gru", (6, 6, 4), 1, 2, 1), 5, (0, 1), None),  # two groups
+    (network("gru", (4, 70, 4), 2, 1, 3), 4, (5,), None),  # one of which is too wide, and goes by its phases
+    pytest.param(network("gru", 50, 1, 2, 4), 5, (1, 2**55), (5, 2), marks=full),
+    pytest.param(network("lstm", 64, 1, 2), 4, (3,), None, marks=full),
+    pytest.param(network("gru", 64, 2, 1), 4, (3,), None, marks=full),
+    pytest.param(network("rnn", 64, 1, 2, 4, 8, 16), 4, (3,), None, marks=full),
+    *(
+        pytest.param(network(cell, H, *range(1, L + 1)), 7, (0, 40), (7, 3), marks=full)
+        for cell in CELLS
+        for H, L in [(1, 12), (3, 12), (20, 12), (32, 8), (32, 1)]
+    ),
+]
+
+
+@pytest.mark.parametrize(("network", "T", "clocks", "own"), AWKWARD, ids=lambda v: getattr(v, "cell", ""))
+def test_awkward_sizes(network: Network, T: int, clocks: tuple[int, ...], own: Optional[tuple[int, ...]]) -> None:
+    agrees(network, T, clocks, own)
+
+
+@st.composite
+def stacks(draw: st.DrawFn) -> Network:
+    L = draw(st.integers(1, 5))
+    return Network(
+        draw(st.integers(1, 4)),
+        draw(st.one_of(st.integers(1, 6), st.sampled_from([17, 20, 32]))),
+        tuple(draw(st.lists(st.integers(1, 6), min_size=L, max_size=L))),
+        draw(st.sampled_from(CELLS)),
+        draw(st.booleans()),
+        dtype=torch.float32,
+        seed=draw(seeds),
+    )
+
+
+@examples(4)
+@given(network=stacks(), data=st.data())
+def test_any_stack(network: Network, data: st.DataObject) -> None:
+    T, clocks = data.draw(st.integers(1, 7)), data.draw(st.lists(st.integers(0, 2**56), min_size=1, max_size=2))
+    own = data.draw(st.one_of(st.none(), lengths(T, len(clocks))))
+    agrees(network, T, tuple(clocks), None if own is None else tuple(own.tolist()))
+
+
+@examples(4)
+@given(network=stacks(), data=st.data())
+def test_any_chunks_have_the_bits_of_the_batch(network: Network, data: st.DataObject) -> None:
+    """Of outputs and states: what streams heard, with pauses, is given to the network once more in one piece."""
+    T, B = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 2))
+    model = network.build("triton").to(DEVICE)
+    live = StreamingDRNN(model, B)
+    assert isinstance(live._live, LiveParts)
+    assert isinstance(live._live._stream, SkewedStream)
+    heard: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(B)]
+    for chunk in network.x(T, B).to(DEVICE).split(data.draw(chunkings(T))):
+        active = data.draw(masks(B))
+        y = live.push(chunk, None if active is None else active.to(DEVICE))
+        for b in range(B):
+            if active is None or active[b]:
+                heard[b].append((chunk[:, b : b + 1], y[:, b : b + 1]))
+    for b, own in enumerate(heard):
+        if own:
+            x, y = (torch.cat(each) for each in zip(*own, strict=True))
+            with torch.no_grad():
+                want, state = model(x)
+            assert torch.equal(y, want)
+            assert_same_bits(live.state.select([b]), state)
+
+
+@every_cell
+def test_steps_chunks_and_the_batch_have_the_same_bits(cell: str) -> None:
+    """Also beside other streams, and where the gradient is asked for."""
+    net = network(cell, 20, 1, 2, 5)
+    model, x = net.build("triton").to(DEVICE), net.x(7, 3).to(DEVICE)
+    whole, state = (t for t in model(x))
+    assert whole.requires_grad
+    for cuts in ([0, *range(1, 8)], [0, 1, 4, 7]):
+        live = StreamingDRNN(model, 1)
+        parts = [live.push(x[start:stop, 1:2]) for start, stop in pairwise(cuts)]
+        assert torch.equal(torch.cat(parts), whole[:, 1:2])
+        assert_same_bits(live.state, state.select([1]).detach())
+
+
+def test_one_stream_serves_one_state_after_the_other() -> None:
+    net = network("lstm", 5, 2, 3)
+    model, x = net.build("triton").to(DEVICE), net.x(6, 2).to(DEVICE)
+    live, states = model.stream(2), [model.zero_state(2) for _ in range(2)]
+    with torch.no_grad():
+        ends = [model(x[number::2])[1] for number in range(2)]
+    live.bind(states[0])
+    for t, x_t in enumerate(x):
+        live.run(x_t[None], None, None if t % 2 == 0 else states[1])
+    for state, end in zip(states, ends, strict=True):
+        assert_same_bits(state, end)
+
+
+def test_groups_are_of_one_size_and_as_large_as_registers_allow() -> None:
+    assert groups("gru", [20] * 9) == [Group(0, 9, 256, 1)]
+    assert groups("lstm", [20] * 9) == [Group(0, 9, 256, 1)]
+    assert groups("gru", [32] * 9) == [Group(0, 8, 256, 1), Group(8, 9, 32, 1)]
+    assert groups("gru", [50] * 3) == [Group(0, 2, 128, 2), Group(2, 3, 64, 2)]
+    assert groups("gru", [4, 4, 70, 4]) == [Group(0, 2, 32, 1), Group(2, 3), Group(3, 4, 32, 1)]
+    for cell in CELLS:
+        for H in range(1, 200):
+            found = groups(cell, [H] * 13)
+            assert [group.first for group in found] == [0, *(group.last for group in found[:-1])]
+            assert found[-1].last == 13
+            for group in found:
+                if group.columns:
+                    assert (group.last - group.first) * H <= group.columns <= MOST_COLUMNS
+                    assert group.warps * 32 == group.columns * group.threads <= MOST_COLUMNS
+                    gates = {"rnn": 1, "gru": 3, "lstm": 4}[cell]
+                    assert -(-H // group.piece) * 4 * 2 * gates <= MOST_WEIGHTS[cell]
+
+
+def test_layers_go_by_their_phases_unless_they_are_asked_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(plans.SWITCH)
+    assert groups("gru", [20, 20]) == [Group(0, 1), Group(1, 2)]
+    model = network("gru", 5, 1, 2).build("triton").to(DEVICE)
+    assert isinstance(model.stream(1), gpu.TritonStream)
+
+
+@pytest.fixture
+def _watched_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """In the interpreter, no column reads what another one has written, or writes what another one has read or
+    written, without a barrier between. On a GPU, where columns are threads, that would be a race."""
+    from triton.runtime import interpreter
+
+    builder = interpreter.InterpreterBuilder
+    load, store, barrier = builder.create_masked_load, builder.create_masked_store, builder.create_barrier
+    launch = interpreter.GridExecutor.__call__
+    written: dict[int, int] = {}
+    read: dict[int, set[int]] = {}
+    passed = []
+
+    def accesses(pointers: Any, mask: Any) -> list[tuple[int, int]]:
+        """The addresses, and which column's they are."""
+        columns = np.broadcast_to(
+            np.arange(pointers.data.shape[0]).reshape(-1, *[1] * (pointers.data.ndim - 1)), pointers.data.shape
+        )
+        real = mask.data.astype(bool)
+        return list(zip(pointers.data[real].tolist(), columns[real].tolist(), strict=True))
+
+    def checked_load(self: Any, pointers: Any, mask: Any, *more: Any) -> Any:
+        for address, column in accesses(pointers, mask):
+            assert written.get(address, column) == column, "a read of what another column has written"
+            read.setdefault(address, set()).add(column)
+        return load(self, pointers, mask, *more)
+
+    def checked_store(self: Any, pointers: Any, value: Any, mask: Any, *more: Any) -> Any:
+        for address, column in accesses(pointers, mask):
+            assert written.setdefault(address, column) == column, "two columns write the same"
+            assert read.get(address, {column}) == {column}, "a write over what another column has read"
+        return store(self, pointers, value, mask, *more)
+
+    def pass_barrier(self: Any, *more: Any) -> Any:
+        written.clear()
+        read.clear()
+        passed.append(1)
+        return barrier(self, *more)
+
+    def begin(self: Any, *arguments: Any, **options: Any) -> None:
+        written.clear()
+        read.clear()
+        launch(self, *arguments, **options)
+
+    monkeypatch.setattr(builder, "create_masked_load", checked_load)
+    monkeypatch.setattr(builder, "create_masked_store", checked_store)
+    monkeypatch.setattr(builder, "create_barrier", pass_barrier)
+    monkeypatch.setattr(interpreter.GridExecutor, "__call__", begin)
+    yield
+    assert passed
+
+
+@pytest.mark.skipif(not gpu.interpreted(), reason="the interpreter alone can be watched")
+@every_cell
+@pytest.mark.usefixtures("_watched_threads")
+def test_columns_meet_at_barriers_only(cell: str) -> None:
+    agrees(network(cell, 3, 2, 1, 3), 5, (3,), (4,))
+
+
+@pytest.mark.skipif(not gpu.interpreted(), reason="the interpreter alone can be watched")
+@every_cell
+@pytest.mark.usefixtures("_watched_memory")
+def test_no_access_outside_the_arguments(cell: str) -> None:
+    """With fewer steps than phases, columns without a unit, and a length that is no multiple of a piece."""
+    agrees(network(cell, 5, 4, 1, 3), 2, (0, 2**40), (2, 1))
