@@ -146,11 +146,11 @@ def groups(cell: str, sizes: Sequence[int]) -> list[Group]:
     found: list[Group] = []
     while not found or found[-1].last < len(sizes):
         first = found[-1].last if found else 0
-        found.append(_group(cell, sizes, first) if skewed_wanted() else Group(first, first + 1))
+        found.append(grouped(cell, sizes, first) if skewed_wanted() else Group(first, first + 1))
     return found
 
 
-def _group(cell: str, sizes: Sequence[int], first: int) -> Group:
+def grouped(cell: str, sizes: Sequence[int], first: int) -> Group:
     H = sizes[first]
     for threads in (1, 2, 4):
         weights = 4 * -(-H // (4 * threads)) * 2 * CELLS[cell].gates

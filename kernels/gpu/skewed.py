@@ -57,9 +57,19 @@ def load_weights(p_w, at, real, H: tl.constexpr, CELL: tl.constexpr, KEPT: tl.co
     for gate in tl.static_range(cells.gates(CELL)):
         for piece in tl.static_range(pieces(H, PIECE)):
             k = piece * PIECE + tl.arange(0, PIECE)
-            from_gate = at + (cells.weights_of(gate, CELL) if KEPT else gate) * (H * H)
-            p = p_w + (from_gate[:, None] + k[None, :])
-            found += (tl.load(p, mask=real[:, None] & (k < H)[None, :], other=0.0).to(tl.float32),)
+            row = at + (cells.weights_of(gate, CELL) if KEPT else gate) * H
+            p = p_w + (row[:, None] * (pieces(H, PIECE) * PIECE) + k[None, :])
+            found += (tl.load(p, mask=real[:, None], other=0.0).to(tl.float32),)
+    return found
+
+
+@triton.jit
+def load_vectors(p, at, used, H: tl.constexpr, PIECE: tl.constexpr):
+    """The vector of numbers that begins there for each column, in pieces."""
+    found = ()
+    for piece in tl.static_range(pieces(H, PIECE)):
+        k = piece * PIECE + tl.arange(0, PIECE)
+        found += (tl.load(p + (at[:, None] + k[None, :])),)
     return found
 
 
@@ -119,8 +129,8 @@ def forward(
 
     Args:
         p_gi: ``(T, B, G H)`` float32, the lowest layer's input's share of the gates, with all biases but b_n.
-        p_w_ih: ``(LAYERS - 1, G H, H)``, those of the other layers.
-        p_w_hh, p_b, p_b_n: ``(LAYERS, G H, H)``; ``(LAYERS, G H)`` and ``(LAYERS, H)`` float32, or None.
+        p_w_ih: ``(LAYERS - 1, G H, pieces * PIECE)``, of the other layers, with zeros after the H weights of a row.
+        p_w_hh, p_b, p_b_n: ``(LAYERS, G H, pieces * PIECE)``; ``(LAYERS, G H)`` and ``(LAYERS, H)`` float32, or None.
         p_layers: int64 ``(4, LAYERS)``: dilations; where the layers' rings of h and of c begin, counted in numbers from
             ``p_ring_h`` and ``p_ring_c``; and the row of ``p_h`` that a layer's first step gives.
         p_between: ``(B, 2, 2, LAYERS, pieces * PIECE)`` float32 zeros: for the iterations in turns, the layers' own
@@ -142,8 +152,8 @@ def forward(
     length = T
     if p_lengths is not None:
         length = tl.load(p_lengths + stream).to(tl.int32)
-    w_ih = load_weights(p_w_ih, ((layer - 1) * (G * H) + unit) * H, used & (layer > 0), H, CELL, False, PIECE)
-    w_hh = load_weights(p_w_hh, (layer * (G * H) + unit) * H, used, H, CELL, False, PIECE)
+    w_ih = load_weights(p_w_ih, (layer - 1) * (G * H) + unit, used & (layer > 0), H, CELL, False, PIECE)
+    w_hh = load_weights(p_w_hh, layer * (G * H) + unit, used, H, CELL, False, PIECE)
     b = load_biases(p_b, layer * (G * H) + unit, H, used, G)
     b_n = load_biases(p_b_n, layer * H + unit, 0, used, 1)
 
@@ -154,10 +164,11 @@ def forward(
     dilation = tl.load(p_layers + layer)
     ring = tl.load(p_layers + LAYERS + layer) + own
     ring_of_c = tl.load(p_layers + 2 * LAYERS + layer) + own - ring
-    at_h = (tl.load(p_layers + 3 * LAYERS + layer) + t) * by_step + own
-    at_gates = (layer * T + t) * (4 * by_step) + stream * (4 * H) + unit
-    at_gi = stream * (G * H) + unit
     to_past = dilation * by_step
+    # Where the layer's step begins among all layers' steps, H numbers for each stream.
+    steps_below = layer.to(tl.int64) * T
+    at_step = (steps_below + t) * by_step + stream * H
+    to_h = (tl.load(p_layers + 3 * LAYERS + layer) - steps_below) * by_step + unit
     slot = ((tl.load(p_cursor + stream) + t) % dilation + dilation) % dilation
     at_ring = ring + slot * by_step
     slot = slot.to(tl.int32)
@@ -176,13 +187,16 @@ def forward(
         c = tl.load(p_ring_c + at_ring + ring_of_c, mask=begun, other=0.0)
     tl.store(p_between + TURN + at_own, h, mask=used)
     lowest = used & (layer == 0)
-    gi = load_columns(p_gi, at_gi, H, lowest & (t < length), b)
+    gi = load_columns(p_gi, G * at_step + unit, H, lowest & (t < length), b)
     tl.debug_barrier()
 
-    for s in range(T + LAYERS - 1):
+    turn = 0
+    for _ in range(T + LAYERS - 1):
+        own_states = load_vectors(p_between + (TURN - turn), vector, used, H, PIECE)
+        inputs = load_vectors(p_between + (TURN - turn + INPUTS), vector, used, H, PIECE)
+        # What the next iteration needs is on its way while this one is computed.
         real = used & (t >= 0) & (t < length)
         early = real & (t < d)
-        # What the next iteration needs is on its way while this one is computed.
         t += 1
         slot = tl.where(slot + 1 == d, 0, slot + 1)
         next_ring = tl.where(slot == 0, ring, at_ring + by_step)
@@ -191,15 +205,11 @@ def forward(
         next_c = next_h
         if CELL == "lstm":
             next_c = tl.load(p_ring_c + next_ring + ring_of_c, mask=soon, other=0.0)
-        at_gi += G * by_step
-        next_gi = load_columns(p_gi, at_gi, H, lowest & (t < length), b)
+        next_gi = load_columns(p_gi, G * (at_step + by_step) + unit, H, lowest & (t < length), b)
 
-        turn = s % 2 * TURN
-        p_last = p_between + (TURN - turn)
         totals = ()
         for piece in tl.static_range(N):
-            at = vector[:, None] + (piece * PIECE + tl.arange(0, PIECE))[None, :]
-            totals = add_terms(totals, tl.load(p_last + INPUTS + at), tl.load(p_last + at), w_ih, w_hh, piece, N, CELL)
+            totals = add_terms(totals, inputs[piece], own_states[piece], w_ih, w_hh, piece, N, CELL)
         products = add_up(totals)
         sums = ()
         for gate in tl.static_range(G):
@@ -217,39 +227,39 @@ def forward(
             tl.store(p_ring_c + at_ring + ring_of_c, c_new, mask=real)
         if SAVE:
             # The past begins with what the first d steps have read.
-            tl.store(p_h + at_h - to_past, h, mask=early)
-            tl.store(p_h + at_h, h_new, mask=real)
+            tl.store(p_h + (at_step + to_h - to_past), h, mask=early)
+            tl.store(p_h + (at_step + to_h), h_new, mask=real)
             if CELL == "lstm":
-                tl.store(p_c + at_h - to_past, c, mask=early)
-                tl.store(p_c + at_h, c_new, mask=real)
+                tl.store(p_c + (at_step + to_h - to_past), c, mask=early)
+                tl.store(p_c + (at_step + to_h), c_new, mask=real)
             for gate in tl.static_range(len(saved)):
-                tl.store(p_gates + at_gates + gate * H, saved[gate].to(p_gates.dtype.element_ty), mask=real)
+                tl.store(p_gates + (4 * at_step + unit) + gate * H, saved[gate].to(p_gates.dtype.element_ty), mask=real)
         else:
-            tl.store(p_h + at_h, h_new, mask=real & (layer == LAYERS - 1))
+            tl.store(p_h + (at_step + to_h), h_new, mask=real & (layer == LAYERS - 1))
         h = next_h
         if CELL == "lstm":
             c = tl.where(one, tl.where(real, c_new, c), next_c)
         gi = next_gi
         at_ring = next_ring
-        at_h += by_step
-        at_gates += 4 * by_step
+        at_step += by_step
+        turn = TURN - turn
         tl.debug_barrier()  # the next iteration reads what all threads wrote
 
 
 @triton.jit
-def load_saved(p_h, p_gates, p_c, p_dy, at_h, to_past, at_gates, at_dy, real, top, H: tl.constexpr, CELL: tl.constexpr):
-    """The arguments of ``cells.gradient`` that the forward pass saved, and the gradients of the top layer's outputs."""
-    dy = tl.load(p_dy + at_dy, mask=real & top, other=0.0)
-    h = tl.load((p_h if CELL == "rnn" else p_c if CELL == "lstm" else p_h - to_past) + at_h, mask=real, other=0.0)
+def load_saved(p_h, p_gates, p_c, at_h, to_past, at_gates, real, H: tl.constexpr, CELL: tl.constexpr):
+    """The arguments of ``cells.gradient`` that the forward pass saved: ``saved``, ``old`` and ``c``."""
     if CELL == "rnn":
-        return (h,), h, h, dy
+        h = tl.load(p_h + at_h, mask=real, other=0.0)
+        return (h,), h, h
     else:
-        zeros = (tl.zeros_like(dy),) * 4
-        gates = load_columns(p_gates, at_gates, H, real, zeros)
-        if CELL == "gru":
-            return gates, h, h, dy
-        else:
-            return gates, tl.load(p_c - to_past + at_h, mask=real, other=0.0), h, dy
+        p_states = p_h if CELL == "gru" else p_c
+        old = tl.load(p_states + (at_h - to_past), mask=real, other=0.0)
+        gates = load_columns(p_gates, at_gates, H, real, (tl.zeros_like(old),) * 4)
+        c = old
+        if CELL == "lstm":
+            c = tl.load(p_c + at_h, mask=real, other=0.0)
+        return gates, old, c
 
 
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=GIVEN)
@@ -300,8 +310,8 @@ def backward(
     length = T
     if p_lengths is not None:
         length = tl.load(p_lengths + stream).to(tl.int32)
-    w_ih = load_weights(p_w_ih, ((layer - 1) * (G * H) + unit) * H, used & (layer > 0), H, CELL, False, PIECE)
-    w_hh = load_weights(p_w_hh, (layer * (G * H) + unit) * H, used, H, CELL, True, PIECE)
+    w_ih = load_weights(p_w_ih, (layer - 1) * (G * H) + unit, used & (layer > 0), H, CELL, False, PIECE)
+    w_hh = load_weights(p_w_hh, layer * (G * H) + unit, used, H, CELL, True, PIECE)
 
     by_step = B.to(tl.int64) * H
     own = stream * H + unit
@@ -309,11 +319,12 @@ def backward(
     dilation = tl.load(p_layers + layer)
     ring = tl.load(p_layers + LAYERS + layer) + own
     ring_of_c = tl.load(p_layers + 2 * LAYERS + layer) + own - ring
-    at_h = (tl.load(p_layers + 3 * LAYERS + layer) + t) * by_step + own
     to_past = dilation * by_step
-    at_gates = (layer.to(tl.int64) * T + t) * (4 * by_step) + stream * (4 * H) + unit
-    at_dgates = (layer.to(tl.int64) * T + t) * (KEPT * by_step) + stream * (KEPT * H) + unit
-    at_dy = t * by_step + own
+    # Where the layer's step begins among all layers' steps, H numbers for each stream.
+    steps_below = layer.to(tl.int64) * T
+    at_step = (steps_below + t) * by_step + stream * H
+    to_h = (tl.load(p_layers + 3 * LAYERS + layer) - steps_below) * by_step + unit
+    to_dy = unit - steps_below * by_step
     slot = ((tl.load(p_cursor + stream) + t) % dilation + dilation) % dilation
     at_ring = ring + slot * by_step
     slot = slot.to(tl.int32)
@@ -323,7 +334,8 @@ def backward(
 
     p_between += stream * (FROM_ABOVE + LAYERS * WIDTH)
     real = used & (t >= 0) & (t < length)
-    saved, old, c, dy = load_saved(p_h, p_gates, p_c, p_dy, at_h, to_past, at_gates, at_dy, real, top, H, CELL)
+    saved, old, c = load_saved(p_h, p_gates, p_c, at_step + to_h, to_past, 4 * at_step + unit, real, H, CELL)
+    dy = tl.load(p_dy + at_step + to_dy, mask=real & top, other=0.0)
     dh = tl.load(p_ring_h + at_ring, mask=real | (used & one), other=0.0)
     dc = dh
     if CELL == "lstm":
@@ -335,20 +347,18 @@ def backward(
         for gate in tl.static_range(KEPT):
             d_sum = tl.where(real, d_sums[gate], 0.0)
             tl.store(p_between + gate * (LAYERS * WIDTH) + at_own, d_sum, mask=used)
-            tl.store(p_dgates + at_dgates + gate * H, d_sum.to(p_dgates.dtype.element_ty), mask=real)
+            tl.store(p_dgates + KEPT * at_step + unit + gate * H, d_sum.to(p_dgates.dtype.element_ty), mask=real)
         tl.debug_barrier()  # the products read what all threads wrote
         # What the next iteration needs is on its way while this one is computed.
         was_real = real
         was_ring = at_ring
         t -= 1
-        at_h -= by_step
-        at_gates -= 4 * by_step
-        at_dgates -= KEPT * by_step
-        at_dy -= by_step
+        at_step -= by_step
         at_ring = tl.where(slot == 0, ring + to_past, at_ring) - by_step
         slot = tl.where(slot == 0, dilation.to(tl.int32), slot) - 1
         real = used & (t >= 0) & (t < length)
-        saved, old, c, dy = load_saved(p_h, p_gates, p_c, p_dy, at_h, to_past, at_gates, at_dy, real, top, H, CELL)
+        saved, old, c = load_saved(p_h, p_gates, p_c, at_step + to_h, to_past, 4 * at_step + unit, real, H, CELL)
+        dy = tl.load(p_dy + at_step + to_dy, mask=real & top, other=0.0)
         next_dh = tl.load(p_ring_h + at_ring, mask=real & (dilation > 1), other=0.0)
         next_dc = next_dh
         if CELL == "lstm":

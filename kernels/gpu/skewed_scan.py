@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from streamdrnn.kernels.gpu import skewed
 from streamdrnn.kernels.gpu.plans import MOST_REGISTERS, Group
@@ -24,8 +25,8 @@ class Packed(NamedTuple):
 
     Attributes:
         lowest: the lowest layer's, whose inputs are not states of the group.
-        w_ih: ``(layers - 1, G H, H)``, those of the other layers.
-        w_hh, bias, b_n: of all layers, as in :class:`LayerWeights` with the layers in front.
+        w_ih, w_hh: of the other layers and of all, each gate's row with zeros up to whole pieces, layers in front.
+        bias, b_n: of all layers, layers in front.
     """
 
     lowest: LayerWeights
@@ -35,11 +36,12 @@ class Packed(NamedTuple):
     b_n: Optional[Tensor]
 
 
-def pack(layers: Sequence[LayerWeights]) -> Packed:
+def pack(group: Group, layers: Sequence[LayerWeights]) -> Packed:
     biases = [w.bias for w in layers if w.bias is not None]
     of_h_n = [w.b_n for w in layers if w.b_n is not None]
+    w_ih, w_hh = (_in_pieces(group, w) for w in _stacked(layers))
     return Packed(
-        layers[0], *_stacked(layers), torch.stack(biases) if biases else None, torch.stack(of_h_n) if of_h_n else None
+        layers[0], w_ih, w_hh, torch.stack(biases) if biases else None, torch.stack(of_h_n) if of_h_n else None
     )
 
 
@@ -47,6 +49,11 @@ def _stacked(layers: Sequence[Union[Weights, LayerWeights]]) -> tuple[Tensor, Te
     """``w_ih`` of all layers but the lowest and ``w_hh`` of all, layers in front."""
     w_hh = torch.stack([w.w_hh for w in layers])
     return torch.stack([w.w_ih for w in layers[1:]]) if len(layers) > 1 else w_hh[:0], w_hh
+
+
+def _in_pieces(group: Group, w: Tensor) -> Tensor:
+    H = w.shape[-1]
+    return pad(w, (0, _width(group, H) - H)).contiguous()
 
 
 def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
@@ -92,7 +99,7 @@ def forward(
     h_ring = torch.cat(list(h_rings))
     c_ring = torch.cat(list(c_rings)) if c_rings else none
     table = _table(T, B, H, dilations, save, x.device)
-    launch(cell, group, x, pack(layers), table, h_ring, c_ring, cursor, lengths, h_rows, gates, c_rows, save)
+    launch(cell, group, x, pack(group, layers), table, h_ring, c_ring, cursor, lengths, h_rows, gates, c_rows, save)
     sizes = [d + T for d in own]
     c_parts = c_rows.split(sizes) if c_rows.numel() else [none] * len(own)
     gate_parts = gates.unbind() if saved else [none.to(operands)] * len(own)
@@ -131,7 +138,7 @@ def backward(
     dh, dc = torch.cat(list(dh_after)), torch.cat(list(dc_after)) if dc_after else none
     h, c, gates = (_joined(parts) for parts in zip(*histories, strict=True))
     # Of each gate's matrix, what a unit sends to all gates lies together.
-    w_ih, w_hh = (t.view(-1, H, H).mT.contiguous() for t in _stacked(layers))
+    w_ih, w_hh = (_in_pieces(group, w.view(-1, H, H).mT) for w in _stacked(layers))
     between = dy.new_zeros(B, kept + 1, L, _width(group, H))
     skewed.backward[(B,)](
         w_ih, w_hh, cursor, lengths, _table(T, B, H, dilations, True, dy.device), dh, dc,
@@ -180,7 +187,7 @@ def launch(
     save: bool,
 ) -> None:
     """The lowest layer's product with x ``(T, B, I)`` and the scan, see ``skewed.forward``."""
-    (T, B), (L, _, H) = x.shape[:2], weights.w_hh.shape
+    (T, B), L, H = x.shape[:2], weights.w_hh.shape[0], weights.lowest.w_hh.shape[1]
     gi = linear(x, weights.lowest.w_ih, weights.lowest.bias)
     between = h_rows.new_zeros(B, 2, 2, L, _width(group, H))
     skewed.forward[(B,)](

@@ -41,7 +41,7 @@ class SkewedStream:
         refuse_narrow(held, "the backend 'triton'")
         self._scan, self._groups, self._cell, self._dilations = skewed_scan, groups, cell, list(dilations)
         layers = [LayerWeights(*(None if t is None else _copy(t) for t in w)) for w in prepare(cell, weights)]  # type: ignore[arg-type]
-        self._weights = [skewed_scan.pack(layers[group.first : group.last]) for group in groups]
+        self._weights = [skewed_scan.pack(group, layers[group.first : group.last]) for group in groups]
         self._fusion = None if fusion is None else FusionWeights(*(None if t is None else _copy(t) for t in fusion))  # type: ignore[arg-type]
         w = layers[0].w_ih
         self._x = w.new_zeros(1, batch_size, w.shape[1], dtype=torch.float32)
@@ -100,7 +100,7 @@ class SkewedStream:
         T, B, _ = x.shape
         none = x.new_empty(0)
         for group, weights, table in zip(self._groups, self._weights, tables, strict=True):
-            y = x.new_zeros(T, B, weights.w_hh.shape[2])
+            y = x.new_zeros(T, B, weights.lowest.w_hh.shape[1])
             self._scan.launch(
                 self._cell, group, x, weights, table, self._x, self._x, cursor, lengths, y, none, none, False
             )

@@ -31,8 +31,9 @@ from triton.runtime.jit import JITFunction
 
 from streamdrnn import DRNNState
 from streamdrnn.kernels import CELLS, FusionWeights, Weights, gpu
-from streamdrnn.kernels.gpu import scan
-from streamdrnn.kernels.gpu.plans import Plan
+from streamdrnn.kernels.gpu import scan, skewed_scan
+from streamdrnn.kernels.gpu.plans import SWITCH, Plan, groups
+from streamdrnn.kernels.gpu.weights import prepare
 from tests.kernels.offered import offered, representative
 
 PRECISIONS = {
@@ -115,6 +116,17 @@ def launch(direction: str, variant: Variant, T: int = 5, B: int = 3, d: int = 2)
         scan.backward(cell, w, history, c_ring, cursor, lengths, torch.zeros(T, B, H), ring, c_ring)
 
 
+WORDS = {
+    "barriers": "bar.sync",
+    "unchanging": "ld.global.nc",
+    "fma": "fma.rn.f32",
+    "add": "add.f32",
+    "sub": "sub.f32",
+    "mul": "mul.f32",
+}
+"""What is counted in a kernel's PTX; ``ld.global.nc`` is for memory that no thread of the kernel writes."""
+
+
 class Compiler:
     """In place of a GPU: compiles what is launched, runs nothing, and keeps what ptxas says."""
 
@@ -129,8 +141,8 @@ class Compiler:
                 kernel = run(fn, *arguments, grid=grid, warmup=True, **options)
             if output.getvalue():  # else it was compiled before
                 seconds = time.perf_counter() - start
-                barriers = kernel.asm["ptx"].count("bar.sync")
-                found = {"barriers": barriers, "shared": kernel.metadata.shared, "seconds": seconds}
+                counts = {name: kernel.asm["ptx"].count(word) for name, word in WORDS.items()}
+                found = {**counts, "kernel": kernel.name, "shared": kernel.metadata.shared, "seconds": seconds}
                 self.reports.append({**_read(output.getvalue()), **found})
 
         JITFunction.run = compile_only
@@ -162,11 +174,12 @@ def _read(log: str) -> dict[str, int]:
     return {"stack": stack, "spill_stores": stores, "spill_loads": loads, "registers": int(registers[1])}
 
 
-def random_weights(cell: str, H: int, dtype: torch.dtype, bias: bool = True) -> list[Weights]:
-    """Two layers' over 3 inputs."""
+def random_weights(cell: str, H: int, dtype: torch.dtype, bias: bool = True, layers: int = 2) -> list[Weights]:
+    """Over 3 inputs."""
     rows = CELLS[cell].gates * H
     b = torch.zeros(rows, dtype=dtype) if bias else None
-    return [Weights(torch.zeros(rows, n, dtype=dtype), torch.zeros(rows, H, dtype=dtype), b, b) for n in (3, H)]
+    inputs = [3, *[H] * (layers - 1)]
+    return [Weights(torch.zeros(rows, n, dtype=dtype), torch.zeros(rows, H, dtype=dtype), b, b) for n in inputs]
 
 
 def step(cell: str, precision: str, B: int, fusion: bool, bias: bool, H: int) -> None:
@@ -181,6 +194,31 @@ def step(cell: str, precision: str, B: int, fusion: bool, bias: bool, H: int) ->
     live = gpu.TritonStream(cell, random_weights(cell, H, dtype, bias), [2, 4], fused, B)
     live.bind(state)
     live.run(torch.zeros(1, B, 3), None)
+
+
+SKEWED = [("gru", 9, 20)]
+"""Stacks of layers whose skewed scans are compiled: a cell, layers and units."""
+
+ALL_SKEWED = [
+    *((cell, 9, 20) for cell in CELLS),
+    *(("gru", L, H) for L, H in [(12, 20), (8, 32), (2, 50), (2, 64), (1, 64), (5, 12), (1, 1)]),
+    *(("lstm", L, H) for L, H in [(12, 20), (4, 32), (2, 40), (1, 64), (5, 12), (1, 1)]),
+    *(("rnn", L, H) for L, H in [(8, 32), (4, 64), (1, 96), (5, 12), (1, 1)]),
+]
+
+
+def skewed(cell: str, L: int, H: int, save: bool, lengths: bool, T: int = 5, B: int = 3) -> None:
+    """What a group of layers launches; with ``save`` also in the backward pass."""
+    torch.set_float32_matmul_precision("highest")
+    (group,) = groups(cell, [H] * L)
+    weights = random_weights(cell, H, torch.float32, layers=L)
+    rings = [torch.zeros(2**layer, B, H) for layer in range(L)]
+    c_rings = rings if CELLS[cell].has_c else []
+    given = torch.zeros(B, dtype=torch.int64), torch.full((B,), T) if lengths else None
+    x, layers = torch.zeros(T, B, 3), prepare(cell, weights)
+    histories, _, _ = skewed_scan.forward(cell, group, x, layers, rings, c_rings, *given, save)
+    if save:
+        skewed_scan.backward(cell, group, weights, histories, [], *given, torch.zeros(T, B, H), rings, c_rings)
 
 
 CALLS = [(5, 3, (2, 3)), (1, 1, (1, 1)), (16, 16, (16, 1)), (17, 1, (3, 32)), (1, 64, (7, 5)), (5, 2, (1, 3))]
@@ -210,6 +248,11 @@ def main(capability: int, *what: str) -> None:
             for number, (T, B, dilations) in enumerate(CALLS):
                 name = {"cell": cell, "H": H, "T": T, "B": B, "dilations": dilations}
                 compiler.compile({"what": "sizes", "call": number, **name}, train, *name.values())
+    os.environ[SWITCH] = "1"
+    for cell, L, H in (ALL_SKEWED if thorough else SKEWED) if "skewed" in what else ():
+        for save, lengths in [(True, False), (False, True)] + ([(True, True), (False, False)] if thorough else []):
+            name = {"cell": cell, "layers": L, "H": H, "save": save, "lengths": lengths}
+            compiler.compile({"what": "skewed", **name}, skewed, *name.values())
     for direction in ("forward", "backward"):
         for variant in variants(direction, thorough) if direction in what else ():
             name = {**variant._asdict(), "plan": variant.plan._asdict()}

@@ -61,3 +61,26 @@ def test_other_numbers_of_steps_streams_and_phases_compile_nothing_anew() -> Non
     assert kernels == {(0, cell, H): 2 for cell in CELLS for H in (5, 20, 200)}, (
         "other than one forward and one backward"
     )
+
+
+@pytest.mark.parametrize("capability", [90, pytest.param(80, marks=pytest.mark.full)])
+def test_skewed_scans_keep_their_weights_in_registers_and_wait_once_or_twice_a_step(capability: int) -> None:
+    """Without a spilled register, and without loads that may miss what the kernel itself has written.
+
+    A stream's step and a batch's forward pass are variants of one kernel, with the same operations.
+    """
+    reports = compiled(capability, "skewed", *THOROUGH)
+    assert {report["kernel"] for report in reports} == {"forward", "backward", "linear"}
+    for report in reports:
+        assert report["spill_stores"] == report["spill_loads"] == report["unchanging"] == 0, report
+        assert report["shared"] <= SHARED_MEMORY[capability], report
+        # With more threads for a column the compiler adds its own.
+        if report["kernel"] != "linear" and report["shared"] == 0:
+            assert report["barriers"] == 2, report
+    operations: dict[str, set[tuple[int, ...]]] = {}
+    for report in reports:
+        if report["kernel"] == "forward":
+            kind = f"{report['cell']} {report['layers']} {report['H']}"
+            counts = tuple(report[name] for name in ("fma", "add", "sub", "mul"))
+            operations.setdefault(kind, set()).add(counts)
+    assert {len(found) for found in operations.values()} == {1}, operations
