@@ -99,7 +99,7 @@ class _Warp:
     """Where a warp is in the loop, and when it goes on."""
 
     def __init__(self) -> None:
-        self.at, self.turn, self.next = 0, 0, 0
+        self.at, self.next = 0, 0
         self.released = [0] * 6
 
 
@@ -112,8 +112,9 @@ def simulate(loop: Sequence[Instruction], warps: int, load: int, turns: int = 6)
     """
     group = [_Warp() for _ in range(warps)]
     busy = [dict.fromkeys(SLOW, 0) for _ in range(SCHEDULERS)]
-    memory, arrived, begun, now = 0, 0, 0, 0
-    while group[-1].turn < turns:
+    memory, arrived, now = 0, 0, 0
+    ends: list[int] = []  # of the last warp's turns
+    while len(ends) < turns:
         for scheduler in range(SCHEDULERS):
             for warp in group[scheduler::SCHEDULERS]:
                 one = loop[warp.at]
@@ -139,12 +140,12 @@ def simulate(loop: Sequence[Instruction], warps: int, load: int, turns: int = 6)
                         warp.released[counter] = max(warp.released[counter], when)
                 warp.at += 1
                 if warp.at == len(loop):
-                    warp.at, warp.turn = 0, warp.turn + 1
-                    if warp is group[0] and warp.turn == 2:  # the first turns fill the pipeline
-                        begun = now
+                    warp.at = 0
+                    if warp is group[-1]:
+                        ends.append(now)
                 break
         now += 1
-    return (now - begun) / (turns - 2)
+    return (ends[-1] - ends[1]) / (turns - 2)  # the first turns fill the pipeline
 
 
 class Prediction(NamedTuple):
@@ -188,9 +189,10 @@ def predict(cell: str, layers: int, H: int, direction: str, save: bool = True, c
     used = _run(tools.cuobjdump.path, "--dump-resource-usage", cubin)
     registers, stack = (int(re.search(rf"{name}:(\d+)", used)[1]) for name in ("REG", "STACK"))  # type: ignore[index]
     loop = loop_of(_run(tools.nvdisasm.path, "-c -hex", cubin))
-    near, far = (round(simulate(loop, group.warps, load)) for load in (L1, L2))
-    barriers = sum(i.name == "BAR" for i in loop)
-    return Prediction(registers, stack, kernel.metadata.shared, len(loop), barriers, near, far)
+    turns = 2 if direction == "forward" else 1  # of iterations in the loop
+    near, far = (round(simulate(loop, group.warps, load) / turns) for load in (L1, L2))
+    barriers = sum(i.name == "BAR" for i in loop) // turns
+    return Prediction(registers, stack, kernel.metadata.shared, len(loop) // turns, barriers, near, far)
 
 
 def _source(direction: str, cell: str, constants: dict[str, object]) -> Any:
@@ -221,14 +223,17 @@ def _run(tool: str, options: str, cubin: bytes) -> str:
         return subprocess.run([tool, *options.split(), file.name], check=True, capture_output=True, text=True).stdout
 
 
+WAYS = (("inference", "forward", False), ("training, forward", "forward", True), ("backward", "backward", True))
+
+
 def main(*wanted: str) -> None:
-    print("| group | direction | registers | spilled | shared | instructions | barriers | cycles, L1 | cycles, L2 |")
+    print("| group | pass | registers | spilled | shared | instructions | barriers | cycles, L1 | cycles, L2 |")
     print("| --- | --- |" + " ---: |" * 7)
     given = [(cell, int(layers), int(H)) for cell, layers, H in zip(*[iter(wanted)] * 3, strict=True)]
     for cell, layers, H in given or [(cell, 9, 20) for cell in ("gru", "lstm", "rnn")]:
-        for direction in ("forward", "backward"):
-            numbers = predict(cell, layers, H, direction)
-            print(f"| {layers} {cell} of {H} | {direction} | {' | '.join(map(str, numbers))} |", flush=True)
+        for name, direction, save in WAYS:
+            numbers = predict(cell, layers, H, direction, save)
+            print(f"| {layers} {cell} of {H} | {name} | {' | '.join(map(str, numbers))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,10 @@ GIVEN = ["p_cursor", "p_lengths", "p_ring_h", "p_ring_c", "p_dy"]
 which may be parts of larger ones, begin at a multiple of 16 bytes."""
 
 
+TURNS: tl.constexpr = tl.constexpr(2)
+"""The buffers for what the forward pass's threads tell one another, which iterations use in turns."""
+
+
 @triton.constexpr_function
 def pieces(H, PIECE):
     """How many pieces a vector of H numbers has."""
@@ -190,60 +194,62 @@ def forward(
     gi = load_columns(p_gi, G * at_step + unit, H, lowest & (t < length), b)
     tl.debug_barrier()
 
-    turn = 0
-    for _ in range(T + LAYERS - 1):
-        own_states = load_vectors(p_between + (TURN - turn), vector, used, H, PIECE)
-        inputs = load_vectors(p_between + (TURN - turn + INPUTS), vector, used, H, PIECE)
-        # What the next iteration needs is on its way while this one is computed.
-        real = used & (t >= 0) & (t < length)
-        early = real & (t < d)
-        t += 1
-        slot = tl.where(slot + 1 == d, 0, slot + 1)
-        next_ring = tl.where(slot == 0, ring, at_ring + by_step)
-        soon = used & (d > 1) & (t >= 0) & (t < length)
-        next_h = tl.load(p_ring_h + next_ring, mask=soon, other=0.0)
-        next_c = next_h
-        if CELL == "lstm":
-            next_c = tl.load(p_ring_c + next_ring + ring_of_c, mask=soon, other=0.0)
-        next_gi = load_columns(p_gi, G * (at_step + by_step) + unit, H, lowest & (t < length), b)
-
-        totals = ()
-        for piece in tl.static_range(N):
-            totals = add_terms(totals, inputs[piece], own_states[piece], w_ih, w_hh, piece, N, CELL)
-        products = add_up(totals)
-        sums = ()
-        for gate in tl.static_range(G):
-            sums += (products[gate] + gi[gate],)
-        h_n = b_n[0]
-        if CELL == "gru":
-            h_n += products[3]
-        h_new, c_new, saved = cells.step_of_sums(sums, h_n, h, c, CELL)
-        kept = tl.where(real, h_new, h)
-        next_h = tl.where(one, kept, next_h)
-        tl.store(p_between + turn + at_own, next_h, mask=used)
-        tl.store(p_between + turn + at_above, kept, mask=used & (layer < LAYERS - 1))
-        tl.store(p_ring_h + at_ring, h_new, mask=real)
-        if CELL == "lstm":
-            tl.store(p_ring_c + at_ring + ring_of_c, c_new, mask=real)
-        if SAVE:
-            # The past begins with what the first d steps have read.
-            tl.store(p_h + (at_step + to_h - to_past), h, mask=early)
-            tl.store(p_h + (at_step + to_h), h_new, mask=real)
+    # The turn is known to the compiler, and so are addresses; an iteration too many makes no step.
+    for _ in range((T + LAYERS) // TURNS):
+        for turn in tl.static_range(TURNS):
+            own_states = load_vectors(p_between + (1 - turn) * TURN, vector, used, H, PIECE)
+            inputs = load_vectors(p_between + ((1 - turn) * TURN + INPUTS), vector, used, H, PIECE)
+            # What the next iteration needs is on its way while this one is computed.
+            real = used & (t >= 0) & (t < length)
+            early = real & (t < d)
+            t += 1
+            slot = tl.where(slot + 1 == d, 0, slot + 1)
+            next_ring = tl.where(slot == 0, ring, at_ring + by_step)
+            soon = used & (d > 1) & (t >= 0) & (t < length)
+            next_h = tl.load(p_ring_h + next_ring, mask=soon, other=0.0)
+            next_c = next_h
             if CELL == "lstm":
-                tl.store(p_c + (at_step + to_h - to_past), c, mask=early)
-                tl.store(p_c + (at_step + to_h), c_new, mask=real)
-            for gate in tl.static_range(len(saved)):
-                tl.store(p_gates + (4 * at_step + unit) + gate * H, saved[gate].to(p_gates.dtype.element_ty), mask=real)
-        else:
-            tl.store(p_h + (at_step + to_h), h_new, mask=real & (layer == LAYERS - 1))
-        h = next_h
-        if CELL == "lstm":
-            c = tl.where(one, tl.where(real, c_new, c), next_c)
-        gi = next_gi
-        at_ring = next_ring
-        at_step += by_step
-        turn = TURN - turn
-        tl.debug_barrier()  # the next iteration reads what all threads wrote
+                next_c = tl.load(p_ring_c + next_ring + ring_of_c, mask=soon, other=0.0)
+            next_gi = load_columns(p_gi, G * (at_step + by_step) + unit, H, lowest & (t < length), b)
+
+            totals = ()
+            for piece in tl.static_range(N):
+                totals = add_terms(totals, inputs[piece], own_states[piece], w_ih, w_hh, piece, N, CELL)
+            products = add_up(totals)
+            sums = ()
+            for gate in tl.static_range(G):
+                sums += (products[gate] + gi[gate],)
+            h_n = b_n[0]
+            if CELL == "gru":
+                h_n += products[3]
+            h_new, c_new, saved = cells.step_of_sums(sums, h_n, h, c, CELL)
+            kept = tl.where(real, h_new, h)
+            next_h = tl.where(one, kept, next_h)
+            tl.store(p_between + turn * TURN + at_own, next_h, mask=used)
+            tl.store(p_between + turn * TURN + at_above, kept, mask=used & (layer < LAYERS - 1))
+            tl.store(p_ring_h + at_ring, h_new, mask=real)
+            if CELL == "lstm":
+                tl.store(p_ring_c + at_ring + ring_of_c, c_new, mask=real)
+            if SAVE:
+                # The past begins with what the first d steps have read.
+                tl.store(p_h + (at_step + to_h - to_past), h, mask=early)
+                tl.store(p_h + (at_step + to_h), h_new, mask=real)
+                if CELL == "lstm":
+                    tl.store(p_c + (at_step + to_h - to_past), c, mask=early)
+                    tl.store(p_c + (at_step + to_h), c_new, mask=real)
+                for gate in tl.static_range(len(saved)):
+                    tl.store(
+                        p_gates + (4 * at_step + unit) + gate * H, saved[gate].to(p_gates.dtype.element_ty), mask=real
+                    )
+            else:
+                tl.store(p_h + (at_step + to_h), h_new, mask=real & (layer == LAYERS - 1))
+            h = next_h
+            if CELL == "lstm":
+                c = tl.where(one, tl.where(real, c_new, c), next_c)
+            gi = next_gi
+            at_ring = next_ring
+            at_step += by_step
+            tl.debug_barrier()  # the next iteration reads what all threads wrote
 
 
 @triton.jit
