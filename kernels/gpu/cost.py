@@ -181,7 +181,7 @@ def predict(cell: str, layers: int, H: int, direction: str, save: bool = True, c
     options = {"num_warps": group.warps, "num_stages": 1, "maxnreg": 255}
     sizes = {"LAYERS": layers, "H": H, "COLUMNS": group.columns, "PIECE": group.piece}
     kernel = triton.compile(
-        _source(direction, cell, {"CELL": cell, "SAVE": save, **sizes}),
+        _source(direction, cell, {"CELL": cell, "SAVE": save, "UNROLLED": group.unrolled, **sizes}),
         target=triton.backends.compiler.GPUTarget("cuda", capability, 32),
         options=options,
     )
@@ -189,7 +189,7 @@ def predict(cell: str, layers: int, H: int, direction: str, save: bool = True, c
     used = _run(tools.cuobjdump.path, "--dump-resource-usage", cubin)
     registers, stack = (int(re.search(rf"{name}:(\d+)", used)[1]) for name in ("REG", "STACK"))  # type: ignore[index]
     loop = loop_of(_run(tools.nvdisasm.path, "-c -hex", cubin))
-    turns = 2 if direction == "forward" else 1  # of iterations in the loop
+    turns = group.unrolled if direction == "forward" else 1
     near, far = (round(simulate(loop, group.warps, load) / turns) for load in (L1, L2))
     barriers = sum(i.name == "BAR" for i in loop) // turns
     return Prediction(registers, stack, kernel.metadata.shared, len(loop) // turns, barriers, near, far)

@@ -105,8 +105,9 @@ SWITCH = "STREAMDRNN_SKEWED"
 MOST_COLUMNS = 256
 """The threads of a program for a skewed scan."""
 
-MOST_WEIGHTS = {"rnn": 192, "gru": 192, "lstm": 160}
-"""Those that one of its threads can hold in 255 registers beside all else."""
+MOST_WEIGHTS, FEWER_WEIGHTS = 192, 160
+"""Those that one of its threads can hold in 255 registers beside all else; the second where it has more besides: for an
+LSTM, where threads share a column, and in a loop of two iterations."""
 
 
 class Group(NamedTuple):
@@ -116,12 +117,14 @@ class Group(NamedTuple):
         first, last: the lowest layer, and the one after the highest.
         columns: of a program's tile, at least the layers' units; 0 for a layer that runs by itself, over its phases.
         threads: that share a column's weights.
+        unrolled: the iterations in the forward pass's loop.
     """
 
     first: int
     last: int
     columns: int = 0
     threads: int = 1
+    unrolled: int = 1
 
     @property
     def piece(self) -> int:
@@ -155,7 +158,8 @@ def grouped(cell: str, sizes: Sequence[int], first: int) -> Group:
     for threads in (1, 2, 4):
         weights = 4 * -(-H // (4 * threads)) * 2 * CELLS[cell].gates
         most = MOST_COLUMNS // threads // H
-        if weights <= MOST_WEIGHTS[cell] and most:
+        unrolled = 2 if weights <= FEWER_WEIGHTS else 1
+        if most and (unrolled == 2 or (weights <= MOST_WEIGHTS and threads == 1 and cell != "lstm")):
             layers = next((n for n, other in enumerate(sizes[first:]) if other != H or n == most), len(sizes) - first)
-            return Group(first, first + layers, max(32, 1 << (layers * H - 1).bit_length()), threads)
+            return Group(first, first + layers, max(32, 1 << (layers * H - 1).bit_length()), threads, unrolled)
     return Group(first, first + 1)

@@ -21,10 +21,6 @@ GIVEN = ["p_cursor", "p_lengths", "p_ring_h", "p_ring_c", "p_dy"]
 which may be parts of larger ones, begin at a multiple of 16 bytes."""
 
 
-TURNS: tl.constexpr = tl.constexpr(2)
-"""The buffers for what the forward pass's threads tell one another, which iterations use in turns."""
-
-
 @triton.constexpr_function
 def pieces(H, PIECE):
     """How many pieces a vector of H numbers has."""
@@ -128,6 +124,7 @@ def forward(
     H: tl.constexpr,
     COLUMNS: tl.constexpr,
     PIECE: tl.constexpr,
+    UNROLLED: tl.constexpr,
 ):
     """All steps of a chunk. The rings become those after it, in place.
 
@@ -194,9 +191,10 @@ def forward(
     gi = load_columns(p_gi, G * at_step + unit, H, lowest & (t < length), b)
     tl.debug_barrier()
 
-    # The turn is known to the compiler, and so are addresses; an iteration too many makes no step.
-    for _ in range((T + LAYERS) // TURNS):
-        for turn in tl.static_range(TURNS):
+    turn = 0
+    # An iteration more than there are makes no step. In a loop of two the compiler knows whose turn it is.
+    for _ in range((T + LAYERS - 2 + UNROLLED) // UNROLLED):
+        for _ in tl.static_range(UNROLLED):
             own_states = load_vectors(p_between + (1 - turn) * TURN, vector, used, H, PIECE)
             inputs = load_vectors(p_between + ((1 - turn) * TURN + INPUTS), vector, used, H, PIECE)
             # What the next iteration needs is on its way while this one is computed.
@@ -249,6 +247,7 @@ def forward(
             gi = next_gi
             at_ring = next_ring
             at_step += by_step
+            turn = 1 - turn
             tl.debug_barrier()  # the next iteration reads what all threads wrote
 
 

@@ -193,7 +193,7 @@ def launch(
     skewed.forward[(B,)](
         gi, weights.w_ih, weights.w_hh, weights.bias, weights.b_n, cursor, lengths, table, h_ring, c_ring, between,
         h_rows, gates, c_rows, T, B,
-        CELL=cell, SAVE=save, **_tile(group, H), **_options(group),
+        CELL=cell, SAVE=save, UNROLLED=group.unrolled, **_tile(group, H), **_options(group),
     )  # fmt: skip
 
 
