@@ -107,8 +107,8 @@ def simulate(loop: Sequence[Instruction], warps: int, load: int, turns: int = 6)
     """Cycles per turn of a loop, for warps that take turns on four schedulers, each one instruction a cycle.
 
     All warps go the same way, and a scheduler prefers its first warp that can go on. A warp's access to memory takes a
-    cycle: 32 neighbouring numbers, or a few vectors that many threads read. Where each thread's vector of 128 bits took
-    four cycles, as some say, the forward pass of nine GRU layers of 20 would take a third more.
+    cycle: 32 neighbouring numbers, or a few vectors that many threads read. If a vector of 128 bits for each thread
+    took four cycles, the forward pass of nine GRU layers of 20 would be predicted to take a third more.
     """
     group = [_Warp() for _ in range(warps)]
     busy = [dict.fromkeys(SLOW, 0) for _ in range(SCHEDULERS)]
