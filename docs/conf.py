@@ -22,6 +22,8 @@ CARDS = ROOT / "apps" / "speaker_id" / "assets"
 PAGES = {
     **{CARDS / f"{name}.md": f"results/cards/{name}" for name in ("speaker", "activity", "overlap")},
     **{ROOT / f"{name.upper()}.md": f"project/{name}" for name in ("contributing", "changelog")},
+    ROOT / "kernels" / "wasm" / "README.md": "project/wasm",
+    ROOT / "streamdrnn" / "client" / "js" / "README.md": "project/javascript-client",
 }
 
 project = "streamdrnn"
@@ -52,7 +54,8 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 
 # Each tutorial is run when it or the package's version has changed, and a cell that fails stops the build.
 nb_execution_mode = "cache"
-nb_execution_timeout = 120
+nb_execution_timeout = 300
+nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
@@ -70,7 +73,7 @@ class RepositoryLinks(SphinxTransform):
         for node in list(self.document.findall(self._is_link)):
             target, _, anchor = node["reftarget"].partition("#")
             if node["refdomain"] == "doc":  # MyST has found the file, and cut its ending off
-                target, anchor = self.env.doc2path(node["reftarget"]), node["reftargetid"]
+                target, anchor = f"{DOCS / node['reftarget']}.md", node["reftargetid"]
             path = (Path(node.source).parent / target).resolve()
             page = PAGES.get(path) or self.env.path2doc(path)
             if page in self.env.found_docs:
