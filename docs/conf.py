@@ -63,8 +63,8 @@ nb_merge_streams = True
 class RepositoryLinks(SphinxTransform):
     """What pages link to, relative to their own file as readers of the repository need it.
 
-    A file that is a page of the site is linked as one. Others are at the address ``repository``; without an address a file
-    comes along with the site, as a download, and the name of a folder stays text.
+    A file that is a page of the site is linked as one. Others are at the address ``repository``; without an address
+    a file comes along with the site, as a download, and the name of a folder stays text.
     """
 
     default_priority = 400

@@ -1,4 +1,4 @@
-"""The Python of the guides runs, the blocks of a page one after the other in one program, as a reader would type them."""
+"""The Python of the guides runs, the blocks of a page as a reader would type them."""
 
 import os
 import subprocess

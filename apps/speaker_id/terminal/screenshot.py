@@ -1,6 +1,6 @@
-"""The picture of `listen` in the README: the screen after half a minute of the demo's conversation, at the pace of speech.
+"""The picture of `listen` in the README: its screen after half a minute of the demo's conversation.
 
-    python -m streamdrnn.apps.speaker_id.terminal.screenshot docs/listen.svg
+Usage: python -m streamdrnn.apps.speaker_id.terminal.screenshot docs/listen.svg
 """
 
 import asyncio
