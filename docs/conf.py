@@ -31,7 +31,7 @@ author = "The streamdrnn developers"
 project_copyright = author
 version = release = __version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["demo"]
 html_theme = "furo"
 html_title = "streamdrnn"
@@ -50,9 +50,8 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
 myst_heading_anchors = 3
-myst_enable_extensions = ["colon_fence", "dollarmath"]
 
-# Each tutorial is run when it or the package's version has changed, and a cell that fails stops the build.
+# A tutorial is run when its cells have changed (`make clean` forgets the results); a cell that fails stops the build.
 nb_execution_mode = "cache"
 nb_execution_timeout = 300
 nb_execution_in_temp = True

@@ -22,9 +22,9 @@ from streamdrnn.state import CELL_NAMES, carried_dtype, traceable
 
 @register_network
 class DilatedRNN(nn.Module):
-    r"""A stack of recurrent layers, each with a dilation (Chang et al., NIPS 2017, equation 1).
+    """A stack of recurrent layers, each with a dilation (Chang et al., NIPS 2017, equation 1).
 
-    In layer l with dilation d, :math:`c_t = f(x_t, c_{t-d})`; :math:`x_t` is the output of the layer below,
+    In layer l with dilation d, ``c[t] = f(x[t], c[t-d])``; ``x[t]`` is the output of the layer below,
     and states before the first step are zero. With d = 1 a layer is ``torch.nn.RNN``, ``GRU`` or ``LSTM`` weight for
     weight, and their ``state_dict`` loads.
 

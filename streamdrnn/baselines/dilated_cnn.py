@@ -33,15 +33,15 @@ class CNNState(_CNNFields, StreamState):
 
 @register_network
 class DilatedCNN(ChunkedNetwork):
-    r"""A stack of causal convolutions over time, each with a dilation, as the stack of WaveNet.
+    """A stack of causal convolutions over time, each with a dilation, as the stack of WaveNet.
 
-    With kernel size 2 layer l computes :math:`y_t = \mathrm{relu}(V x_{t-d} + W x_t + b)`. These are the connections of
+    With kernel size 2 layer l computes ``y[t] = relu(V x[t-d] + W x[t] + b)``. These are the connections of
     a :class:`DilatedRNN` with the same dilations, except that what a layer reads of d steps ago is its input and not
     its output (Chang et al. 2017, section 3.3); and with rnn cells, as many weights in all layers but the first. So
     the two compare layer by layer. With ``gated`` a layer is WaveNet's unit (van den Oord et al., "WaveNet: A
-    Generative Model for Raw Audio", 2016, equation 2), at twice the parameters:
+    Generative Model for Raw Audio", 2016, equation 2), at twice the parameters::
 
-    .. math:: y_t = \tanh(V_f x_{t-d} + W_f x_t + b_f) \odot \sigma(V_g x_{t-d} + W_g x_t + b_g)
+        y[t] = tanh(V_f x[t-d] + W_f x[t] + b_f) * sigmoid(V_g x[t-d] + W_g x[t] + b_g)
 
     Args:
         input_size: I, the features per step.

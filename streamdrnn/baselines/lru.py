@@ -38,16 +38,12 @@ class LRUState(_LRUFields, StreamState):
 
 @register_network
 class LRU(ChunkedNetwork):
-    r"""A stack of linear recurrent units (Orvieto et al. 2023, arXiv 2303.06349, section 3 and Figure 1).
+    """A stack of linear recurrent units (Orvieto et al. 2023, arXiv 2303.06349, section 3 and Figure 1).
 
-    The input is mapped to H features. Then each layer, with u its normalised input, is
+    The input is mapped to H features. Then each layer, with u its normalised input, is ::
 
-    .. math::
-
-        h_t &= \lambda \odot h_{t-1} + \gamma \odot B u_t, \quad \lambda = \exp(-e^\nu + i e^\theta),
-        \gamma = \sqrt{1 - |\lambda|^2}
-
-        v_t &= \mathrm{Re}(C h_t) + D \odot u_t, \quad y_t = x_t + (V v_t) \odot \sigma(W v_t)
+        h[t] = a * h[t-1] + g * (B u[t]),  a = exp(-exp(nu) + i exp(theta)),  g = sqrt(1 - |a|^2)
+        v[t] = Re(C h[t]) + D * u[t],  y[t] = x[t] + (V v[t]) * sigmoid(W v[t])
 
     with H complex numbers in its state.
 

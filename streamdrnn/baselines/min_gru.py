@@ -33,9 +33,11 @@ class MinGRUState(_MinGRUFields, StreamState):
 
 @register_network
 class MinGRU(ChunkedNetwork):
-    r"""A stack of minimal GRU layers (Feng et al. 2024, "Were RNNs All We Needed?", arXiv 2410.01201, section 3.1).
+    """A stack of minimal GRU layers (Feng et al. 2024, "Were RNNs All We Needed?", arXiv 2410.01201, section 3.1).
 
-    .. math:: h_t = (1 - z_t) \odot h_{t-1} + z_t \odot \tilde h_t, \quad z_t = \sigma(W_z x_t), \tilde h_t = W_h x_t
+    Each layer is ::
+
+        h[t] = (1 - z[t]) * h[t-1] + z[t] * (W_h x[t]),  z[t] = sigmoid(W_z x[t])
 
     The input of every layer but the first is added to its output: its state is linear in what it reads, and so gates
     alone bend what a deep stack computes.

@@ -37,14 +37,14 @@ class SkipRNNState(_SkipRNNFields, StreamState):
 
 @register_network
 class SkipRNN(ChunkedNetwork):
-    r"""A stack of recurrent layers with skip connections through time (Chang et al. 2017, equation 2).
+    """A stack of recurrent layers with skip connections through time (Chang et al. 2017, equation 2).
 
-    In layer l with skip s, :math:`c_t = f(x_t, c_{t-1}, c_{t-s})`. Here f is an ordinary cell, given :math:`x_t` and
-    :math:`h_{t-s}` side by side as its input and :math:`c_{t-1}` as its state:
+    In layer l with skip s, ``c[t] = f(x[t], c[t-1], c[t-s])``. Here f is an ordinary cell, given ``x[t]`` and
+    ``h[t-s]`` side by side as its input and ``c[t-1]`` as its state::
 
-    .. math:: f(x_t, c_{t-1}, c_{t-s}) = \mathrm{cell}([x_t; h_{t-s}], c_{t-1})
+        f(x[t], c[t-1], c[t-s]) = cell([x[t]; h[t-s]], c[t-1])
 
-    For ``"rnn"`` that is :math:`\tanh(W x_t + U h_{t-1} + V h_{t-s} + b)`, one recurrent matrix more than
+    For ``"rnn"`` that is ``tanh(W x[t] + U h[t-1] + V h[t-s] + b)``, one recurrent matrix more than
     without the skip, as in Zhang et al., "Architectural Complexity Measures of Recurrent Neural Networks", NIPS
     2016. For gated cells it adds one matrix per gate and leaves the cell as it is, so that V = 0 gives
     ``torch.nn.GRU`` and ``LSTM``. Each run of s steps reads only skips that are known before it, so it is one call of
@@ -61,7 +61,7 @@ class SkipRNN(ChunkedNetwork):
 
     Attributes:
         weight_ih_l{k}: ``(G H, I + H)``, G = 1, 3 or 4 gates in torch's order; the last H columns meet
-            :math:`h_{t-s}`.
+            ``h[t-s]``.
         weight_hh_l{k}: ``(G H, H)``.
         bias_ih_l{k}, bias_hh_l{k}: ``(G H,)``.
 

@@ -19,18 +19,21 @@ class Page(HTMLParser):
     Attributes:
         anchors: the ids of its elements.
         links: its links, those to other sites too.
+        loaded: what a browser loads with it.
     """
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.anchors, self.links = set[str](), set[str]()
+        self.anchors, self.links, self.loaded = set[str](), set[str](), set[str]()
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         """Note an element."""
         named = dict(attributes)
         self.anchors |= {value for name in ("id", "name") if (value := named.get(name))}
-        self.links |= {value for name in ("href", "src") if (value := named.get(name))}
+        links = {value for name in ("href", "src") if (value := named.get(name))}
+        self.links |= links
+        self.loaded |= links if tag != "a" else set()
 
 
 def build(folder: Path, *options: str) -> Path:
@@ -64,10 +67,17 @@ def broken(site: Path) -> list[str]:
     return found
 
 
+def asks_elsewhere(site: Path) -> list[str]:
+    """What pages load from other sites."""
+    pages = {path: Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
+    return [link for page in pages.values() for link in page.loaded if urlsplit(link).netloc]
+
+
 def test_it_is_built_without_a_warning_and_its_links_lead_somewhere(tmp_path: Path) -> None:
     # The language of cells is known once they have run.
     site = build(tmp_path, "-D", "nb_execution_mode=off", "-D", "suppress_warnings=myst-nb.lexer")
     assert broken(site) == []
+    assert asks_elsewhere(site) == []
     assert (site / "demo" / "index.html").is_file()
     listening = (site / "listening.html").read_text(encoding="utf-8")
     assert 'href="results/cards/speaker.html"' in listening
