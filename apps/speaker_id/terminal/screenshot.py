@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from textual.widgets import Static
+
 from streamdrnn.apps.speaker_id.conversation import Conversation
 from streamdrnn.apps.speaker_id.enrolment import listen_to
 from streamdrnn.apps.speaker_id.model import asset, load_speaker_model, use_one_thread
@@ -24,8 +26,10 @@ SIZE = (96, 17)
 async def screenshot(app: ListenApp, conversation: Conversation, seconds: float) -> str:
     """The screen as SVG, some seconds after the sound began."""
     async with app.run_test(size=SIZE) as pilot:
-        while conversation.summary.seconds < seconds:
+        voices = app.query_one("#voices", Static)
+        while conversation.summary.seconds < seconds or not str(voices.render()):
             await pilot.pause(0.1)
+        await pilot.pause()  # what was shown is drawn
         picture = app.export_screenshot()
         await app.action_quit()
     return picture

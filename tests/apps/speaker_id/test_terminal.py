@@ -24,6 +24,7 @@ from streamdrnn.apps.speaker_id.session import Report, Summary
 from streamdrnn.apps.speaker_id.sources.source import Source, SourceError
 from streamdrnn.apps.speaker_id.terminal import pictures
 from streamdrnn.apps.speaker_id.terminal.app import ListenApp
+from streamdrnn.apps.speaker_id.terminal.screenshot import screenshot
 from streamdrnn.apps.speaker_id.timeline import Timeline
 from tests.apps.speaker_id.demo_voices import CONVERSATION, enrolled, model, speech_of
 
@@ -156,6 +157,19 @@ def test_a_microphone_that_goes_is_told_and_what_was_heard_is_kept(tmp_path: Pat
     asyncio.run(use())
     assert app.summary is not None
     assert app.summary.seconds == pytest.approx(1)
+
+
+def test_the_picture_of_the_readme_is_the_screen(tmp_path: Path) -> None:
+    store = enrolled(tmp_path / "p.sqlite3")
+    source = Source("a test", model().sample_rate)
+    conversation = Conversation(model(), store, THRESHOLD, source.sample_rate)
+    source.push(speech_of(0, 1.5), time.monotonic())
+    picture = asyncio.run(screenshot(ListenApp(source, conversation, [], None), conversation, 1))
+    kept = (Path(__file__).parents[3] / "docs" / "listen.svg").read_text(encoding="utf-8")
+    for name in [profile.name for profile in store.profiles()]:
+        assert name in picture
+        assert name in kept
+    assert len(kept) < 150_000
 
 
 def test_in_a_terminal_it_is_a_screen_and_leaves_a_summary(tmp_path: Path) -> None:
