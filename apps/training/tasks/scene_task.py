@@ -25,6 +25,7 @@ from streamdrnn.apps.training.labelled_speech import (
     load_speakers,
     recordings_of,
 )
+from streamdrnn.apps.training.music import music
 from streamdrnn.apps.training.network import AudioInput
 from streamdrnn.apps.training.scenes import Scene, coloured_noises, hums
 from streamdrnn.apps.training.tasks.task import FALSE_ALARMS, Batch, Recipe, Split, Task
@@ -36,8 +37,8 @@ NOISE = "noise"
 EVALUATION_BATCHES, EVALUATION_SCENES = 8, 32
 STANDARDISED_BY = 64
 """Scenes that mean and deviation are taken from."""
-STEADY_NOISES = 20
-"""Clips of either kind that are heard beside those of ESC-10."""
+STEADY_NOISES, MUSIC = 20, 80
+"""Clips of either kind of steady noise, and of music, that are heard beside those of ESC-10."""
 
 
 class Sounds(NamedTuple):
@@ -158,4 +159,4 @@ class SceneTask(Task):
         sets = [load_speakers(folder, part, recipe.minutes, recipe.left_out()) for folder in self._folders]
         random = np.random.default_rng(PARTS.index(part))
         steady = coloured_noises(random, STEADY_NOISES) + hums(random, STEADY_NOISES)
-        return Sounds(sets, load_noises(self._noise, part) + steady)
+        return Sounds(sets, load_noises(self._noise, part) + steady + music(random, MUSIC))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from streamdrnn import Classifier, DilatedRNN, StreamingDRNN, Tagger, save_model
 from streamdrnn.apps.speaker_id.activity import SPEECH
 from streamdrnn.apps.speaker_id.model import DetectorModel, asset, load_activity_model, load_overlap_model
+from streamdrnn.apps.training.music import music
 from streamdrnn.apps.training.silero import Silero
 from streamdrnn.audio import LogMel, load_audio
 from tests.agreement import assert_close
@@ -67,6 +69,13 @@ def test_nobody_speaks_in_silence_and_noise(name: str, kind: str, level: float) 
     }[kind]
     noise = level * noise / noise.square().mean().sqrt()
     assert (outputs(noise.clamp(-1, 1), MODELS[name]) > MODELS[name].threshold).double().mean() < 0.01
+
+
+def test_hardly_any_music_is_taken_for_speech() -> None:
+    """Of pieces that trained nothing."""
+    pieces = [torch.from_numpy(0.05 * piece) for piece in music(np.random.default_rng(99), 20)]
+    shares = [float((outputs(piece) > MODEL.threshold).double().mean()) for piece in pieces]
+    assert sum(shares) / len(shares) < 0.02
 
 
 def test_other_models_are_refused(tmp_path: Path) -> None:
