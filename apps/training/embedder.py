@@ -15,14 +15,16 @@ from typing import BinaryIO, NamedTuple, Optional
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn.functional import cross_entropy, normalize, one_hot
+from torch.nn.functional import normalize
 
 from streamdrnn import DilatedRNN, SpeakerEmbedder
 from streamdrnn.apps.training import checkpoint
+from streamdrnn.apps.training.angular_margin import angular_margin_loss
 from streamdrnn.apps.training.checkpoint import Checkpoint, Progress
-from streamdrnn.apps.training.distortion import Chances, distort
+from streamdrnn.apps.training.distortion import MILD, Chances, distort
 from streamdrnn.apps.training.embedder_recipe import EmbedderRecipe
 from streamdrnn.apps.training.labelled_speech import load_noises
+from streamdrnn.apps.training.projection import hear, tune_projection
 from streamdrnn.apps.training.scenes import coloured_noises
 from streamdrnn.apps.training.side_by_side import Progress as Report
 from streamdrnn.apps.training.side_by_side import side_by_side
@@ -48,7 +50,6 @@ Mixture = tuple[tuple[float, Optional[Chances]], ...]
 WINDOWS = 3
 """What is judged of a crop: all of it, and others of at least the shortest crop. They cost next to nothing, as only the
 head hears them."""
-MILD = Chances(room=0.15, response=0.5, noise=0.3, codec=0.1, telephone=0.15, clipping=0.03, hum=0.05, offset=0.05)
 FINISH: Mixture = ((0.4, None), (0.4, MILD), (0.2, Chances()))
 """Where everything is distorted as much as can be understood, a model of this size knows clean voices less well; where
 nothing is, it knows nobody over a telephone."""
@@ -217,17 +218,23 @@ def train_embedders(
 
 def train(job: Job, report: Report) -> SpeakerEmbedder:
     """One of the models."""
-    device = torch.device(job.device)
+    device, recipe = torch.device(job.device), job.recipe
     segments = load_segments(job.voices, job.folder, device)
-    folds = fold_of(job.voices, job.recipe.folds)
+    noises = clips_of_noise(job.noises).to(device)
+    folds = fold_of(job.voices, recipe.folds)
     heard = [c for c in range(len(segments.number)) if folds[c % len(folds)] != job.fold]
-    return fit(
+    embedder = fit(
         segments.of(torch.tensor(heard)).to(device),
-        clips_of_noise(job.noises).to(device),
-        job.recipe,
+        noises,
+        recipe,
         partial(report, job.name),
         job.folder / f"{job.name}.checkpoint.safetensors",
-    ).cpu()
+    )
+    voices = [voice for voice, fold in zip(job.voices, folds, strict=True) if fold != job.fold]
+    # The first classes are the voices as they are.
+    said = [segments.samples[segments.first[c] :][: segments.number[c]] for c in heard[: len(voices)]]
+    tune_projection(embedder, hear(embedder, voices, said, noises, recipe.seed), recipe)
+    return embedder.cpu()
 
 
 def new_embedder(recipe: EmbedderRecipe) -> SpeakerEmbedder:
@@ -390,16 +397,6 @@ def _standardise(embedder: SpeakerEmbedder, segments: Segments, noises: Tensor, 
         bands = torch.cat([embedder.frontend(samples.T)[0].flatten(0, 1) for samples in batches])
         embedder.feature_mean.copy_(bands.mean(0))
         embedder.feature_std.copy_(bands.std(0))
-
-
-def angular_margin_loss(voices: Tensor, centres: Tensor, owners: Tensor, margin: float, scale: float) -> Tensor:
-    """The cross-entropy of cosines, the own one's angle made larger by a margin (Deng et al. 2019, equation 3)."""
-    cosines = voices @ normalize(centres, dim=1).T
-    own = cosines.gather(1, owners[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)
-    harder = torch.cos(own.acos() + margin)
-    # Beyond pi the cosine would grow again; a line goes on there.
-    harder = torch.where(own > -torch.cos(torch.tensor(margin)), harder, own - margin * np.sin(margin))
-    return cross_entropy(scale * (cosines + one_hot(owners, len(centres)) * (harder - own)), owners)
 
 
 def _batch(

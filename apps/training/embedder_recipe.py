@@ -13,6 +13,7 @@ class EmbedderRecipe:
         folds: parts of the voices. The model is trained without the first, which calibrates and judges it.
         steps: gradient steps with everything distorted and a teacher.
         finish: gradient steps after them, nearer to sound as it is recorded and with a larger margin.
+        projection: gradient steps after those, of the projection alone.
         hidden_size: units per layer.
         layers: number of layers, dilated 1, 2, 4, ...
         bands: of the log-mel features.
@@ -28,6 +29,7 @@ class EmbedderRecipe:
     folds: int = 4
     steps: int = 5000
     finish: int = 1500
+    projection: int = 300
     hidden_size: int = 192
     layers: int = 5
     bands: int = 64
@@ -41,13 +43,13 @@ class EmbedderRecipe:
 
     @property
     def all_steps(self) -> int:
-        """Those of the finish included."""
+        """Those of the finish included, those of the projection alone not."""
         return self.steps + self.finish
 
     def check(self) -> None:
         """Raise ``ValueError`` if nothing can be trained with this."""
         for name, value in vars(self).items():
-            if name not in ("dropout", "margin", "teacher_weight", "seed") and not value > 0:
+            if name not in ("projection", "dropout", "margin", "teacher_weight", "seed") and not value > 0:
                 raise InputError(f"{name}: expected more than 0, got {value}")
         if self.folds < 2:
             raise InputError(f"folds: expected 2 or more, got {self.folds}")

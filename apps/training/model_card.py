@@ -67,7 +67,8 @@ sure than a large model. Several people who speak at once were not tried. Not fo
 `streamdrnn train embedder --data-dir DATA --out RUN`: additive angular margin softmax over crops of 0.8 to 3.6 s in
 random rooms, through random microphones, among noise, over telephones, and the teacher's embeddings of the same speech
 when it is clean. Every voice is also heard at {len(SPEEDS) - 1} other speeds, as another voice. A finish follows
-on sound that is nearer to recordings.
+on sound that is nearer to recordings. Last, the projection alone learns from the network's mean outputs over voices as
+recorded, mildly distorted and over a telephone.
 
 | recipe | |
 | --- | --- |

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from streamdrnn.apps.speaker_id.model import asset
 from streamdrnn.apps.training import embedder, teacher
+from streamdrnn.apps.training.angular_margin import angular_margin_loss
 from streamdrnn.apps.training.data import Utterance, librispeech
 from streamdrnn.apps.training.distortion import Chances, distort
 from streamdrnn.apps.training.embedder import Segments
@@ -151,11 +152,11 @@ def test_the_level_is_out_of_the_network(segments: Segments) -> None:
 def test_the_margin_makes_the_own_angle_larger() -> None:
     voices, centres = torch.eye(2), torch.eye(2)
     owners = torch.tensor([0, 1])
-    without = embedder.angular_margin_loss(voices, centres, owners, 0.0, 1.0)
+    without = angular_margin_loss(voices, centres, owners, 0.0, 1.0)
     assert float(without) == pytest.approx(math.log(1 + math.exp(-1)), abs=1e-5)
-    margin = embedder.angular_margin_loss(voices, centres, owners, 0.5, 1.0)
+    margin = angular_margin_loss(voices, centres, owners, 0.5, 1.0)
     assert float(margin) == pytest.approx(math.log(1 + math.exp(-math.cos(0.5))), abs=2e-3)
-    against = embedder.angular_margin_loss(-voices, centres, owners, 0.5, 1.0)
+    against = angular_margin_loss(-voices, centres, owners, 0.5, 1.0)
     assert float(against) > math.log(1 + math.exp(1)), "beyond pi it goes on growing"
 
 

@@ -114,7 +114,9 @@ def test_a_microphone_of_another_rate_loses_some_sound(tmp_path: Path) -> None:
     assert events[-1]["gaps"] == 1
     segments = segments_of(events)
     assert segments[-1].end == pytest.approx(len(samples) / 48_000, abs=1e-3)
-    assert_the_demos_turns([one for one in segments if one.end < 13.5])
+    before = agreement([one for one in segments if one.end < 13.5], late=0)
+    assert before.moments > 40
+    assert before.share > 0.97
     assert turns_of(segments)[-1].speaker == turns_of_the_demo()[-1].speaker
 
 
