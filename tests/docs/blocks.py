@@ -26,7 +26,7 @@ OF_THE_SITE = {
 }
 KINDS = {
     **OF_THE_SITE,
-    "python": "run: test_python.py, test_readme.py",
+    "python": "run: test_python.py, test_readme.py, tests/core/test_sharing.py",
     "sh": "each command is one that there is, with options that it has: test_commands.py",
     "json": "parsed: test_blocks.py",
     "yaml": "parsed, and its names are looked up: test_blocks.py",

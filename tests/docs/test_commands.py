@@ -19,6 +19,7 @@ OTHERS = {
     "export": "the shell's own",
     "ffmpeg": "Debian's",
     "git": "clones a peer that has to be fetched",
+    "hf": "huggingface_hub's",
     "seq": "the system's",
     "serve": "Ray's",
     "speaker/example": "the C folder's: tests/export/test_c.py builds and runs it",

@@ -86,4 +86,5 @@ def test_exported_files_are_run_as_shown(tmp_path: Path) -> None:
 
 def test_no_page_is_forgotten() -> None:
     pages = {str(block.page.relative_to(ROOT)) for block in blocks("python")}
-    assert pages == {"README.md", "docs/first-steps.md", "docs/memory.md", "docs/serving.md", "docs/export.md"}
+    here = {"docs/first-steps.md", "docs/memory.md", "docs/serving.md", "docs/export.md"}
+    assert pages == here | {"README.md", "docs/sharing.md"}  # test_readme.py, tests/core/test_sharing.py
