@@ -33,4 +33,4 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_it_is_short() -> None:
-    assert len(README.splitlines()) <= 120
+    assert len(README.splitlines()) <= 90
