@@ -53,8 +53,10 @@ class DilatedRNN(nn.Module):
     Attributes:
         weight_ih_l{k}: ``(G H, I)``, G = 1, 3 or 4 gates in torch's order.
         weight_hh_l{k}: ``(G H, H)``.
-        bias_ih_l{k}, bias_hh_l{k}: ``(G H,)``.
-        fusion_weight, fusion_bias: ``(H, H, d0)`` as in ``torch.nn.Conv1d``, and ``(H,)``.
+        bias_ih_l{k}: ``(G H,)``.
+        bias_hh_l{k}: ``(G H,)``.
+        fusion_weight: ``(H, H, d0)``, as in ``torch.nn.Conv1d``.
+        fusion_bias: ``(H,)``.
 
     Raises:
         ValueError, TypeError: an argument is out of its range, or of the wrong type.

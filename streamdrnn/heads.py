@@ -40,7 +40,8 @@ class Head(nn.Module):
         pool_slots: 1 if the head carries a summary of the sequence, else 0.
 
     Attributes:
-        feature_mean, feature_std: ``(I,)``, by which the front-end's features are standardised; 0 and 1 at first.
+        feature_mean: ``(I,)``, subtracted from the front-end's features; 0 at first.
+        feature_std: ``(I,)``, by which they are then divided; 1 at first.
 
     Raises:
         ValueError: the network's inputs are not the front-end's features, or it is ``batch_first``.

@@ -38,7 +38,10 @@ class FrontEnd(nn.Module):
         history: past frames that a frame's features need.
 
     Attributes:
-        sample_rate, window, hop_length, num_features: as given.
+        sample_rate: as given.
+        window: as given.
+        hop_length: as given.
+        num_features: as given.
     """
 
     def __init_subclass__(cls) -> None:

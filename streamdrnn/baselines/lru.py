@@ -29,7 +29,8 @@ class LRUState(_LRUFields, StreamState):
     """The state of an :class:`LRU` for B streams.
 
     Attributes:
-        real, imaginary: per layer the parts of the last state, ``(1, B, H)``.
+        real: per layer the real part of the last state, ``(1, B, H)``.
+        imaginary: per layer its imaginary part, ``(1, B, H)``.
         cursor: ``(B,)`` int64, the steps that each stream has made.
     """
 
@@ -55,8 +56,10 @@ class LRU(ChunkedNetwork):
         device, dtype: of the parameters.
 
     Attributes:
-        weight_in: ``(H, I)``, and bias_in ``(H,)``.
-        nu_l{k}, theta_l{k}: ``(H,)``, of the diagonal.
+        weight_in: ``(H, I)``.
+        bias_in: ``(H,)``.
+        nu_l{k}: ``(H,)``, of the diagonal.
+        theta_l{k}: ``(H,)``, of the diagonal.
         b_l{k}: ``(2 H, H)``, the real rows of B and then the imaginary ones.
         c_l{k}: ``(H, 2 H)``, what the real parts of the state meet, and then the imaginary ones.
         d_l{k}: ``(H,)``.

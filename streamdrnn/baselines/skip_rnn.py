@@ -63,7 +63,8 @@ class SkipRNN(ChunkedNetwork):
         weight_ih_l{k}: ``(G H, I + H)``, G = 1, 3 or 4 gates in torch's order; the last H columns meet
             ``h[t-s]``.
         weight_hh_l{k}: ``(G H, H)``.
-        bias_ih_l{k}, bias_hh_l{k}: ``(G H,)``.
+        bias_ih_l{k}: ``(G H,)``.
+        bias_hh_l{k}: ``(G H,)``.
 
     Raises:
         ValueError, TypeError: an argument is out of its range, or of the wrong type.
