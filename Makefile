@@ -102,6 +102,7 @@ $(VENV)-audit/made:
 SOURCES := pyproject.toml setup.py constraints.txt $(NATIVE)
 
 $(VENV)/core: $(SOURCES)
+	@echo 'Installing and compiling the kernels takes some minutes, in silence.'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]'
 	touch $@
