@@ -177,8 +177,8 @@ def _plain_errors(source: str, revision: Optional[str] = None) -> Iterator[None]
         raise ResourceError(f"{source}: the hub cannot be reached, and its cache has no such model") from None
     except errors.EntryNotFoundError:
         raise InputError(f"{source}: expected a {MODEL} in this repository") from None
-    # HTTPError is that of the version of httpx that huggingface_hub uses.
-    except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]
+    # HTTPError is that of the version of httpx that huggingface_hub uses; RuntimeError is how transfers of files fail.
+    except (OSError, RuntimeError, errors.HTTPError) as error:  # type: ignore[attr-defined]
         raise ResourceError(f"{source}: the hub refuses or cannot be reached: {_first_line(error)}") from None
 
 

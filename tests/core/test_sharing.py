@@ -105,6 +105,8 @@ class Hub(ThreadingHTTPServer):
         self.announced: int | None = None
         """The size that is announced for a file, if not its own."""
         self.visibility: list[str] = []
+        self.elsewhere = False
+        """Whether files have to go to an address of their own, which takes none."""
 
     @property
     def address(self) -> str:
@@ -171,10 +173,13 @@ class Answer(BaseHTTPRequestHandler):
         elif self.path == "/api/validate-yaml":
             self.say_json({"warnings": [], "errors": []})
         elif self.path.endswith("/preupload/main"):
-            files = [
-                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
-            ]
+            mode = "lfs" if self.server.elsewhere else "regular"
+            files = [{"path": f["path"], "uploadMode": mode, "shouldIgnore": False} for f in json.loads(body)["files"]]
             self.say_json({"files": files})
+        elif self.path.endswith("/info/lfs/objects/batch"):
+            upload = {"upload": {"href": f"{self.server.address}/elsewhere", "header": {}}}
+            objects = [{**file, "actions": upload} for file in json.loads(body)["objects"]]
+            self.say_json({"transfer": "basic", "objects": objects})
         elif self.path.endswith("/commit/main"):
             name = self.path.removeprefix("/api/models/").removesuffix("/commit/main")
             lines = [json.loads(line) for line in body.splitlines()]
@@ -185,6 +190,10 @@ class Answer(BaseHTTPRequestHandler):
             )
         else:
             self.say(404)
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.say(403)
 
 
 @pytest.fixture
@@ -279,6 +288,14 @@ def test_what_a_hub_has_not_or_gives_not_is_told_in_one_line(
     with pytest.raises(ResourceError, match=r"^anna/mine: the hub refuses or cannot be reached: .*401") as refused:
         push_to_hub(tagger(), "anna/mine")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's, of its own call
+def test_a_file_that_a_hub_does_not_take_is_told_in_one_line(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    hub.elsewhere = True
+    with pytest.raises(ResourceError, match=r"^anna/tagger: the hub refuses or cannot be reached: Error while upload"):
+        push_to_hub(tagger(), "anna/tagger")
 
 
 def test_a_file_that_is_too_large_is_not_fetched(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
