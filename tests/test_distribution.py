@@ -19,6 +19,8 @@ FOR_DEVELOPERS = {f"streamdrnn/kernels/cpu/{name}" for name in ("CMakeLists.txt"
     for name in ("Makefile", "README.md", "package.json", "sources.sha256", "streamdrnn.d.ts")
 }
 """Files that a clone has and a wheel has not."""
+MADE = {"__pycache__", "build"}
+"""Folders that are no part of a clone: Python's, and that of ``make -C kernels/cpu``."""
 
 
 def setup(folder: Path, *words: str, **environment: str) -> None:
@@ -33,7 +35,7 @@ def setup(folder: Path, *words: str, **environment: str) -> None:
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The source distribution of a copy of the clone."""
     folder = tmp_path_factory.mktemp("distribution")
-    ignored = shutil.ignore_patterns("*.so", "__pycache__")
+    ignored = shutil.ignore_patterns("*.so", *MADE)
     for name in ("streamdrnn", "kernels", "apps"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignored)
     for name in (
@@ -69,8 +71,8 @@ def wheel_of(source: Path, folder: Path, **environment: str) -> Path:
 
 def files_of(top: str) -> set[str]:
     """The files under a folder of the clone, as an installed package has them."""
-    paths = [path for path in (ROOT / top).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    inside = {path.relative_to(ROOT).as_posix() for path in paths if path.suffix != ".so"}
+    paths = [path.relative_to(ROOT) for path in (ROOT / top).rglob("*") if path.is_file()]
+    inside = {path.as_posix() for path in paths if path.suffix != ".so" and MADE.isdisjoint(path.parts)}
     return inside if top == "streamdrnn" else {f"streamdrnn/{name}" for name in inside}
 
 
