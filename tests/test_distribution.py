@@ -50,6 +50,10 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, folder)
     (folder / "tests").mkdir()
     shutil.copy(__file__, folder / "tests")
+    # What setuptools remembers of a version that named its sources by the folders that the links lead to.
+    (folder / "streamdrnn.egg-info").mkdir()
+    remembered = "".join(f"{path.relative_to(folder)}\n" for path in (folder / "kernels").rglob("*.cpp"))
+    (folder / "streamdrnn.egg-info" / "SOURCES.txt").write_text(remembered)
     setup(folder, "sdist")
     return folder / "dist" / f"streamdrnn-{__version__}.tar.gz"
 
