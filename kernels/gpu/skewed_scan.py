@@ -61,7 +61,16 @@ def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
     (N, I), rows = weight.shape, x.shape[:-1].numel()  # noqa: E741
     y = x.new_empty(*x.shape[:-1], N, dtype=torch.float32)
     skewed.linear[(-(-rows // ROWS), -(-N // UNITS))](
-        plain(x), plain(weight), bias, y, rows, I, N, ROWS=ROWS, UNITS=UNITS, num_warps=4
+        plain(x),
+        plain(weight),
+        None if bias is None else plain(bias),
+        y,
+        rows,
+        I,
+        N,
+        ROWS=ROWS,
+        UNITS=UNITS,
+        num_warps=4,
     )
     return y
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from streamdrnn import StreamingDRNN
 from streamdrnn.kernels import gpu
 from streamdrnn.kernels.gpu import plans
+from streamdrnn.kernels.gpu.backend import TRITON
 from streamdrnn.kernels.gpu.plans import FEWER_WEIGHTS, MOST_COLUMNS, MOST_WEIGHTS, Group, groups
 from streamdrnn.kernels.gpu.skewed_stream import SkewedStream
 from streamdrnn.live import LiveParts
@@ -259,3 +260,10 @@ def test_columns_meet_at_barriers_only(cell: str) -> None:
 def test_no_access_outside_the_arguments(cell: str) -> None:
     """With fewer steps than phases, columns without a unit, and a length that is no multiple of a piece."""
     agrees(network(cell, 5, 4, 1, 3), 2, (0, 2**40), (2, 1))
+
+
+def test_an_inputs_product_is_that_of_torch_however_its_tensors_lie_in_memory() -> None:
+    x, weight = randn(5, 2, 3, seed=1, dtype=torch.float32).mT, randn(2, 70, seed=2, dtype=torch.float32).T
+    bias = randn(140, seed=3, dtype=torch.float32)[::2]
+    given = [t.to(DEVICE) for t in (x, weight, bias)]
+    assert_all_close([TRITON.linear(*given)], [torch.nn.functional.linear(*given)])
