@@ -1,11 +1,13 @@
 """Models as folders, here or on a hub: the model's file and its card, and nothing else.
 
-A hub is Hugging Face's (extra ``hub``), or the server that the environment variable ``HF_ENDPOINT`` names. What comes
-from it is not trusted: of a repository one file is asked for, by a name that is known here, of a size that is looked at
-first, and it is read as any model file is (:func:`streamdrnn.load_model`): no code of it is run, nothing is unpickled.
+A hub is Hugging Face's (extra ``hub``), or the server that the environment variable ``HF_ENDPOINT`` names. The server
+is trusted, as huggingface_hub trusts it; what people put there is not. Of a repository one file is asked for, by a name
+that is known here, of a size that is looked at first. It is read as any model file is (:func:`streamdrnn.load_model`):
+no code of it is run, nothing is unpickled.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +54,7 @@ def save_pretrained(
     target.mkdir(parents=True, exist_ok=True)
     save_model(model, target / MODEL, notes)
     text = _plain_card(model) if card is None else card
-    write_whole(target / CARD, (text if text.startswith("---\n") else _HEADER + text).encode())
+    write_whole(target / CARD, (text if text.startswith(("---\n", "---\r\n")) else _HEADER + text).encode())
 
 
 def from_pretrained(source: PathLike, revision: Optional[str] = None) -> Any:
@@ -89,6 +91,9 @@ def pretrained_file(source: PathLike, revision: Optional[str] = None) -> Path:
         return folder / MODEL
     if not isinstance(source, str) or folder.exists() or os.path.isabs(source) or source.startswith((".", "~")):
         raise InputError(f"{source}: no such folder; a model's file is read by load_model")
+    # No revision in git is named so, and huggingface_hub would take it for the name of a file outside of its cache.
+    if revision is not None and (not revision or revision.startswith("/") or re.search(r"\.\.|[\\:]", revision)):
+        raise InputError(f"{source}: not the name of a revision: {revision!r}")
     with _plain_errors(f"{source} (no folder here)", revision):
         from huggingface_hub import hf_hub_download
 

@@ -55,10 +55,11 @@ def test_a_folder_has_the_model_and_its_card(tmp_path: Path) -> None:
     assert card.endswith("---\n# Mine\nFor tests.\n")
 
 
-def test_metadata_of_the_users_own_card_stay_as_they_are(tmp_path: Path) -> None:
-    card = "---\nlicense: mit\n---\n# Mine\n"
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_metadata_of_the_users_own_card_stay_as_they_are(tmp_path: Path, end: str) -> None:
+    card = end.join(["---", "license: mit", "---", "# Mine", ""])
     save_pretrained(tagger(), tmp_path, card)
-    assert (tmp_path / "README.md").read_text("utf-8") == card
+    assert (tmp_path / "README.md").read_bytes().decode() == card
 
 
 def test_without_a_card_one_says_what_the_model_is(tmp_path: Path) -> None:
@@ -246,6 +247,14 @@ def test_a_revision_is_the_one_that_is_loaded(hub: Hub, tmp_path: Path) -> None:
     assert model_notes(sharing.pretrained_file("anna/tagger", "v1")) == {"of": "v1"}
     with pytest.raises(InputError, match=r"^anna/tagger \(no folder here\): has no revision 'v2'$"):
         from_pretrained("anna/tagger", revision="v2")
+
+
+@pytest.mark.parametrize("revision", ["../../../../../elsewhere", "/elsewhere", "C:elsewhere", "a\\..\\b", ""])
+def test_a_revision_that_none_can_be_is_refused_without_asking_a_hub(hub: Hub, revision: str) -> None:
+    """huggingface_hub takes it as the name of a file in its cache."""
+    with pytest.raises(InputError, match=r"^anna/tagger: not the name of a revision: "):
+        from_pretrained("anna/tagger", revision)
+    assert not hub.requests
 
 
 def test_without_network_a_model_is_taken_from_the_cache(
