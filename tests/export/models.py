@@ -52,9 +52,10 @@ TRACED = ("skip", "cnn", "min-gru", "lru")
 QUICK: dict[Format, Collection[str]] = {
     "torchscript": MODELS,
     "onnx": ("language model", "cnn"),
-    "pt2": ("language model", "speaker"),
+    "pt2": ("language model", "speaker", "skip", "min-gru", "lru"),
 }
-"""Those that are always exported to a format: torch traces each for ten seconds. ``make check-full`` exports all."""
+"""Those that are always exported to a format, every kind of network to one: torch traces some for ten seconds.
+``make check-full`` exports all."""
 
 CASES = [
     pytest.param((format, name), id=f"{format}-{name}", marks=[] if name in QUICK[format] else pytest.mark.full)
