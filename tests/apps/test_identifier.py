@@ -28,7 +28,7 @@ VOICES = {name: listen_to(asset(f"{name}.flac"), MODEL) for name in ("heather", 
 HEARD = load_audio(asset("conversation.flac"))
 FIRST, SECOND, THIRD = ((turn["start"], turn["end"]) for turn in script()["turns"][:3])
 """Seconds of turns: Heather, Paul, and a voice that is not enrolled."""
-PAUSE_SECONDS = 1.5
+PAUSE_SECONDS = 2.0
 """Of silence before the third turn, in place of the pause that is there."""
 
 
