@@ -49,7 +49,10 @@ class EmbedderRecipe:
     def check(self) -> None:
         """Raise ``ValueError`` if nothing can be trained with this."""
         for name, value in vars(self).items():
-            if name not in ("projection", "dropout", "margin", "teacher_weight", "seed") and not value > 0:
+            if name in ("projection", "margin", "teacher_weight"):
+                if not value >= 0:
+                    raise InputError(f"{name}: expected 0 or more, got {value}")
+            elif name not in ("dropout", "seed") and not value > 0:
                 raise InputError(f"{name}: expected more than 0, got {value}")
         if self.folds < 2:
             raise InputError(f"folds: expected 2 or more, got {self.folds}")

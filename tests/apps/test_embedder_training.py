@@ -186,6 +186,8 @@ def test_without_its_package_the_teacher_says_what_to_install(monkeypatch: pytes
     [
         (("--steps", "0"), "steps: expected more than 0, got 0"),
         (("--batch-seconds", "0"), "batch_seconds: expected more than 0, got 0.0"),
+        (("--projection", "-1"), "projection: expected 0 or more, got -1"),
+        (("--margin", "-0.1"), "margin: expected 0 or more, got -0.1"),
         (("--layers", "-1"), "layers: expected more than 0, got -1"),
         (("--folds", "1"), "folds: expected 2 or more, got 1"),
         (("--dropout", "1"), "dropout: expected 0 to below 1, got 1.0"),
