@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
+from streamdrnn.kernels.cells import CELLS
+
 L1, L2 = 41, 263
 """Cycles from a load to its value. Whether what a program has just written is found in its first cache, nobody tells:
 predictions are for both. As measured by Luo et al. 2024, arXiv 2402.13499, on an H100."""
@@ -227,9 +229,12 @@ WAYS = (("inference", "forward", False), ("training, forward", "forward", True),
 
 
 def main(*wanted: str) -> None:
+    triples = [wanted[at : at + 3] for at in range(0, len(wanted), 3)]
+    if not all(len(one) == 3 and one[0] in CELLS and one[1].isdecimal() and one[2].isdecimal() for one in triples):
+        sys.exit(f"cost: expected CELL LAYERS UNITS, such as gru 9 20, any number of times; got {' '.join(wanted)}")
     print("| group | pass | registers | spilled | shared | instructions | barriers | cycles, L1 | cycles, L2 |")
     print("| --- | --- |" + " ---: |" * 7)
-    given = [(cell, int(layers), int(H)) for cell, layers, H in zip(*[iter(wanted)] * 3, strict=True)]
+    given = [(cell, int(layers), int(H)) for cell, layers, H in triples]
     for cell, layers, H in given or [(cell, 9, 20) for cell in ("gru", "lstm", "rnn")]:
         for name, direction, save in WAYS:
             numbers = predict(cell, layers, H, direction, save)

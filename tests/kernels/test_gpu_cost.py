@@ -8,7 +8,7 @@ from tests.kernels.cases import needs_triton
 pytestmark = needs_triton
 
 if not gpu.why_not():
-    from streamdrnn.kernels.gpu.cost import LATENCY, Instruction, loop_of, predict, simulate
+    from streamdrnn.kernels.gpu.cost import LATENCY, Instruction, loop_of, main, predict, simulate
 
 BARRIER = Instruction("BAR", 1, None, None, ())
 
@@ -64,3 +64,9 @@ def test_nine_layers_of_20_are_predicted_as_they_were() -> None:
         found = predict("gru", 9, 20, direction, save)
         assert (found.spilled, found.shared) == (0, 0)
         assert found.near <= most
+
+
+@pytest.mark.parametrize("wanted", [("gru2", "9", "20"), ("gru", "9"), ("gru", "nine", "20"), ("gru", "-9", "20")])
+def test_a_wrong_call_is_one_line(wanted: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit, match=r"^cost: expected CELL LAYERS UNITS, such as gru 9 20"):
+        main(*wanted)
