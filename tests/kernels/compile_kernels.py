@@ -123,8 +123,11 @@ WORDS = {
     "add": "add.f32",
     "sub": "sub.f32",
     "mul": "mul.f32",
+    "quotients": "div.full.f32",
+    "powers": "ex2.approx.f32",
 }
-"""What is counted in a kernel's PTX; ``ld.global.nc`` is for memory that no thread of the kernel writes."""
+"""What is counted in a kernel's PTX; ``ld.global.nc`` is for memory that no thread of the kernel writes. Quotients and
+powers so written become four instructions each, see ``cells.py``."""
 
 
 class Compiler:

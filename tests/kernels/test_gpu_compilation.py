@@ -41,6 +41,7 @@ def test_every_kernel_keeps_everything_in_registers_and_shared_memory(capability
     reports = compiled(capability, *what, *THOROUGH)
     for report in reports:
         assert report["spill_stores"] == report["spill_loads"] == 0, report
+        assert report["quotients"] == report["powers"] == 0, report
         assert report["shared"] <= SHARED_MEMORY[capability], report
     for direction in set(what) - {"step"}:
         for cell in CELLS:
@@ -73,6 +74,7 @@ def test_skewed_scans_keep_their_weights_in_registers_and_wait_once_or_twice_a_s
     assert {report["kernel"] for report in reports} == {"forward", "backward", "linear"}
     for report in reports:
         assert report["spill_stores"] == report["spill_loads"] == report["unchanging"] == 0, report
+        assert report["quotients"] == report["powers"] == 0, report
         assert report["shared"] <= SHARED_MEMORY[capability], report
         # With more threads for a column the compiler adds its own.
         if report["kernel"] != "linear" and report["shared"] == 0:
