@@ -64,6 +64,9 @@ class Serve:
         Literal["debug", "info", "warning", "error"],
         tyro.conf.arg(help="The least that is written; streams that begin and end are info."),
     ] = "info"
+    traces: Annotated[
+        bool, tyro.conf.arg(help="Send traces to OTEL_EXPORTER_OTLP_ENDPOINT, by default http://localhost:4318.")
+    ] = False
     ssl_certfile: Annotated[Optional[Path], tyro.conf.arg(metavar="FILE", help="Serve TLS with this certificate.")] = (
         None
     )
@@ -81,6 +84,7 @@ class Serve:
         from streamdrnn.apps.serving.service import Service
         from streamdrnn.apps.serving.store import open_store
         from streamdrnn.apps.serving.tokens import Tokens
+        from streamdrnn.apps.serving.traces import export
 
         for name in ("snapshot_seconds", "keep_hours", "store_mb"):
             if not getattr(self, name) > 0:
@@ -107,7 +111,8 @@ class Serve:
         configure(self.log_format, self.log_level)
         settle_in()
         ssl = {"ssl_certfile": self.ssl_certfile, "ssl_keyfile": self.ssl_keyfile} if self.ssl_certfile else None
-        server = Server(service, tokens, checked_origins(self.allow_origin), ssl)
+        at_end = export() if self.traces else None
+        server = Server(service, tokens, checked_origins(self.allow_origin), ssl, at_end)
         # Bound here, so that a port that is taken is an error like any other, and a free one is known.
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
@@ -124,6 +129,7 @@ def check_installed() -> None:
     """Raise ``ValueError`` if what serving needs is not installed."""
     try:
         import fastapi  # noqa: F401
+        import opentelemetry  # noqa: F401
         import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
         import websockets  # noqa: F401

@@ -7,8 +7,9 @@ import time
 from typing import Any, Optional
 
 from fastapi import WebSocket, WebSocketDisconnect
+from opentelemetry.trace import SpanKind
 
-from streamdrnn.apps.serving import logs
+from streamdrnn.apps.serving import logs, traces
 from streamdrnn.apps.serving.limits import RefusalError
 from streamdrnn.apps.serving.service import Service
 from streamdrnn.apps.serving.session import Session
@@ -26,19 +27,24 @@ _FAREWELL_SECONDS = 1.0
 
 async def converse(websocket: WebSocket, service: Service, tokens: Tokens) -> None:
     """Serve a connection until its client leaves or it is refused."""
+    with traces.TRACER.start_as_current_span("connection", kind=SpanKind.SERVER):
+        await _converse(websocket, service, tokens)
+
+
+async def _converse(websocket: WebSocket, service: Service, tokens: Tokens) -> None:
     await websocket.accept()
     client = None if websocket.client is None else websocket.client.host
     began = time.monotonic()
     try:
         session = await _open(websocket, service, tokens)
     except RefusalError as refusal:
-        logs.event(logger, "refused", client=client, code=int(refusal.code), reason=str(refusal))
+        _note("refused", client=client, code=int(refusal.code), reason=str(refusal))
         await _refuse(websocket, service, refusal)
         return
     except WebSocketDisconnect:
         return
     named = {"client": client, "stream": logs.name_of(session.stream), "model": session.model.name}
-    logs.event(logger, "stream begins", **named, seq=session.processed)
+    _note("stream begins", **named, seq=session.processed)
     reader = asyncio.create_task(_read(websocket, service, session))
     writer = asyncio.create_task(_write(websocket, session))
     try:
@@ -54,13 +60,19 @@ async def converse(websocket: WebSocket, service: Service, tokens: Tokens) -> No
     why = next((outcome for outcome in outcomes if isinstance(outcome, RefusalError)), why)
     reason = str(why) if why else "closed by its client" if session.closed else "the connection ended"
     ended = {"seq": session.processed, "seconds": round(time.monotonic() - began, 3), "reason": reason}
-    logs.event(logger, "stream ends", **named, **ended, code=int(why.code) if why else 1000 if session.closed else None)
+    _note("stream ends", **named, **ended, code=int(why.code) if why else 1000 if session.closed else None)
     if why is not None:
         await _refuse(websocket, service, why)
         return
     for outcome in outcomes:
         if isinstance(outcome, Exception) and not isinstance(outcome, WebSocketDisconnect | RuntimeError):
             raise outcome
+
+
+def _note(what: str, **fields: Any) -> None:
+    """Write to the log and to the connection's span what happens to it."""
+    logs.event(logger, what, **fields)
+    traces.note(what, **fields)
 
 
 async def _open(websocket: WebSocket, service: Service, tokens: Tokens) -> Session:

@@ -8,11 +8,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Optional
 
+from opentelemetry.context import Context
+
 from streamdrnn.apps.serving.limits import RefusalError
 from streamdrnn.apps.serving.metrics import Metrics
 from streamdrnn.apps.serving.session import Session
 from streamdrnn.apps.serving.snapshots import Snapshot, to_bytes_together
 from streamdrnn.apps.serving.store import Claimed, Saving, Store, StoreFullError
+from streamdrnn.apps.serving.traces import TRACER
 from streamdrnn.client.protocol import Code
 
 logger = logging.getLogger(__name__)
@@ -88,7 +91,9 @@ class Keeper:
             self._to_save = later
             problem: Optional[BaseException] = None
             try:
-                await self._save([session for session, _ in together])
+                # No connection's span is above it: these may be streams of many.
+                with TRACER.start_as_current_span("save", Context(), attributes={"streamdrnn.streams": len(together)}):
+                    await self._save([session for session, _ in together])
             except Exception as error:  # each caller gets it
                 problem = error
             for _, saved in together:
@@ -122,8 +127,9 @@ class Keeper:
     async def _ask(self, call: Callable[..., Any], *arguments: Any) -> Any:
         began = time.monotonic()
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                answer = await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+            with TRACER.start_as_current_span(f"store {call.__name__}"):
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    answer = await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
         except StoreFullError as error:
             if error.taken is not None:
                 self._metrics.store_bytes.set(error.taken)

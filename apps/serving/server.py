@@ -136,6 +136,7 @@ class Server(uvicorn.Server):
 
     Args:
         ssl: what of TLS is passed to uvicorn: ``ssl_certfile``, ``ssl_keyfile``, ``ssl_keyfile_password``.
+        at_end: called on a thread when all connections are closed.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class Server(uvicorn.Server):
         tokens: Tokens,
         origins: Sequence[str] = (),
         ssl: Optional[dict[str, Any]] = None,
+        at_end: Optional[Callable[[], None]] = None,
     ) -> None:
         limits, models = service.limits, service.models.values()
         places = limits.streams * len(models) + SPARE_WEBSOCKETS
@@ -160,7 +162,7 @@ class Server(uvicorn.Server):
             **(ssl or {}),
         )
         super().__init__(config)
-        self._service, self._tokens, self._ssl = service, tokens, ssl
+        self._service, self._tokens, self._ssl, self._at_end = service, tokens, ssl, at_end
 
     async def serve(self, sockets: Optional[list[socket.socket]] = None) -> None:
         if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
@@ -183,3 +185,5 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: Optional[list[socket.socket]] = None) -> None:
         await self._service.drain()
         await super().shutdown(sockets)
+        if self._at_end is not None:
+            await asyncio.to_thread(self._at_end)

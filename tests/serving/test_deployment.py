@@ -11,11 +11,12 @@ import tyro
 from streamdrnn.apps.serving.command import Serve
 from streamdrnn.apps.serving.server import CLOSE_SECONDS
 from streamdrnn.apps.serving.service import DRAIN_SECONDS
+from streamdrnn.apps.serving.traces import SEND_SECONDS
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "serving"
 DOCKERFILE = (EXAMPLES / "Dockerfile").read_text(encoding="utf-8")
 UNIT = (EXAMPLES / "streamdrnn.service").read_text(encoding="utf-8")
-MOST_TO_STOP = DRAIN_SECONDS + CLOSE_SECONDS
+MOST_TO_STOP = DRAIN_SECONDS + CLOSE_SECONDS + SEND_SECONDS
 
 
 def resources() -> dict[tuple[str, str], dict[str, Any]]:
