@@ -77,6 +77,13 @@ class TrainTask(Generic[R]):
 
     out: Annotated[Path, tyro.conf.arg(metavar="RUN", help="The folder of the run.")]
     recipe: R
+    paper: Annotated[
+        bool,
+        tyro.conf.arg(
+            help="Train as the original code does: 30,000 steps, or as many as --steps says, of RMSProp at a constant"
+            " 0.001, in batches of 128."
+        ),
+    ] = False
     download: Annotated[
         bool,
         tyro.conf.arg(help="Fetch the data set (mnist or ptb) into the data folder, by default the user's cache."),
@@ -94,6 +101,9 @@ class TrainTask(Generic[R]):
         from streamdrnn.apps.training.run_folder import RunFolder
         from streamdrnn.apps.training.trainer import Trainer
 
+        if self.paper:
+            usual: Any = type(self.recipe).__dataclass_fields__["training"].default_factory
+            self.recipe.training = self.recipe.training.as_in_paper(usual())
         self.recipe.training.check()
         if self.download:
             if self.recipe.data_set not in SOURCES:

@@ -1,12 +1,22 @@
 """How any of the paper's tasks is trained."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from streamdrnn.errors import InputError
 
 RISING = 0.1
+
+PAPER = {
+    "optimizer": "rmsprop",
+    "learning_rate": 1e-3,
+    "schedule": "constant",
+    "clip": 0.0,
+    "batch_size": 128,
+    "steps": 30_000,
+}
+"""How the original code trains (github.com/code-terminator/DilatedRNN); its decay of 0.9 is always that of rmsprop."""
 
 
 @dataclass
@@ -58,6 +68,21 @@ class TrainingRecipe:
         if step < rising:
             return self.learning_rate * (step + 1) / (rising + 1)
         return self.learning_rate * (1 + math.cos(math.pi * (step - rising) / (self.steps - rising))) / 2
+
+    def as_in_paper(self, default: "TrainingRecipe") -> "TrainingRecipe":
+        """The same, trained as by the original code; for as many steps as it says, if it is not the default's.
+
+        Args:
+            default: what it was before anybody asked for something else.
+
+        Raises:
+            ValueError: what the original code has its own way of was asked for as well.
+        """
+        for name in PAPER:
+            if name != "steps" and getattr(self, name) != getattr(default, name):
+                raise InputError(f"{name}: the paper has its own, {PAPER[name]}; expected none with --paper")
+        paper = replace(self, **PAPER)  # type: ignore[arg-type]
+        return paper if self.steps == default.steps else replace(paper, steps=self.steps)
 
     def check(self) -> None:
         """Raise ``ValueError`` if nothing can be trained with this."""

@@ -1,5 +1,6 @@
 """`train`, `evaluate` and `generate` as their users call them, wrongly too."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,17 @@ def test_train_and_evaluate_in_batch_and_as_a_stream(run: Run, tmp_path: Path) -
     assert "test loss" in run("train", "copy", *COPY, "--out", tmp_path / "run", "--resume").out
     run("evaluate", tmp_path / "run", "--model", "x").is_one_line_about("--model is for evaluate embedder")
     run("generate", tmp_path / "run").is_one_line_about("model.safetensors: not a model of text")
+
+
+def test_train_as_in_the_paper(run: Run, tmp_path: Path) -> None:
+    small = ("--blank", "4", "--hidden-size", "4", "--dilations", "1", "2", "--steps", "2")
+    assert run("train", "copy", *small, "--paper", "--out", tmp_path / "run").code == 0
+    told = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert told["recipe"]["training"]["optimizer"] == "rmsprop"
+    assert told["recipe"]["training"]["steps"] == 2
+    outcome = run("train", "copy", *COPY, "--paper", "--out", tmp_path / "other")
+    outcome.is_one_line_about("batch_size: the paper has its own, 128; expected none with --paper")
+    assert not (tmp_path / "other").exists()
 
 
 def test_train_on_text_and_write_some(run: Run, texts: Path) -> None:

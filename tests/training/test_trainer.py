@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from streamdrnn.apps.training.network import KINDS, NetworkRecipe
 from streamdrnn.apps.training.run_folder import RunFolder
 from streamdrnn.apps.training.runs import recipe_of
 from streamdrnn.apps.training.tasks.copying import CopyRecipe
+from streamdrnn.apps.training.tasks.mnist import MNISTRecipe
 from streamdrnn.apps.training.tasks.ptb import PTBRecipe
 from streamdrnn.apps.training.tasks.task import IGNORED, Recipe, Task
 from streamdrnn.apps.training.trainer import Trainer, make_optimizer
@@ -214,6 +216,16 @@ def test_rmsprop_is_the_original_codes() -> None:
         mean = 0.9 * mean + 0.1 * gradient**2
         expected -= 1e-3 * gradient / math.sqrt(mean + 1e-10)
     assert float(x.detach()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_papers_way_of_training_replaces_what_the_original_code_has_its_own_of() -> None:
+    default = MNISTRecipe().training
+    paper = replace(default, seed=3).as_in_paper(default)
+    assert (paper.optimizer, paper.rate(0), paper.rate(29_999), paper.clip) == ("rmsprop", 1e-3, 1e-3, 0)
+    assert (paper.batch_size, paper.steps, paper.seed) == (128, 30_000, 3)
+    assert replace(default, steps=7).as_in_paper(default).steps == 7
+    with pytest.raises(ValueError, match=r"^learning_rate: the paper has its own, 0.001; expected none with --paper$"):
+        replace(default, learning_rate=0.002).as_in_paper(default)
 
 
 def test_adam_forgets_as_it_is_told() -> None:
