@@ -76,31 +76,37 @@ def write_release(results: Path) -> None:
 
 
 def _draw(releases: list[dict[str, Any]], folder: Path) -> None:
-    """A panel per device, a line per headline, a point per release."""
+    """A panel per device, a row per headline: the newest release with its figure, and where earlier ones were."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator, ScalarFormatter
 
-    from streamdrnn.apps.plot_style import COLOURS, STYLE
+    from streamdrnn.apps.plot_style import BLUE, GREY, STYLE
 
+    *earlier, newest = releases
+    rows = {device: [one.name for one in HEADLINES if one.device == device] for device in ("cpu", "gpu")}
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10, 4.5), layout="constrained")
-        figure.suptitle("What peers cost as a multiple of ours, by release (log scale)")
-        for axes, device in zip(figure.subplots(1, 2), ("cpu", "gpu"), strict=True):
-            for i, headline in enumerate(one for one in HEADLINES if one.device == device):
-                points = [
-                    (release["release"], release["ratios"][device][headline.name])
-                    for release in releases
-                    if headline.name in release["ratios"][device]
-                ]
-                style = {"color": COLOURS[i % len(COLOURS)], "marker": "os"[i // len(COLOURS)]}
-                axes.plot([r for r, _ in points], [v for _, v in points], label=headline.name, **style)
+        figure = Figure(figsize=(7.5, 5), layout="constrained")
+        figure.suptitle("What peers cost as a multiple of ours (log scale)")
+        panels = figure.subplots(2, 1, sharex=True, height_ratios=[len(names) for names in rows.values()])
+        for axes, (device, names) in zip(panels, rows.items(), strict=True):
+            for release in earlier:
+                known = {name: ratio for name, ratio in release["ratios"][device].items() if name in names}
+                axes.plot([*known.values()], [names.index(name) for name in known], "o", color=GREY, label="earlier")
+            ratios = [newest["ratios"][device][name] for name in names]
+            axes.plot(ratios, range(len(names)), "o", color=BLUE, label=newest["release"])
+            for row, ratio in enumerate(ratios):
+                axes.annotate(f"{ratio:.1f}", (ratio, row), (7, 0), textcoords="offset points", va="center", fontsize=9)
             axes.set_title(device.upper())
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(ScalarFormatter())
-            axes.set_yticks([1, 2, 5, 10, 20])
-            axes.yaxis.set_minor_locator(NullLocator())
-            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+            axes.set_yticks(range(len(names)), names)
+            axes.set_ylim(len(names) - 0.4, -0.6)
+            axes.grid(axis="y", alpha=0.3)
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.set_xticks([1, 2, 5, 10, 20])
+            axes.xaxis.set_minor_locator(NullLocator())
+        entries = dict(zip(*panels[0].get_legend_handles_labels()[::-1], strict=True))
+        panels[0].legend(entries.values(), entries.keys(), loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
         figure.savefig(folder / "ratios.png")
 
 
