@@ -20,6 +20,7 @@ PAGES = sorted(
 
 OF_THE_SITE = {
     "{code-cell} python": "run when the site is built: test_site.py",
+    "{code-block} python": "of a library that we do not install; parsed: test_blocks.py",
     "{eval-rst}": "the site's",
     "{toctree}": "the site's",
     "{include}": "the site's",

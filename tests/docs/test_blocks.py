@@ -1,5 +1,6 @@
 """Every block of code is of a kind that something runs, parses, or that is explained in KINDS."""
 
+import ast
 import json
 import re
 from importlib.util import find_spec
@@ -25,6 +26,14 @@ def test_json_is_json(block: Block) -> None:
         assert isinstance(value, dict)
         rest, objects = rest[end:].lstrip(), objects + 1
     assert objects
+
+
+@pytest.mark.parametrize("block", blocks("{code-block} python"), ids=str)
+def test_python_that_is_not_run_needs_a_library_that_is_not_ours(block: Block) -> None:
+    imports = [node for node in ast.walk(ast.parse(block.text)) if isinstance(node, ast.ImportFrom)]
+    needed = {node.module.split(".")[0] for node in imports if node.module}
+    pinned = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()}
+    assert needed - pinned - {"streamdrnn"}, f"{block}: all that it needs is installed; make it a cell"
 
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
