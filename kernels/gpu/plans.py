@@ -30,6 +30,8 @@ class Plan(NamedTuple):
         dot: whether products are ``tl.dot``; else multiplications and a sum.
         inputs: how many inputs of the product are taken at a time; 0 if all weights stay on the chip.
         spread: whether a step's units are spread over programs, so that every step is a launch.
+        scan: ``"steps"``, one after the other; or ``"newton"``, all at once in torch's operations (``newton.py``), to
+            which nothing of the above applies.
     """
 
     rows: int
@@ -39,11 +41,19 @@ class Plan(NamedTuple):
     dot: bool = False
     inputs: int = 0
     spread: bool = False
+    scan: str = "steps"
 
     @property
     def registers(self) -> int:
         """As many as a thread may have: the compiler would rather spill a few than let fewer programs run at once."""
         return min(MOST_REGISTERS, REGISTERS // (32 * self.warps))
+
+
+NEWTON = Plan(0, 0, 0, scan="newton")
+NEWTON_SWITCH = "STREAMDRNN_NEWTON"
+"""The environment variable that, set to 1, makes :data:`NEWTON` a candidate. No GPU has run or timed it yet."""
+
+MOST_UNITS_OF_NEWTON = 32
 
 
 def candidates(cell: str, H: int, tensor_cores: bool, rows: int) -> list[Plan]:
@@ -74,7 +84,14 @@ def candidates(cell: str, H: int, tensor_cores: bool, rows: int) -> list[Plan]:
         if rows <= 1024:
             plans.append(plans[0]._replace(spread=True))
     # Many rows share the weights' reading; of plans for as many rows, those with fewer warps stay first.
-    return plans if rows <= 4096 else sorted(plans, key=lambda plan: -plan.rows)
+    plans = plans if rows <= 4096 else sorted(plans, key=lambda plan: -plan.rows)
+    # Rounded products would keep the residual above its bound. The host reads it, which a captured graph cannot.
+    newton = os.environ.get(NEWTON_SWITCH) == "1" and H <= MOST_UNITS_OF_NEWTON and not tensor_cores
+    return [NEWTON, *plans] if newton and not _capturing() else plans
+
+
+def _capturing() -> bool:
+    return not interpreted() and torch.cuda.is_current_stream_capturing()
 
 
 _chosen: dict[object, Plan] = {}
@@ -88,9 +105,9 @@ def choose(key: object, plans: list[Plan], run: Callable[[Plan], object]) -> Pla
     """
     if len(plans) == 1 or interpreted() or torch.are_deterministic_algorithms_enabled():
         return plans[0]
-    if key in _chosen:
+    if _chosen.get(key) in plans:
         return _chosen[key]
-    if torch.cuda.is_current_stream_capturing():
+    if _capturing():
         return plans[0]
     from triton.testing import do_bench
 

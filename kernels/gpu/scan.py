@@ -1,17 +1,17 @@
 """The recurrence of one layer and its gradient: memory is allocated, a plan chosen, kernels launched."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
-from streamdrnn.kernels.gpu import resident, tiled
-from streamdrnn.kernels.gpu.plans import Plan, candidates, choose
+from streamdrnn.kernels.gpu import newton, resident, tiled
+from streamdrnn.kernels.gpu.plans import NEWTON, Plan, candidates, choose
 from streamdrnn.kernels.gpu.weights import precision_of, rounded
-from streamdrnn.kernels.rings import in_time_order, last_of
+from streamdrnn.kernels.rings import in_time_order, last_of, steps_made
 
-TUNING_STEPS = 64  # of each row: enough to tell plans apart
+TUNING_STEPS = 64  # of each row: enough to tell plans apart that take one step after the other
 
 
 class History(NamedTuple):
@@ -58,17 +58,22 @@ def forward(
 
     def run(plan: Plan, T: int) -> tuple[Tensor, Tensor, Tensor]:
         """The history of c and the rings after T steps, which are fewer while plans are timed."""
-        c = torch.empty_like(h) if lstm and (save or plan.inputs) else h.new_empty(0)
-        if plan.inputs:
+        in_order = plan.inputs or plan == NEWTON
+        c = torch.empty_like(h) if lstm and (save or in_order) else h.new_empty(0)
+        if in_order:
             h[:d] = in_time_order(h_ring, cursor)
             if lstm:
                 c[:d] = in_time_order(c_ring, cursor)
-            w = rounded(w_hh)
-            for grid, first, last in _launches(plan, T, B, d, H, 0):
-                tiled.forward[grid](
-                    gi, w, b_n, lengths, h, gates, c, T, B, d, H, first, last,
-                    CELL=cell, SAVE=save, **_tile(plan), **_options(plan, w_hh),
-                )  # fmt: skip
+            if plan == NEWTON:
+                if not newton.forward(cell, gi[:T], w_hh, b_n, _made(T, lengths), h, c, gates, d):
+                    return run(_by_steps(plans), T)
+            else:
+                w = rounded(w_hh)
+                for grid, first, last in _launches(plan, T, B, d, H, 0):
+                    tiled.forward[grid](
+                        gi, w, b_n, lengths, h, gates, c, T, B, d, H, first, last,
+                        CELL=cell, SAVE=save, **_tile(plan), **_options(plan, w_hh),
+                    )  # fmt: skip
             made = torch.full_like(cursor, T) if lengths is None else lengths
             return c, last_of(h, d, cursor, made), last_of(c, d, cursor, made) if lstm else c_ring.clone()
         h_after, c_after = torch.empty_like(h_ring), torch.empty_like(c_ring)
@@ -78,7 +83,8 @@ def forward(
         )  # fmt: skip
         return c, h_after, c_after
 
-    plan = _choose("forward", cell, w_hh, h_ring, T, run, save)
+    plans = _plans(cell, w_hh, h_ring, T)
+    plan = _choose("forward", cell, w_hh, h_ring, T, plans, run, save)
     c, h_after, c_after = run(plan, T)
     return History(h, c if save else c.new_empty(0), gates), h_after, c_after
 
@@ -112,6 +118,12 @@ def backward(
     dgates = w_hh.new_empty(T, B, width) if lengths is None else w_hh.new_zeros(T, B, width)
 
     def run(plan: Plan, T: int) -> tuple[Tensor, Tensor]:
+        if plan == NEWTON:
+            ds = _state_gradients(T, d, cursor, lengths, dy, [dh_after, dc_after] if lstm else [dh_after])
+            if not newton.backward(cell, w_hh, h[: d + T], c, gates, _made(T, lengths), ds, dgates[:T]):
+                return run(_by_steps(plans), T)
+            dh, *of_c = (in_time_order(grad, -cursor) for grad in ds[:d].unbind(2))
+            return dh, of_c[0] if lstm else dc_after.clone()
         if plan.inputs:
             dh = in_time_order(dh_after, cursor)
             dc = in_time_order(dc_after, cursor) if lstm else dc_after.clone()
@@ -129,18 +141,52 @@ def backward(
         )  # fmt: skip
         return dh, dc
 
-    plan = _choose("backward", cell, w_hh, dh_after, T, run)
+    plans = _plans(cell, w_hh, dh_after, T)
+    plan = _choose("backward", cell, w_hh, dh_after, T, plans, run)
     return dgates, *run(plan, T)
 
 
+def _state_gradients(
+    T: int, d: int, cursor: Tensor, lengths: Optional[Tensor], dy: Tensor, after: Sequence[Tensor]
+) -> Tensor:
+    """Those of the past and of the new states, ``(d + T, B, K, H)``, from those of the outputs and of K rings after."""
+    ds = dy.new_zeros(d + T, *dy.shape[1:2], len(after), dy.shape[2])
+    real = _made(T, lengths)
+    ds[d:, :, 0] = dy[:T] if real is None else torch.where(real, dy[:T], 0.0)
+    made = torch.full_like(cursor, T) if lengths is None else lengths
+    # A ring holds the last d states, the first of which may be from before the chunk.
+    streams, last = torch.arange(len(made), device=made.device), made + torch.arange(d, device=made.device)[:, None]
+    ds[last, streams] += torch.stack([in_time_order(grad, cursor + made) for grad in after], 2)
+    return ds
+
+
+def _made(T: int, lengths: Optional[Tensor]) -> Optional[Tensor]:
+    return None if lengths is None else steps_made(T, lengths)
+
+
+def _by_steps(plans: Sequence[Plan]) -> Plan:
+    return next(plan for plan in plans if plan != NEWTON)
+
+
+def _plans(cell: str, w: Tensor, ring: Tensor, T: int) -> list[Plan]:
+    d, B, H = ring.shape
+    rounds = w.dtype != torch.float32 or precision_of(w.dtype) == "tf32"
+    return candidates(cell, H, rounds, B * min(d, T))
+
+
 def _choose(
-    direction: str, cell: str, w: Tensor, ring: Tensor, T: int, run: Callable[[Plan, int], object], *more: object
+    direction: str,
+    cell: str,
+    w: Tensor,
+    ring: Tensor,
+    T: int,
+    plans: list[Plan],
+    run: Callable[[Plan, int], object],
+    *more: object,
 ) -> Plan:
     d, B, H = ring.shape
-    precision = precision_of(w.dtype)
-    rows, steps = B * min(d, T), min(T, TUNING_STEPS * d)
-    plans = candidates(cell, H, w.dtype != torch.float32 or precision == "tf32", rows)
-    key = (direction, w.device, cell, H, w.dtype, precision, rows.bit_length(), steps.bit_length(), *more)
+    rows, steps = B * min(d, T), T if NEWTON in plans else min(T, TUNING_STEPS * d)
+    key = (direction, w.device, cell, H, w.dtype, precision_of(w.dtype), rows.bit_length(), steps.bit_length(), *more)
     return choose(key, plans, lambda plan: run(plan, steps))
 
 
