@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from typing import Optional
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
+from streamdrnn.kernels.autocast import autocasts
 from streamdrnn.kernels.backend import Stream
 from streamdrnn.kernels.gpu import availability
+from streamdrnn.kernels.gpu.linear import linear
 from streamdrnn.kernels.gpu.plans import groups, skewed_wanted
 from streamdrnn.kernels.gpu.skewed_stream import SkewedStream
 from streamdrnn.kernels.gpu.stack import stack
 from streamdrnn.kernels.gpu.stream import TritonStream
 from streamdrnn.kernels.operators import watched
-from streamdrnn.kernels.twice import differentiated
 from streamdrnn.kernels.weights import AS_THEY_ARE, FusionWeights, Weights
 
 
@@ -32,14 +32,11 @@ class TritonBackend:
         return availability.can_compute(x)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
-        """With skewed scans, and where no gradient is asked for, with the same bits for a row whatever the others."""
-        given = (x, weight, bias)
-        if not skewed_wanted() or differentiated(given) or watched(given) or not (self.takes(x) and x.numel()):
+        """With skewed scans with the same bits for a row whatever the others, but under autocast and for tracers."""
+        by_row = skewed_wanted() and self.takes(x) and x.numel() > 0 and not autocasts(x)
+        if not by_row or watched([x, weight, bias]):
             return functional.linear(x, weight, bias)
-        from streamdrnn.kernels.gpu import skewed_scan
-
-        with torch.cuda.device_of(x):
-            return skewed_scan.linear(x, weight, bias)
+        return linear(x, weight, bias)
 
     def stream(
         self,

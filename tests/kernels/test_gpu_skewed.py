@@ -140,10 +140,10 @@ def test_any_chunks_have_the_bits_of_the_batch(network: Network, data: st.DataOb
             assert_same_bits(live.state.select([b]), state)
 
 
-@every_cell
-def test_steps_chunks_and_the_batch_have_the_same_bits(cell: str) -> None:
-    """Also beside other streams, and where the gradient is asked for."""
-    net = network(cell, 20, 1, 2, 5)
+@pytest.mark.parametrize(("cell", "dilations"), [*((cell, (1, 2, 5)) for cell in CELLS), ("rnn", (2, 1))])
+def test_steps_chunks_and_the_batch_have_the_same_bits(cell: str, dilations: tuple[int, ...]) -> None:
+    """Also beside other streams, with a fusion, and where the gradient is asked for."""
+    net = network(cell, 20, *dilations)
     model, x = net.build("triton").to(DEVICE), net.x(7, 3).to(DEVICE)
     whole, state = (t for t in model(x))
     assert whole.requires_grad
@@ -260,6 +260,20 @@ def test_columns_meet_at_barriers_only(cell: str) -> None:
 def test_no_access_outside_the_arguments(cell: str) -> None:
     """With fewer steps than phases, columns without a unit, and a length that is no multiple of a piece."""
     agrees(network(cell, 5, 4, 1, 3), 2, (0, 2**40), (2, 1))
+
+
+def test_a_linear_map_can_be_differentiated_twice() -> None:
+    """To the numbers of torch's own; the second derivative's are those of its operations."""
+    x, weight, bias = (
+        randn(*shape, seed=i, dtype=torch.float32).to(DEVICE) for i, shape in enumerate([(2, 3, 4), (5, 4), (5,)])
+    )
+    found = []
+    for linear in (TRITON.linear, torch.nn.functional.linear):
+        given = [t.clone().requires_grad_() for t in (x, weight, bias)]
+        y = linear(*given)
+        first = torch.autograd.grad(y.square().sum(), given, create_graph=True)
+        found.append([y, *first, *torch.autograd.grad(sum(grad.square().sum() for grad in first), given)])  # type: ignore[arg-type]
+    assert_all_close(*found)
 
 
 def test_an_inputs_product_is_that_of_torch_however_its_tensors_lie_in_memory() -> None:
