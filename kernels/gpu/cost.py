@@ -205,7 +205,13 @@ def _source(direction: str, cell: str, constants: dict[str, object]) -> Any:
 
     kernel = getattr(skewed, direction)
     # Chunks without lengths; other cells than a GRU have no bias that a gate scales.
-    constants = {**constants, "p_lengths": None, **({} if cell == "gru" else {"p_b_n": None})}
+    constants = {
+        **constants,
+        "p_lengths": None,
+        "phases": 1,
+        "FED": False,
+        **({} if cell == "gru" else {"p_b_n": None}),
+    }
     types = {"p_cursor": "*i64", "p_layers": "*i64", "T": "i32", "B": "i32"}
     names = kernel.arg_names
     signature = {name: "constexpr" if name in constants else types.get(name, "*fp32") for name in names}

@@ -4,8 +4,8 @@ Everything runs without autograd, so that a layer costs the host little: for a s
 is what training would wait for.
 """
 
-from collections.abc import Sequence
-from typing import Optional
+from collections.abc import Callable, Sequence
+from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch.nn.functional import linear
 from streamdrnn.kernels.backend import zero_rings
 from streamdrnn.kernels.cells import CELLS
 from streamdrnn.kernels.gpu import scan, skewed_scan
-from streamdrnn.kernels.gpu.plans import Group, groups
+from streamdrnn.kernels.gpu.plans import Group, choose, splits
 from streamdrnn.kernels.gpu.weights import LayerWeights, prepare
 from streamdrnn.kernels.operators import plain
 from streamdrnn.kernels.stack import by_layer
@@ -48,22 +48,41 @@ def forward(
         rings = zero_rings(x, by_layer(weights, dilations), dilations) * (2 if CELLS[cell].has_c else 1)
     cursor, lengths = plain(cursor), None if lengths is None else plain(lengths)
     clocks = cursor + (x.shape[0] if lengths is None else lengths)
-    y = plain(x)
-    histories: list[scan.History] = []
-    after_h: list[Tensor] = []
-    after_c: list[Tensor] = []
-    for group in groups(cell, [w.w_hh.shape[1] for w in layers]):
-        own = slice(group.first, group.last)
-        h_rings, c_rings = ([plain(ring) for ring in kind[own]] for kind in (rings[:L], rings[L:]))
-        run = skewed_scan.forward if group.columns else _layer
-        made, h, c = run(cell, group, y, layers[own], h_rings, c_rings, cursor, lengths, save)
-        y = made[-1].h[dilations[group.last - 1] :]
-        after_h += h
-        after_c += c
-        histories = [*histories, *made] if save else made
-    *below, top = (history.h for history in histories)
-    saved = [*below, *(history.c for history in histories), *(history.gates for history in histories)] if save else []
-    return [top, clocks, *after_h, *after_c, *saved]
+
+    def run(split: Sequence[Group]) -> list[Tensor]:
+        y = plain(x)
+        histories: list[scan.History] = []
+        after_h: list[Tensor] = []
+        after_c: list[Tensor] = []
+        for group in split:
+            own = slice(group.first, group.last)
+            h_rings, c_rings = ([plain(ring) for ring in kind[own]] for kind in (rings[:L], rings[L:]))
+            scanned = skewed_scan.forward if group.columns else _layer
+            made, h, c = scanned(cell, group, y, layers[own], h_rings, c_rings, cursor, lengths, save)
+            y = made[-1].h[dilations[group.last - 1] :]
+            after_h += h
+            after_c += c
+            histories = [*histories, *made] if save else made
+        *below, top = (history.h for history in histories)
+        kept = [*below, *(history.c for history in histories), *(history.gates for history in histories)]
+        return [top, clocks, *after_h, *after_c, *(kept if save else ())]
+
+    return run(_split("forward", cell, x, layers, dilations, run, save))
+
+
+def _split(
+    direction: str,
+    cell: str,
+    x: Tensor,
+    layers: Sequence[Union[Weights, LayerWeights]],
+    dilations: Sequence[int],
+    run: Callable[[Sequence[Group]], object],
+    *more: object,
+) -> Sequence[Group]:
+    """The groups of a chunk: where there is a choice, the fastest for chunks of about as many steps and streams."""
+    (T, B), sizes = x.shape[:2], tuple(w.w_hh.shape[1] for w in layers)
+    key = (direction, x.device, cell, sizes, tuple(dilations), T.bit_length(), B.bit_length(), *more)
+    return choose(key, splits(cell, sizes, dilations, T, B), run)
 
 
 def _layer(
@@ -113,29 +132,33 @@ def backward(
         scan.History(*parts)
         for parts in zip([*saved[: L - 1], top], saved[L - 1 : 2 * L - 1], saved[2 * L - 1 :], strict=True)
     ]
-    d_weights: list[Tensor] = []
-    dh_before: list[Tensor] = []
-    dc_before: list[Tensor] = []
-    dy = plain(dy)
-    for group in reversed(groups(cell, [w.w_hh.shape[1] for w in layers])):
-        own = slice(group.first, group.last)
-        d_rings_h, d_rings_c = ([plain(grad) for grad in kind[own]] for kind in (d_rings[:L], d_rings[L:]))
-        run = skewed_scan.backward if group.columns else _layer_backward
-        dgates, dh, dc = run(
-            cell, group, layers[own], histories[own], c_after[own], cursor, lengths, dy, d_rings_h, d_rings_c
-        )
-        for number in reversed(range(group.first, group.last)):
-            w, h = layers[number], histories[number].h
-            below = histories[number - 1].h[dilations[number - 1] :] if number else x
-            operands = w.w_hh.dtype
-            grads = dgates[number - group.first]
-            d_weights[:0] = _weight_gradients(cell, w, grads, below.to(operands), h[: x.shape[0]].to(operands))
-        if group.first or of_x:
-            dgi = grads[..., h.shape[2] :] if cell == "gru" else grads
-            dy = (dgi @ w.w_ih).to(dy.dtype)
-        dh_before[:0] = dh
-        dc_before[:0] = dc
-    return [dy if of_x else dy.new_empty(0), *d_weights, *dh_before, *dc_before]
+
+    def run(split: Sequence[Group]) -> list[Tensor]:
+        d_weights: list[Tensor] = []
+        dh_before: list[Tensor] = []
+        dc_before: list[Tensor] = []
+        d_outputs = plain(dy)
+        for group in reversed(split):
+            own = slice(group.first, group.last)
+            d_rings_h, d_rings_c = ([plain(grad) for grad in kind[own]] for kind in (d_rings[:L], d_rings[L:]))
+            scanned = skewed_scan.backward if group.columns else _layer_backward
+            dgates, dh, dc = scanned(
+                cell, group, layers[own], histories[own], c_after[own], cursor, lengths, d_outputs, d_rings_h, d_rings_c
+            )
+            for number in reversed(range(group.first, group.last)):
+                w, h = layers[number], histories[number].h
+                below = histories[number - 1].h[dilations[number - 1] :] if number else x
+                operands = w.w_hh.dtype
+                grads = dgates[number - group.first]
+                d_weights[:0] = _weight_gradients(cell, w, grads, below.to(operands), h[: x.shape[0]].to(operands))
+            if group.first or of_x:
+                dgi = grads[..., h.shape[2] :] if cell == "gru" else grads
+                d_outputs = (dgi @ w.w_ih).to(dy.dtype)
+            dh_before[:0] = dh
+            dc_before[:0] = dc
+        return [d_outputs if of_x else dy.new_empty(0), *d_weights, *dh_before, *dc_before]
+
+    return run(_split("backward", cell, x, layers, dilations, run))
 
 
 def _layer_backward(

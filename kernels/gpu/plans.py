@@ -6,7 +6,9 @@ the life of the process.
 
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import lru_cache
+from math import gcd
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -94,10 +96,11 @@ def _capturing() -> bool:
     return not interpreted() and torch.cuda.is_current_stream_capturing()
 
 
-_chosen: dict[object, Plan] = {}
+Way = TypeVar("Way")
+_chosen: dict[object, object] = {}
 
 
-def choose(key: object, plans: list[Plan], run: Callable[[Plan], object]) -> Plan:
+def choose(key: object, plans: Sequence[Way], run: Callable[[Way], object]) -> Way:
     """The fastest plan for calls of one kind, timed at the first of them.
 
     Not timed, but the first plan taken: in the interpreter, while a CUDA graph is captured, and where deterministic
@@ -105,15 +108,16 @@ def choose(key: object, plans: list[Plan], run: Callable[[Plan], object]) -> Pla
     """
     if len(plans) == 1 or interpreted() or torch.are_deterministic_algorithms_enabled():
         return plans[0]
-    if _chosen.get(key) in plans:
-        return _chosen[key]
+    for plan in plans:
+        if plan == _chosen.get(key):
+            return plan
     if _capturing():
         return plans[0]
     from triton.testing import do_bench
 
-    times = {plan: do_bench(lambda plan=plan: run(plan), warmup=2, rep=10, return_mode="median") for plan in plans}
-    _chosen[key] = min(plans, key=lambda plan: times[plan])
-    return _chosen[key]
+    times = [do_bench(lambda plan=plan: run(plan), warmup=2, rep=10, return_mode="median") for plan in plans]
+    _chosen[key] = fastest = plans[times.index(min(times))]
+    return fastest
 
 
 SWITCH = "STREAMDRNN_SKEWED"
@@ -135,6 +139,8 @@ class Group(NamedTuple):
         columns: of a program's tile, at least the layers' units; 0 for a layer that runs by itself, over its phases.
         threads: that share a column's weights.
         unrolled: the iterations in the forward pass's loop.
+        fed: whether the lowest layer's input is the states of a layer of the same size, whose product the loop makes.
+        phases: programs for each stream, which divide the layers' dilations.
     """
 
     first: int
@@ -142,6 +148,8 @@ class Group(NamedTuple):
     columns: int = 0
     threads: int = 1
     unrolled: int = 1
+    fed: bool = False
+    phases: int = 1
 
     @property
     def piece(self) -> int:
@@ -158,25 +166,83 @@ def skewed_wanted() -> bool:
     return os.environ.get(SWITCH) == "1"
 
 
-def groups(cell: str, sizes: Sequence[int]) -> list[Group]:
+def groups(cell: str, sizes: Sequence[int], cut: int = 0) -> list[Group]:
     """Layers of these units: each by itself, or with :data:`SWITCH` as many of one size together as registers allow.
 
-    It depends on nothing else, so that a network's streams and batches compute the same sums.
+    Args:
+        cut: no group has both this layer and the one below. The sums are the same with every cut.
     """
     found: list[Group] = []
     while not found or found[-1].last < len(sizes):
         first = found[-1].last if found else 0
-        found.append(grouped(cell, sizes, first) if skewed_wanted() else Group(first, first + 1))
+        below = sizes[:cut] if first < cut else sizes
+        found.append(grouped(cell, below, first) if skewed_wanted() else Group(first, first + 1))
     return found
+
+
+PROCESSORS, WARPS = 132, 8
+"""Those of an H100, and the warps of 255 registers that one of them takes at a time."""
+
+ITERATION, LAUNCH = 700, 10_000
+"""Cycles that the rule assumes: for an iteration, as predicted for nine GRU layers of 20 (``cost.py``), and for a group
+to be launched."""
+
+PROLOGUE = 5
+"""Iterations' time in which a program reads its weights, assumed."""
+
+MOST_SPLITS = 4
+
+
+def splits(cell: str, sizes: Sequence[int], dilations: Sequence[int], T: int, B: int) -> list[list[Group]]:
+    """The groups of a chunk: the few ways worth trying, that which is predicted to take the least time first.
+
+    A group takes phases side by side that all its dilations have in common, where that is shorter. So a stack is cut
+    where the upper layers gain more by their phases than a pass of their own takes. All ways give the same outputs and
+    states, bit for bit.
+    """
+    if not skewed_wanted():
+        return [groups(cell, sizes)]
+    return _splits(cell, tuple(sizes), tuple(dilations), T, B)
+
+
+@lru_cache(maxsize=256)
+def _splits(cell: str, sizes: tuple[int, ...], dilations: tuple[int, ...], T: int, B: int) -> list[list[Group]]:
+    found = []
+    for cut in range(len(sizes)):
+        ways = [
+            group._replace(phases=phases(group, dilations, T, B)) if group.columns else group
+            for group in groups(cell, sizes, cut)
+        ]
+        if ways not in found:
+            found.append(ways)
+    return sorted(found, key=lambda ways: sum(LAUNCH + cycles(group, T, B) for group in ways))[:MOST_SPLITS]
+
+
+@lru_cache(maxsize=256)
+def phases(group: Group, dilations: tuple[int, ...], T: int, B: int) -> int:
+    """The number of phases to take side by side, by the rule."""
+    common = gcd(*dilations[group.first : group.last])
+    divisors = [phases for phases in range(1, max(1, min(common, T)) + 1) if common % phases == 0]
+    return min(divisors, key=lambda phases: cycles(group._replace(phases=phases), T, B))
+
+
+def cycles(group: Group, T: int, B: int) -> int:
+    """The time that a group takes by the rule: its iterations, as often as its programs exceed what runs at once."""
+    if not group.columns:
+        return 0  # it is the same in every split
+    at_once = PROCESSORS * max(1, WARPS // group.warps)
+    iterations = -(-T // group.phases) + group.last - group.first - 1 + PROLOGUE
+    return -(-B * group.phases // at_once) * iterations * ITERATION
 
 
 def grouped(cell: str, sizes: Sequence[int], first: int) -> Group:
     H = sizes[first]
+    fed = first > 0 and sizes[first - 1] == H
     for threads in (1, 2, 4):
         weights = 4 * -(-H // (4 * threads)) * 2 * CELLS[cell].gates
         most = MOST_COLUMNS // threads // H
         unrolled = 2 if weights <= FEWER_WEIGHTS else 1
         if most and (unrolled == 2 or (weights <= MOST_WEIGHTS and threads == 1 and cell != "lstm")):
             layers = next((n for n, other in enumerate(sizes[first:]) if other != H or n == most), len(sizes) - first)
-            return Group(first, first + layers, max(32, 1 << (layers * H - 1).bit_length()), threads, unrolled)
+            return Group(first, first + layers, max(32, 1 << (layers * H - 1).bit_length()), threads, unrolled, fed)
     return Group(first, first + 1)

@@ -2,6 +2,7 @@
 
 One program takes one stream through all steps. At iteration s layer l computes time s - l, so that its input is what
 the layer below made one iteration before. No program waits for another one, and a chunk takes T + L - 1 iterations.
+Where a number P divides all dilations, times that differ modulo P never meet: P programs take every P-th step each.
 
 A column of a tile is one unit of one layer, with its weights in registers. The vectors that they meet come through
 memory that the program's own threads have just written, with a barrier between (``p_between``). A step is a chunk of
@@ -16,7 +17,7 @@ import triton.language as tl
 from streamdrnn.kernels.gpu import cells
 
 SIZES = ["T", "B"]
-GIVEN = ["p_cursor", "p_lengths", "p_ring_h", "p_ring_c", "p_dy"]
+GIVEN = ["p_gi", "p_cursor", "p_lengths", "p_ring_h", "p_ring_c", "p_dy"]
 """Arguments that differ between calls and should not compile a kernel anew: sizes, and whether tensors from elsewhere,
 which may be parts of larger ones, begin at a multiple of 16 bytes."""
 
@@ -118,8 +119,10 @@ def forward(
     p_c,
     T,
     B,
+    phases,
     CELL: tl.constexpr,
     SAVE: tl.constexpr,
+    FED: tl.constexpr,
     LAYERS: tl.constexpr,
     H: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -129,12 +132,15 @@ def forward(
     """All steps of a chunk. The rings become those after it, in place.
 
     Args:
-        p_gi: ``(T, B, G H)`` float32, the lowest layer's input's share of the gates, with all biases but b_n.
-        p_w_ih: ``(LAYERS - 1, G H, pieces * PIECE)``, of the other layers, with zeros after the H weights of a row.
+        p_gi: ``(T, B, G H)`` float32, the lowest layer's input's share of the gates, with all biases but b_n; where it
+            is ``FED``, as the other layers are, its input ``(T, B, H)``.
+        p_w_ih: ``(LAYERS - 1, G H, pieces * PIECE)``, of the other layers, with zeros after the H weights of a row;
+            with ``FED`` of all layers.
+        phases: P, which divides all dilations.
         p_w_hh, p_b, p_b_n: ``(LAYERS, G H, pieces * PIECE)``; ``(LAYERS, G H)`` and ``(LAYERS, H)`` float32, or None.
         p_layers: int64 ``(4, LAYERS)``: dilations; where the layers' rings of h and of c begin, counted in numbers from
             ``p_ring_h`` and ``p_ring_c``; and the row of ``p_h`` that a layer's first step gives.
-        p_between: ``(B, 2, 2, LAYERS, pieces * PIECE)`` float32 zeros: for the iterations in turns, the layers' own
+        p_between: ``(B, P, 2, 2, LAYERS, pieces * PIECE)`` float32 zeros: for the iterations in turns, the layers' own
             past states and their inputs.
         p_h: rows ``(B, H)``: with ``SAVE`` those of all layers, each the past in order of time and then what the steps
             made; else what the top layer's steps made.
@@ -153,15 +159,18 @@ def forward(
     length = T
     if p_lengths is not None:
         length = tl.load(p_lengths + stream).to(tl.int32)
-    w_ih = load_weights(p_w_ih, (layer - 1) * (G * H) + unit, used & (layer > 0), H, CELL, False, PIECE)
+    below = layer if FED else layer - 1
+    w_ih = load_weights(p_w_ih, below * (G * H) + unit, used & (below >= 0), H, CELL, False, PIECE)
     w_hh = load_weights(p_w_hh, layer * (G * H) + unit, used, H, CELL, False, PIECE)
     b = load_biases(p_b, layer * (G * H) + unit, H, used, G)
     b_n = load_biases(p_b_n, layer * H + unit, 0, used, 1)
 
-    # Where each column is in time, in its ring and in the results. All move on by a step per iteration.
+    # Where each column is in time, in its ring and in the results. All move on by P steps per iteration.
+    phase = tl.program_id(1)
     by_step = B.to(tl.int64) * H
+    by_turn = by_step * phases
     own = stream * H + unit
-    t = -layer
+    t = phase - layer * phases
     dilation = tl.load(p_layers + layer)
     ring = tl.load(p_layers + LAYERS + layer) + own
     ring_of_c = tl.load(p_layers + 2 * LAYERS + layer) + own - ring
@@ -173,42 +182,54 @@ def forward(
     slot = ((tl.load(p_cursor + stream) + t) % dilation + dilation) % dilation
     at_ring = ring + slot * by_step
     slot = slot.to(tl.int32)
+    first = slot % phases
+    first_ring = ring + first * by_step
     d = dilation.to(tl.int32)
-    one = d == 1
+    one = d == phases
     at_own = layer * WIDTH + unit
     at_above = INPUTS + (layer + 1) * WIDTH + unit
     vector = layer * WIDTH
 
-    # A state of d = 1 stays in its register; the others are loaded one iteration ahead.
-    p_between += stream * (2 * TURN)
-    begun = used & (one | ((t == 0) & (t < length)))
+    # A state of d = P stays in its register; the others are loaded one iteration ahead.
+    p_between += (stream * phases + phase) * (2 * TURN)
+    begun = used & (one | ((t == phase) & (t < length)))
     h = tl.load(p_ring_h + at_ring, mask=begun, other=0.0)
     c = h
     if CELL == "lstm":
         c = tl.load(p_ring_c + at_ring + ring_of_c, mask=begun, other=0.0)
     tl.store(p_between + TURN + at_own, h, mask=used)
     lowest = used & (layer == 0)
-    gi = load_columns(p_gi, G * at_step + unit, H, lowest & (t < length), b)
+    gi = b
+    if FED:
+        x = tl.load(p_gi + at_step + unit, mask=lowest & (t < length), other=0.0)
+        tl.store(p_between + (TURN + INPUTS) + unit, x, mask=lowest)
+    else:
+        gi = load_columns(p_gi, G * at_step + unit, H, lowest & (t < length), b)
     tl.debug_barrier()
 
     turn = 0
     # An iteration more than there are makes no step. In a loop of two the compiler knows whose turn it is.
-    for _ in range((T + LAYERS - 2 + UNROLLED) // UNROLLED):
+    for _ in range(((T + phases - 1) // phases + LAYERS - 2 + UNROLLED) // UNROLLED):
         for _ in tl.static_range(UNROLLED):
             own_states = load_vectors(p_between + (1 - turn) * TURN, vector, used, H, PIECE)
             inputs = load_vectors(p_between + ((1 - turn) * TURN + INPUTS), vector, used, H, PIECE)
             # What the next iteration needs is on its way while this one is computed.
             real = used & (t >= 0) & (t < length)
             early = real & (t < d)
-            t += 1
-            slot = tl.where(slot + 1 == d, 0, slot + 1)
-            next_ring = tl.where(slot == 0, ring, at_ring + by_step)
-            soon = used & (d > 1) & (t >= 0) & (t < length)
+            t += phases
+            slot = tl.where(slot + phases >= d, first, slot + phases)
+            next_ring = tl.where(slot == first, first_ring, at_ring + by_turn)
+            soon = used & (d > phases) & (t >= 0) & (t < length)
             next_h = tl.load(p_ring_h + next_ring, mask=soon, other=0.0)
             next_c = next_h
             if CELL == "lstm":
                 next_c = tl.load(p_ring_c + next_ring + ring_of_c, mask=soon, other=0.0)
-            next_gi = load_columns(p_gi, G * (at_step + by_step) + unit, H, lowest & (t < length), b)
+            next_gi = b
+            next_x = next_h
+            if FED:
+                next_x = tl.load(p_gi + (at_step + by_turn) + unit, mask=lowest & (t < length), other=0.0)
+            else:
+                next_gi = load_columns(p_gi, G * (at_step + by_turn) + unit, H, lowest & (t < length), b)
 
             totals = ()
             for piece in tl.static_range(N):
@@ -225,6 +246,8 @@ def forward(
             next_h = tl.where(one, kept, next_h)
             tl.store(p_between + turn * TURN + at_own, next_h, mask=used)
             tl.store(p_between + turn * TURN + at_above, kept, mask=used & (layer < LAYERS - 1))
+            if FED:
+                tl.store(p_between + (turn * TURN + INPUTS) + unit, next_x, mask=lowest)
             tl.store(p_ring_h + at_ring, h_new, mask=real)
             if CELL == "lstm":
                 tl.store(p_ring_c + at_ring + ring_of_c, c_new, mask=real)
@@ -246,7 +269,7 @@ def forward(
                 c = tl.where(one, tl.where(real, c_new, c), next_c)
             gi = next_gi
             at_ring = next_ring
-            at_step += by_step
+            at_step += by_turn
             turn = 1 - turn
             tl.debug_barrier()  # the next iteration reads what all threads wrote
 
@@ -284,6 +307,7 @@ def backward(
     p_dgates,
     T,
     B,
+    phases,
     CELL: tl.constexpr,
     LAYERS: tl.constexpr,
     H: tl.constexpr,
@@ -295,11 +319,12 @@ def backward(
     Args:
         p_w_ih, p_w_hh: as in :func:`forward`, each gate's matrix transposed.
         p_ring_h, p_ring_c: the gradients of the rings after the chunk, which become those of the rings before it.
-        p_between: ``(B, kept + 1, LAYERS, pieces * PIECE)`` float32 zeros: the layers' kept gradients and, of the layer
-            above, those of its inputs.
+        p_between: ``(B, P, kept + 1, LAYERS, pieces * PIECE)`` float32 zeros: the layers' kept gradients and, of the
+            layer above, those of its inputs.
         p_h, p_gates, p_c: as :func:`forward` saved them.
         p_dy: ``(T, B, H)``, the gradients of the top layer's outputs.
         p_dgates: ``(LAYERS, T, B, kept H)``, in the order of ``cells.gradient``.
+        phases: P, which divides all dilations.
     """
     G: tl.constexpr = cells.gates(CELL)
     KEPT: tl.constexpr = 4 if CELL == "gru" else G
@@ -318,9 +343,12 @@ def backward(
     w_ih = load_weights(p_w_ih, (layer - 1) * (G * H) + unit, used & (layer > 0), H, CELL, False, PIECE)
     w_hh = load_weights(p_w_hh, layer * (G * H) + unit, used, H, CELL, True, PIECE)
 
+    phase = tl.program_id(1)
     by_step = B.to(tl.int64) * H
+    by_turn = by_step * phases
+    turns = (T + phases - 1) // phases + LAYERS - 1
     own = stream * H + unit
-    t = T - 1 + (LAYERS - 1 - layer)
+    t = phase + (turns - 1 - layer) * phases
     dilation = tl.load(p_layers + layer)
     ring = tl.load(p_layers + LAYERS + layer) + own
     ring_of_c = tl.load(p_layers + 2 * LAYERS + layer) + own - ring
@@ -333,11 +361,12 @@ def backward(
     slot = ((tl.load(p_cursor + stream) + t) % dilation + dilation) % dilation
     at_ring = ring + slot * by_step
     slot = slot.to(tl.int32)
-    one = dilation == 1
+    last_ring = ring + (slot % phases) * by_step + to_past
+    one = dilation == phases
     vector = layer * WIDTH
     at_own = vector + unit
 
-    p_between += stream * (FROM_ABOVE + LAYERS * WIDTH)
+    p_between += (stream * phases + phase) * (FROM_ABOVE + LAYERS * WIDTH)
     real = used & (t >= 0) & (t < length)
     saved, old, c = load_saved(p_h, p_gates, p_c, at_step + to_h, to_past, 4 * at_step + unit, real, H, CELL)
     dy = tl.load(p_dy + at_step + to_dy, mask=real & top, other=0.0)
@@ -346,7 +375,7 @@ def backward(
     if CELL == "lstm":
         dc = tl.load(p_ring_c + at_ring + ring_of_c, mask=real | (used & one), other=0.0)
 
-    for _ in range(T + LAYERS - 1):
+    for _ in range(turns):
         sent = tl.load(p_between + FROM_ABOVE + WIDTH + at_own, mask=used & (layer < LAYERS - 1), other=dy)
         d_sums, direct, dc_old = cells.gradient(saved, old, c, dh + sent, dc, CELL)
         for gate in tl.static_range(KEPT):
@@ -357,17 +386,17 @@ def backward(
         # What the next iteration needs is on its way while this one is computed.
         was_real = real
         was_ring = at_ring
-        t -= 1
-        at_step -= by_step
-        at_ring = tl.where(slot == 0, ring + to_past, at_ring) - by_step
-        slot = tl.where(slot == 0, dilation.to(tl.int32), slot) - 1
+        t -= phases
+        at_step -= by_turn
+        at_ring = tl.where(slot < phases, last_ring, at_ring) - by_turn
+        slot = tl.where(slot < phases, slot + dilation.to(tl.int32), slot) - phases
         real = used & (t >= 0) & (t < length)
         saved, old, c = load_saved(p_h, p_gates, p_c, at_step + to_h, to_past, 4 * at_step + unit, real, H, CELL)
         dy = tl.load(p_dy + at_step + to_dy, mask=real & top, other=0.0)
-        next_dh = tl.load(p_ring_h + at_ring, mask=real & (dilation > 1), other=0.0)
+        next_dh = tl.load(p_ring_h + at_ring, mask=real & (dilation > phases), other=0.0)
         next_dc = next_dh
         if CELL == "lstm":
-            next_dc = tl.load(p_ring_c + at_ring + ring_of_c, mask=real & (dilation > 1), other=0.0)
+            next_dc = tl.load(p_ring_c + at_ring + ring_of_c, mask=real & (dilation > phases), other=0.0)
 
         totals = ()
         for piece in tl.static_range(N):

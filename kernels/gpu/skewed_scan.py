@@ -24,12 +24,12 @@ class Packed(NamedTuple):
     """The weights of a group as the kernel takes them.
 
     Attributes:
-        lowest: the lowest layer's, whose inputs are not states of the group.
-        w_ih, w_hh: of the other layers and of all, each gate's row with zeros up to whole pieces, layers in front.
+        lowest: the lowest layer's, whose inputs' product comes first; None if that layer is fed as the others.
+        w_ih, w_hh: of the layers that are fed and of all, a gate's row with zeros up to whole pieces; layers in front.
         bias, b_n: of all layers, layers in front.
     """
 
-    lowest: LayerWeights
+    lowest: Optional[LayerWeights]
     w_ih: Tensor
     w_hh: Tensor
     bias: Optional[Tensor]
@@ -39,16 +39,20 @@ class Packed(NamedTuple):
 def pack(group: Group, layers: Sequence[LayerWeights]) -> Packed:
     biases = [w.bias for w in layers if w.bias is not None]
     of_h_n = [w.b_n for w in layers if w.b_n is not None]
-    w_ih, w_hh = (_in_pieces(group, w) for w in _stacked(layers))
+    w_ih, w_hh = (_in_pieces(group, w) for w in _stacked(layers, group.fed))
     return Packed(
-        layers[0], w_ih, w_hh, torch.stack(biases) if biases else None, torch.stack(of_h_n) if of_h_n else None
+        None if group.fed else layers[0],
+        w_ih,
+        w_hh,
+        torch.stack(biases) if biases else None,
+        torch.stack(of_h_n) if of_h_n else None,
     )
 
 
-def _stacked(layers: Sequence[Union[Weights, LayerWeights]]) -> tuple[Tensor, Tensor]:
-    """``w_ih`` of all layers but the lowest and ``w_hh`` of all, layers in front."""
-    w_hh = torch.stack([w.w_hh for w in layers])
-    return torch.stack([w.w_ih for w in layers[1:]]) if len(layers) > 1 else w_hh[:0], w_hh
+def _stacked(layers: Sequence[Union[Weights, LayerWeights]], fed: bool) -> tuple[Tensor, Tensor]:
+    """``w_ih`` of all layers, if the lowest is not fed but of that one, and ``w_hh`` of all; layers in front."""
+    w_hh, w_ih = torch.stack([w.w_hh for w in layers]), [w.w_ih for w in layers[0 if fed else 1 :]]
+    return torch.stack(w_ih) if w_ih else w_hh[:0], w_hh
 
 
 def _in_pieces(group: Group, w: Tensor) -> Tensor:
@@ -147,11 +151,11 @@ def backward(
     dh, dc = torch.cat(list(dh_after)), torch.cat(list(dc_after)) if dc_after else none
     h, c, gates = (_joined(parts) for parts in zip(*histories, strict=True))
     # Of each gate's matrix, what a unit sends to all gates lies together.
-    w_ih, w_hh = (_in_pieces(group, w.view(-1, H, H).mT) for w in _stacked(layers))
-    between = dy.new_zeros(B, kept + 1, L, _width(group, H))
-    skewed.backward[(B,)](
+    w_ih, w_hh = (_in_pieces(group, w.view(-1, H, H).mT) for w in _stacked(layers, False))
+    between = dy.new_zeros(B, group.phases, kept + 1, L, _width(group, H))
+    skewed.backward[(B, group.phases)](
         w_ih, w_hh, cursor, lengths, _table(T, B, H, dilations, True, dy.device), dh, dc,
-        between, h, gates, c, dy, dgates, T, B, CELL=cell, **_tile(group, H), **_options(group),
+        between, h, gates, c, dy, dgates, T, B, group.phases, CELL=cell, **_tile(group, H), **_options(group),
     )  # fmt: skip
     return list(dgates.unbind()), list(dh.split(dilations)), list(dc.split(dilations)) if dc_after else []
 
@@ -195,14 +199,14 @@ def launch(
     c_rows: Tensor,
     save: bool,
 ) -> None:
-    """The lowest layer's product with x ``(T, B, I)`` and the scan, see ``skewed.forward``."""
-    (T, B), L, H = x.shape[:2], weights.w_hh.shape[0], weights.lowest.w_hh.shape[1]
-    gi = linear(x, weights.lowest.w_ih, weights.lowest.bias)
-    between = h_rows.new_zeros(B, 2, 2, L, _width(group, H))
-    skewed.forward[(B,)](
+    """The lowest layer's product with x ``(T, B, I)``, unless it is fed, and the scan, see ``skewed.forward``."""
+    (T, B), L, H = x.shape[:2], weights.w_hh.shape[0], h_rows.shape[2]
+    gi = plain(x) if weights.lowest is None else linear(x, weights.lowest.w_ih, weights.lowest.bias)
+    between = h_rows.new_zeros(B, group.phases, 2, 2, L, _width(group, H))
+    skewed.forward[(B, group.phases)](
         gi, weights.w_ih, weights.w_hh, weights.bias, weights.b_n, cursor, lengths, table, h_ring, c_ring, between,
-        h_rows, gates, c_rows, T, B,
-        CELL=cell, SAVE=save, UNROLLED=group.unrolled, **_tile(group, H), **_options(group),
+        h_rows, gates, c_rows, T, B, group.phases,
+        CELL=cell, SAVE=save, FED=group.fed, UNROLLED=group.unrolled, **_tile(group, H), **_options(group),
     )  # fmt: skip
 
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from streamdrnn.kernels.backend import Rings
+from streamdrnn.kernels.cells import CELLS
 from streamdrnn.kernels.fusion import fused
-from streamdrnn.kernels.gpu.plans import Group
+from streamdrnn.kernels.gpu.plans import Group, phases
 from streamdrnn.kernels.gpu.stream import captured
 from streamdrnn.kernels.gpu.weights import LayerWeights, prepare
 from streamdrnn.kernels.operators import plain
@@ -39,7 +40,7 @@ class SkewedStream:
         from streamdrnn.kernels.gpu import skewed_scan
 
         refuse_narrow(held, "the backend 'triton'")
-        self._scan, self._groups, self._cell, self._dilations = skewed_scan, groups, cell, list(dilations)
+        self._scan, self._groups, self._cell, self._dilations = skewed_scan, groups, cell, tuple(dilations)
         layers = [LayerWeights(*(None if t is None else _copy(t) for t in w)) for w in prepare(cell, weights)]  # type: ignore[arg-type]
         self._weights = [skewed_scan.pack(group, layers[group.first : group.last]) for group in groups]
         self._fusion = None if fusion is None else FusionWeights(*(None if t is None else _copy(t) for t in fusion))  # type: ignore[arg-type]
@@ -93,16 +94,17 @@ class SkewedStream:
 
         of_h, of_c = ([distance(ring) for ring in rings] for rings in (state.h, state.c or state.h))
         parts = [slice(group.first, group.last) for group in self._groups]
-        return [[self._dilations[own], of_h[own], of_c[own], [0] * len(of_h[own])] for own in parts]
+        return [[list(self._dilations[own]), of_h[own], of_c[own], [0] * len(of_h[own])] for own in parts]
 
     def _advance(self, x: Tensor, tables: Sequence[Tensor], cursor: Tensor, lengths: Optional[Tensor]) -> Tensor:
         """From x ``(T, B, I)`` to the top layer's y, with the rings moved on in place."""
         T, B, _ = x.shape
         none = x.new_empty(0)
         for group, weights, table in zip(self._groups, self._weights, tables, strict=True):
-            y = x.new_zeros(T, B, weights.lowest.w_hh.shape[1])
+            y = x.new_zeros(T, B, weights.w_hh.shape[1] // CELLS[self._cell].gates)
+            many = group._replace(phases=phases(group, self._dilations, T, B))
             self._scan.launch(
-                self._cell, group, x, weights, table, self._x, self._x, cursor, lengths, y, none, none, False
+                self._cell, many, x, weights, table, self._x, self._x, cursor, lengths, y, none, none, False
             )
             x = y
         return x

@@ -177,11 +177,17 @@ def _read(log: str) -> dict[str, int]:
     return {"stack": stack, "spill_stores": stores, "spill_loads": loads, "registers": int(registers[1])}
 
 
-def random_weights(cell: str, H: int, dtype: torch.dtype, bias: bool = True, layers: int = 2) -> list[Weights]:
-    """Over 3 inputs."""
+def random_weights(
+    cell: str,
+    H: int,
+    dtype: torch.dtype,
+    bias: bool = True,
+    layers: int = 2,
+    I: int = 3,  # noqa: E741
+) -> list[Weights]:
     rows = CELLS[cell].gates * H
     b = torch.zeros(rows, dtype=dtype) if bias else None
-    inputs = [3, *[H] * (layers - 1)]
+    inputs = [I, *[H] * (layers - 1)]
     return [Weights(torch.zeros(rows, n, dtype=dtype), torch.zeros(rows, H, dtype=dtype), b, b) for n in inputs]
 
 
@@ -210,15 +216,17 @@ ALL_SKEWED = [
 ]
 
 
-def skewed(cell: str, L: int, H: int, save: bool, lengths: bool, T: int = 5, B: int = 3) -> None:
-    """What a group of layers launches; with ``save`` also in the backward pass."""
+def skewed(cell: str, L: int, H: int, save: bool, lengths: bool, upper: bool, T: int = 5, B: int = 3) -> None:
+    """What a group of layers launches; with ``save`` also in the backward pass; ``upper``: with others below."""
     torch.set_float32_matmul_precision("highest")
     (group,) = groups(cell, [H] * L)
-    weights = random_weights(cell, H, torch.float32, layers=L)
-    rings = [torch.zeros(2**layer, B, H) for layer in range(L)]
+    weights = random_weights(cell, H, torch.float32, layers=L, I=H if upper else 3)
+    rings = [torch.zeros((2 if upper else 1) * 2**layer, B, H) for layer in range(L)]
     c_rings = rings if CELLS[cell].has_c else []
     given = torch.zeros(B, dtype=torch.int64), torch.full((B,), T) if lengths else None
-    x, layers = torch.zeros(T, B, 3), prepare(cell, weights)
+    x, layers = torch.zeros(T, B, H if upper else 3), prepare(cell, weights)
+    if upper:
+        group = group._replace(fed=True, phases=2)
     histories, _, _ = skewed_scan.forward(cell, group, x, layers, rings, c_rings, *given, save)
     if save:
         skewed_scan.backward(cell, group, weights, histories, [], *given, torch.zeros(T, B, H), rings, c_rings)
@@ -253,8 +261,9 @@ def main(capability: int, *what: str) -> None:
                 compiler.compile({"what": "sizes", "call": number, **name}, train, *name.values())
     os.environ[SWITCH] = "1"
     for cell, L, H in (ALL_SKEWED if thorough else SKEWED) if "skewed" in what else ():
-        for save, lengths in [(True, False), (False, True)] + ([(True, True), (False, False)] if thorough else []):
-            name = {"cell": cell, "layers": L, "H": H, "save": save, "lengths": lengths}
+        flags = [(True, False, False), (False, True, True)]
+        for save, lengths, upper in itertools.product((True, False), repeat=3) if thorough else flags:
+            name = {"cell": cell, "layers": L, "H": H, "save": save, "lengths": lengths, "upper": upper}
             compiler.compile({"what": "skewed", **name}, skewed, *name.values())
     for direction in ("forward", "backward"):
         for variant in variants(direction, thorough) if direction in what else ():

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from streamdrnn import StreamingDRNN
 from streamdrnn.kernels import gpu
+from streamdrnn.kernels.gpu import network as gpu_network
 from streamdrnn.kernels.gpu import plans
 from streamdrnn.kernels.gpu.backend import TRITON
 from streamdrnn.kernels.gpu.plans import FEWER_WEIGHTS, MOST_COLUMNS, MOST_WEIGHTS, Group, groups
 from streamdrnn.kernels.gpu.skewed_stream import SkewedStream
 from streamdrnn.live import LiveParts
-from tests.agreement import assert_all_close, assert_gradients_close, assert_same_bits
+from tests.agreement import assert_all_close, assert_close, assert_gradients_close, assert_same_bits
 from tests.kernels.cases import DEVICE, needs_triton
 from tests.strategies import CELLS, Network, chunkings, examples, lengths, masks, randn, random_state, seeds
 
@@ -170,8 +171,8 @@ def test_one_stream_serves_one_state_after_the_other() -> None:
 def test_groups_are_of_one_size_and_as_large_as_registers_allow() -> None:
     assert groups("gru", [20] * 9) == [Group(0, 9, 256, 1, 2)]
     assert groups("lstm", [20] * 9) == [Group(0, 9, 256, 1, 2)]
-    assert groups("gru", [32] * 9) == [Group(0, 8, 256, 1, 1), Group(8, 9, 32, 1, 1)]
-    assert groups("gru", [48] * 3) == [Group(0, 2, 128, 2, 2), Group(2, 3, 64, 2, 2)]
+    assert groups("gru", [32] * 9) == [Group(0, 8, 256, 1, 1), Group(8, 9, 32, 1, 1, fed=True)]
+    assert groups("gru", [48] * 3) == [Group(0, 2, 128, 2, 2), Group(2, 3, 64, 2, 2, fed=True)]
     assert groups("gru", [4, 4, 70, 4]) == [Group(0, 2, 32, 1, 2), Group(2, 3), Group(3, 4, 32, 1, 2)]
     for cell in CELLS:
         for H in range(1, 200):
@@ -193,6 +194,65 @@ def test_layers_go_by_their_phases_unless_they_are_asked_not_to(monkeypatch: pyt
     assert groups("gru", [20, 20]) == [Group(0, 1), Group(1, 2)]
     model = network("gru", 5, 1, 2).build("triton").to(DEVICE)
     assert isinstance(model.stream(1), gpu.TritonStream)
+
+
+def cut(found: list[Group]) -> list[tuple[int, int]]:
+    """The layers of each group, and how many phases it takes side by side."""
+    assert [group.first for group in found] == [0, *(group.last for group in found[:-1])]
+    return [(group.last - group.first, group.phases) for group in found]
+
+
+DOUBLING = tuple(2**layer for layer in range(9))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "dilations", "T", "B", "best"),
+    [
+        ([20] * 9, DOUBLING, 784, 128, [(9, 1)]),  # any cut adds iterations
+        ([20] * 9, DOUBLING, 784, 512, [(3, 1), (6, 1)]),  # more programs at a time, as fewer columns are empty
+        ([32] * 9, DOUBLING, 784, 16, [(8, 1), (1, 64)]),
+        ([48] * 4, DOUBLING[:4], 784, 1, [(2, 1), (2, 4)]),
+        ([64] * 9, DOUBLING, 784, 1, [(1, 2**layer) for layer in range(8)] + [(1, 128)]),
+        ([32] * 6, (32, 64, 128, 256, 512, 1024), 4000, 1, [(6, 32)]),  # the raw-speech model's
+        ([20, 70, 70, 20], (1, 2, 4, 8), 100, 1, [(1, 1), (1, 1), (1, 1), (1, 8)]),
+        ([20] * 9, (*DOUBLING[1:], 512), 1, 100, [(9, 1)]),
+    ],
+)
+def test_a_stack_is_cut_where_the_rule_says_so(
+    sizes: list[int], dilations: tuple[int, ...], T: int, B: int, best: list[tuple[int, int]]
+) -> None:
+    found = plans.splits("gru", sizes, dilations, T, B)
+    assert cut(found[0]) == best
+    assert 1 <= len(found) <= plans.MOST_SPLITS
+    assert len({tuple(split) for split in found}) == len(found)
+    for split in found:
+        for group in split:
+            assert all(d % group.phases == 0 for d in dilations[group.first : group.last])
+
+
+@pytest.mark.parametrize("cell", [pytest.param(cell, marks=[] if cell == "gru" else full) for cell in CELLS])
+def test_all_ways_to_cut_a_stack_give_the_same_bits(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of outputs, states and all that is kept; and gradients that agree."""
+    net = network(cell, 5, 2, 4)
+    tried = []
+
+    def compared(key: tuple[Any, ...], given: list[list[Group]], run: Any) -> list[Group]:
+        whole = given[0]
+        ways = [[group._replace(phases=1) for group in whole], *given]
+        direction, first = key[0], run(ways[0])
+        for way in ways[1:]:
+            tried.append((direction, tuple(cut(way))))
+            for one, other in zip(first, run(way), strict=True):
+                if direction == "forward":
+                    assert torch.equal(one, other)
+                else:
+                    assert_close(other, one)
+        return whole
+
+    monkeypatch.setattr(gpu_network, "choose", compared)
+    agrees(net, 4, (2**40 + 1,))
+    for direction in ("forward", "backward"):
+        assert {cuts for way, cuts in tried if way == direction} == {((2, 2),), ((1, 2), (1, 4))}
 
 
 @pytest.fixture
@@ -273,7 +333,7 @@ def test_a_linear_map_can_be_differentiated_twice() -> None:
         y = linear(*given)
         first = torch.autograd.grad(y.square().sum(), given, create_graph=True)
         found.append([y, *first, *torch.autograd.grad(sum(grad.square().sum() for grad in first), given)])  # type: ignore[arg-type]
-    assert_all_close(*found)
+    assert_all_close(found[0], found[1])
 
 
 def test_an_inputs_product_is_that_of_torch_however_its_tensors_lie_in_memory() -> None:
