@@ -184,8 +184,8 @@ PROCESSORS, WARPS = 132, 8
 """Those of an H100, and the warps of 255 registers that one of them takes at a time."""
 
 ITERATION, LAUNCH = 700, 10_000
-"""Cycles that the rule assumes: for an iteration, as predicted for nine GRU layers of 20 (``cost.py``), and for a group
-to be launched."""
+"""Cycles that the rule assumes: for an iteration, about what is predicted for nine GRU layers of 20 (``cost.py``), and
+for a group to be launched."""
 
 PROLOGUE = 5
 """Iterations' time in which a program reads its weights, assumed."""
