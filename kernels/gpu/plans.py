@@ -126,9 +126,9 @@ SWITCH = "STREAMDRNN_SKEWED"
 MOST_COLUMNS = 256
 """The threads of a program for a skewed scan."""
 
-MOST_WEIGHTS, FEWER_WEIGHTS = 192, 160
+MOST_WEIGHTS, FEWER_WEIGHTS, FEWEST_WEIGHTS = 192, 160, 128
 """Those that one of its threads can hold in 255 registers beside all else; the second where it has more besides: for an
-LSTM, where threads share a column, and in a loop of two iterations."""
+LSTM, where threads share a column, and in a loop of two iterations; the third for an LSTM whose threads share one."""
 
 
 class Group(NamedTuple):
@@ -242,7 +242,9 @@ def grouped(cell: str, sizes: Sequence[int], first: int) -> Group:
         weights = 4 * -(-H // (4 * threads)) * 2 * CELLS[cell].gates
         most = MOST_COLUMNS // threads // H
         unrolled = 2 if weights <= FEWER_WEIGHTS else 1
-        if most and (unrolled == 2 or (weights <= MOST_WEIGHTS and threads == 1 and cell != "lstm")):
+        fewer = FEWEST_WEIGHTS if cell == "lstm" else FEWER_WEIGHTS
+        held = fewer if threads > 1 else FEWER_WEIGHTS if cell == "lstm" else MOST_WEIGHTS
+        if most and weights <= held:
             layers = next((n for n, other in enumerate(sizes[first:]) if other != H or n == most), len(sizes) - first)
             return Group(first, first + layers, max(32, 1 << (layers * H - 1).bit_length()), threads, unrolled, fed)
     return Group(first, first + 1)
