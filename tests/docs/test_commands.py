@@ -34,7 +34,7 @@ def check_streamdrnn(words: list[str]) -> None:
 
 
 def check_pip(words: list[str]) -> None:
-    assert words[0] == "install"
+    assert words[0] in ("install", "download")
     for extra in re.findall(r"\.\[([\w,]+)\]", " ".join(words)):
         assert set(extra.split(",")) <= EXTRAS.keys()
 
