@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Optional
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -255,61 +254,9 @@ def test_all_ways_to_cut_a_stack_give_the_same_bits(cell: str, monkeypatch: pyte
         assert {cuts for way, cuts in tried if way == direction} == {((2, 2),), ((1, 2), (1, 4))}
 
 
-@pytest.fixture
-def _watched_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """In the interpreter, no column reads what another one has written, or writes what another one has read or
-    written, without a barrier between. On a GPU, where columns are threads, that would be a race."""
-    from triton.runtime import interpreter
-
-    builder = interpreter.InterpreterBuilder
-    load, store, barrier = builder.create_masked_load, builder.create_masked_store, builder.create_barrier
-    launch = interpreter.GridExecutor.__call__
-    written: dict[int, int] = {}
-    read: dict[int, set[int]] = {}
-    passed = []
-
-    def accesses(pointers: Any, mask: Any) -> list[tuple[int, int]]:
-        """The addresses, and which column's they are."""
-        columns = np.broadcast_to(
-            np.arange(pointers.data.shape[0]).reshape(-1, *[1] * (pointers.data.ndim - 1)), pointers.data.shape
-        )
-        real = mask.data.astype(bool)
-        return list(zip(pointers.data[real].tolist(), columns[real].tolist(), strict=True))
-
-    def checked_load(self: Any, pointers: Any, mask: Any, *more: Any) -> Any:
-        for address, column in accesses(pointers, mask):
-            assert written.get(address, column) == column, "a read of what another column has written"
-            read.setdefault(address, set()).add(column)
-        return load(self, pointers, mask, *more)
-
-    def checked_store(self: Any, pointers: Any, value: Any, mask: Any, *more: Any) -> Any:
-        for address, column in accesses(pointers, mask):
-            assert written.setdefault(address, column) == column, "two columns write the same"
-            assert read.get(address, {column}) == {column}, "a write over what another column has read"
-        return store(self, pointers, value, mask, *more)
-
-    def pass_barrier(self: Any, *more: Any) -> Any:
-        written.clear()
-        read.clear()
-        passed.append(1)
-        return barrier(self, *more)
-
-    def begin(self: Any, *arguments: Any, **options: Any) -> None:
-        written.clear()
-        read.clear()
-        launch(self, *arguments, **options)
-
-    monkeypatch.setattr(builder, "create_masked_load", checked_load)
-    monkeypatch.setattr(builder, "create_masked_store", checked_store)
-    monkeypatch.setattr(builder, "create_barrier", pass_barrier)
-    monkeypatch.setattr(interpreter.GridExecutor, "__call__", begin)
-    yield
-    assert passed
-
-
 @pytest.mark.skipif(not gpu.interpreted(), reason="the interpreter alone can be watched")
 @every_cell
-@pytest.mark.usefixtures("_watched_threads")
+@pytest.mark.usefixtures("_watched_columns")
 def test_columns_meet_at_barriers_only(cell: str) -> None:
     agrees(network(cell, 3, 2, 1, 3), 5, (3,), (4,))
 
