@@ -8,7 +8,7 @@ NATIVE := $(wildcard kernels/cpu/*.h kernels/cpu/src/*.cpp kernels/cpu/src/*.h)
 # What is imported is compiled once, and not once in each of the hundreds of processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint types coverage docs fuzz check-full gpu-day audit page picture wheels try-wheel release-ratios clean
+.PHONY: demo test lint types coverage docs fuzz check-full check-oldest gpu-day audit page picture wheels try-wheel release-ratios clean
 
 demo: $(VENV)/core
 	$(BIN)/streamdrnn demo
@@ -41,14 +41,27 @@ docs: $(VENV)/dev
 fuzz: $(VENV)/dev
 	HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest tests/kernels/test_fuzz_model.py -k minutes
 
-# Many more random cases, the tests that take minutes (`fuzz` among them), and the model cards' figures measured again (needs
-# STREAMDRNN_DATA).
+# Many more random cases, the tests that take minutes (`fuzz` among them), the Triton kernels with the oldest torch, and the model
+# cards' figures measured again (needs STREAMDRNN_DATA).
 # Ten minutes are a server's soak; STREAMDRNN_SOAK_SECONDS says how many seconds if not 600.
-check-full: lint types
+check-full: lint types check-oldest
 	HYPOTHESIS_PROFILE=full $(PYTEST)
 	$(BIN)/streamdrnn evaluate embedder
 	$(BIN)/streamdrnn evaluate activity
 	$(BIN)/streamdrnn evaluate overlap
+
+# The Triton kernels, interpreted and compiled, with the oldest torch and Triton that pyproject.toml allows; the interpreter of this
+# Triton fails with later versions of numpy. They have an environment of their own.
+OLDEST := torch==2.11.0 triton==3.6.0 numpy==2.3.5
+
+check-oldest: $(VENV)-oldest/made
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest -n logical --dist worksteal $(wildcard tests/kernels/test_gpu_*.py)
+
+$(VENV)-oldest/made: constraints.txt
+	$(PYTHON) -m venv $(VENV)-oldest
+	grep -vE '^(torch|triton|numpy|setuptools)==' constraints.txt > $(VENV)-oldest/constraints.txt
+	$(VENV)-oldest/bin/python -m pip install --quiet --constraint $(VENV)-oldest/constraints.txt $(OLDEST) safetensors hypothesis pytest pytest-xdist
+	touch $@
 
 # All that a GPU lent for nine minutes can tell of the kernels, in at most eight files in OUT: see CONTRIBUTING.md. It uses PYTHON as it
 # is, and the wheels in WHEELS, and no network. Without a GPU it is a rehearsal.
@@ -124,4 +137,4 @@ $(VENV)/dev: $(SOURCES)
 	touch $(VENV)/core $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-audit $(VENV)-release kernels/cpu/_native.* build dist *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-audit $(VENV)-oldest $(VENV)-release kernels/cpu/_native.* build dist *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -72,3 +72,15 @@ def dependencies(name: str, extras: set[str], python: str) -> list[Requirement]:
     return [
         one for one in found if not one.marker or any(one.marker.evaluate(where | {"extra": e}) for e in ("", *extras))
     ]
+
+
+def test_the_oldest_versions_that_are_tested_are_the_oldest_that_are_allowed() -> None:
+    """``make check-oldest`` has them."""
+    (line,) = re.findall(r"^OLDEST := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    oldest = dict(pin.split("==") for pin in line.split())
+    for requirement in map(Requirement, EXTRAS[""]):
+        if requirement.name in ("torch", "triton"):
+            (specifier,) = requirement.specifier
+            assert (specifier.operator, Version(specifier.version)) == (">=", Version(oldest[requirement.name]))
+        elif requirement.name in oldest:
+            assert Version(oldest[requirement.name]) in requirement.specifier

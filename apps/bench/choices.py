@@ -2,8 +2,8 @@
 
 from typing import Literal, get_args
 
-Device = Literal["cpu", "cuda"]
-SuiteName = Literal["forward", "train", "stream", "memory", "growth", "serve", "listen", "weights"]
+Device = Literal["cpu", "cuda", "model"]
+SuiteName = Literal["forward", "train", "stream", "memory", "growth", "serve", "listen", "weights", "cycles"]
 Cell = Literal["gru", "rnn", "lstm"]
 Precision = Literal["tf32", "ieee", "bf16", "fp16"]
 

@@ -24,19 +24,25 @@ class Bench:
     Example: streamdrnn bench --suite forward train --out results
 
     On a GPU: streamdrnn bench --device cuda --out results
+
+    Predictions for one, without it: streamdrnn bench --device model
     """
 
-    device: Annotated[Device, tyro.conf.arg(help="The native kernels on the CPU, or the Triton kernels on a GPU.")] = (
-        "cpu"
-    )
+    device: Annotated[
+        Device,
+        tyro.conf.arg(
+            help="The native kernels on the CPU, or the Triton kernels on a GPU. model: cycles predicted for an H100, "
+            "from the Triton kernels' machine code, which is compiled without a GPU."
+        ),
+    ] = "cpu"
     suite: Annotated[
         tuple[SuiteName, ...],
         tyro.conf.arg(
             help="forward, train: whole sequences. stream: single steps. memory: of a training step (CPU only). "
             "growth: cost against each size; on a GPU a training step against hidden units. serve: servers under load, "
             "some minutes (CPU only). listen: live speaker identification, some minutes (CPU only). weights: live "
-            "streams on rounded weights, how fast they are and what they lose (CPU only). By default all but the last "
-            "three."
+            "streams on rounded weights, how fast they are and what they lose (CPU only). cycles: of each kernel "
+            "(model only). By default all but serve, listen and weights."
         ),
     ] = ()
     cell: Annotated[

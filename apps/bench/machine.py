@@ -51,6 +51,16 @@ def gpu_facts() -> dict[str, object]:
     }
 
 
+def model_facts() -> dict[str, object]:
+    """The versions of what compiles for a GPU that is not here."""
+    return {
+        "gpu": "none: predictions from machine code",
+        "torch": torch.__version__,
+        "triton": version_of("triton"),
+        "streamdrnn": streamdrnn.__version__,
+    }
+
+
 def version_of(package: str) -> str:
     """Of what is installed, if it is."""
     try:

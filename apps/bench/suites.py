@@ -49,6 +49,13 @@ def round_weights(session: Session) -> list[Table]:
     return weights.on_cpu(session)
 
 
+def cycles(session: Session) -> list[Table]:
+    """Predictions for a GPU."""
+    from streamdrnn.apps.bench import predictions
+
+    return predictions.measure(session)
+
+
 SUITES: dict[Device, dict[SuiteName, Suite]] = {
     "cpu": {
         "forward": Suite(partial(sequences.on_cpu, train=False)),
@@ -66,6 +73,7 @@ SUITES: dict[Device, dict[SuiteName, Suite]] = {
         "stream": Suite(stream.on_gpu, share=2.0),
         "growth": Suite(growth.on_gpu, share=2.0),
     },
+    "model": {"cycles": Suite(cycles)},
 }
 
 

@@ -1,5 +1,6 @@
 """Where is measured: the device, its clock, and what it is."""
 
+import importlib.util
 import math
 import time
 from collections.abc import Callable
@@ -92,4 +93,15 @@ def gpu() -> Target:
     )
 
 
-TARGETS: dict[Device, Callable[[], Target]] = {"cpu": cpu, "cuda": gpu}
+def model() -> Target:
+    """No device: what can be said of a GPU from code that is compiled for it.
+
+    Raises:
+        InputError: Triton is not installed, which compiles it.
+    """
+    if importlib.util.find_spec("triton") is None:
+        raise InputError("--device model needs Triton, which is not installed")
+    return Target("model", "cpu", "triton", ("ieee", "tf32"), machine.model_facts)
+
+
+TARGETS: dict[Device, Callable[[], Target]] = {"cpu": cpu, "cuda": gpu, "model": model}

@@ -246,5 +246,5 @@ QUICK_GPU = Sizes(
     latency_steps=(8, 32),
 )
 
-SIZES: dict[Device, Sizes] = {"cpu": CPU, "cuda": GPU}
-QUICK_SIZES: dict[Device, Sizes] = {"cpu": QUICK_CPU, "cuda": QUICK_GPU}
+SIZES: dict[Device, Sizes] = {"cpu": CPU, "cuda": GPU, "model": GPU}
+QUICK_SIZES: dict[Device, Sizes] = {"cpu": QUICK_CPU, "cuda": QUICK_GPU, "model": QUICK_GPU}

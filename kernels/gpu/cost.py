@@ -1,7 +1,7 @@
-"""Predicted cycles per iteration of the skewed scans, from the machine code that is compiled for them without a GPU.
+"""Predicted cycles of the kernels' loops, from the machine code that is compiled for them without a GPU.
 
-``python -m streamdrnn.kernels.gpu.cost gru 9 20`` prints them for nine GRU layers of 20 units. A prediction is not a
-measurement: it is for choosing what to try first on a GPU.
+``streamdrnn bench --device model`` prints them for every plan. A prediction is not a measurement: it is for choosing
+what to try first on a GPU, and for seeing a regression without one.
 
 The machine code says itself how it waits: each instruction has the cycles until the next one, and which of six counters
 it waits for or releases. What is not in it is assumed: :data:`LATENCY`, :data:`SLOW`, and what :func:`simulate` says.
@@ -12,9 +12,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from math import prod
 from typing import Any, NamedTuple, Optional
-
-from streamdrnn.kernels.cells import CELLS
 
 L1, L2 = 41, 263
 """Cycles from a load to its value. Whether what a program has just written is found in its first cache, nobody tells:
@@ -38,7 +37,7 @@ assumed."""
 OPERANDS_READ = 12
 """Cycles until an instruction of variable latency has read its registers, assumed."""
 
-CACHED = ("LDG", "LD")
+CACHED = ("LDG", "LD", "LDGSTS")
 MEMORY = (*CACHED, "STG", "ST", "LDS", "STS", "LDSM", "SHFL")
 SLOW = {
     name: cycles
@@ -61,6 +60,7 @@ class Instruction(NamedTuple):
         stall: cycles until the warp's next instruction.
         result, read: the counters that it releases when its result is there, and when it has read its registers.
         waits: the counters that must be released before.
+        behind: of an instruction that waits for copies to shared memory: how many groups of them may be on their way.
     """
 
     name: str
@@ -68,17 +68,43 @@ class Instruction(NamedTuple):
     result: Optional[int]
     read: Optional[int]
     waits: tuple[int, ...]
+    behind: Optional[int] = None
 
 
-def loop_of(sass: str) -> list[Instruction]:
-    """The instructions of the longest loop with a barrier in it, from ``nvdisasm -c -hex``."""
+class Loop(NamedTuple):
+    """A loop of the machine code, from one instruction to before another, with the loops in it."""
+
+    start: int
+    end: int
+    inner: "list[Loop]"
+
+    @property
+    def depth(self) -> int:
+        """The loops from this one to the innermost."""
+        return 1 + max((loop.depth for loop in self.inner), default=0)
+
+
+def one_turn(sass: str, trips: Sequence[int] = ()) -> list[Instruction]:
+    """The instructions of one turn of a kernel's longest loop, from ``nvdisasm -c -hex``.
+
+    Args:
+        trips: how often the loops in it are gone through, by their depth; where the compiler has made one loop of two,
+            it has the product.
+    """
+    code, loops = _read(sass)
+    longest = max(loops, key=lambda loop: loop.end - loop.start)
+    return _unfolded(code, longest, trips)
+
+
+def _read(sass: str) -> tuple[list[Instruction], list[Loop]]:
+    """All instructions, and the outermost loops."""
     labels: dict[str, int] = {}
-    found: list[Instruction] = []
-    loops: list[tuple[int, int]] = []
+    code: list[Instruction] = []
+    spans: dict[int, int] = {}
     lines = iter(sass.splitlines())
     for line in lines:
         if label := re.match(r"(\.L_x_\d+):", line):
-            labels[label[1]] = len(found)
+            labels[label[1]] = len(code)
         match = re.match(
             r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_.a-z]+)(.*);\s+/\* 0x[0-9a-f]{16} \*/", line
         )
@@ -91,10 +117,32 @@ def loop_of(sass: str) -> list[Instruction]:
         waits = tuple(number for number in range(6) if control >> 11 + number & 1)
         target = re.search(r"`\((\.L_x_\d+)\)", match[2])
         if name == "BRA" and target and target[1] in labels:
-            loops.append((labels[target[1]], len(found) + 1))
-        found.append(Instruction(name, max(1, control & 15), result, read, waits))
-    whole = [found[start:end] for start, end in loops]
-    return max((loop for loop in whole if any(i.name == "BAR" for i in loop)), key=len)
+            start = labels[target[1]]
+            spans[start] = len(code) + 1  # of branches to one place the last ends the loop
+        behind = re.search(r"SB0, 0x(\d+)", match[2]) if name == "DEPBAR" else None
+        code.append(
+            Instruction(name, max(1, control & 15), result, read, waits, int(behind[1], 16) if behind else None)
+        )
+    outermost: list[Loop] = []
+    for start, end in sorted(spans.items()):
+        if end - start > 1:  # else it is where the program's end waits
+            siblings = outermost
+            while siblings and end <= siblings[-1].end:
+                siblings = siblings[-1].inner
+            siblings.append(Loop(start, end, []))
+    return code, outermost
+
+
+def _unfolded(code: Sequence[Instruction], loop: Loop, trips: Sequence[int]) -> list[Instruction]:
+    """One turn, with the loops in it as often as they are gone through."""
+    found: list[Instruction] = []
+    at = loop.start
+    times = prod(trips) if loop.depth == 2 else prod(trips[:1])
+    for inner in loop.inner:
+        found += code[at : inner.start]
+        found += times * _unfolded(code, inner, trips[1:])
+        at = inner.end
+    return found + list(code[at : loop.end])
 
 
 class _Warp:
@@ -103,9 +151,11 @@ class _Warp:
     def __init__(self) -> None:
         self.at, self.next = 0, 0
         self.released = [0] * 6
+        self.copied = 0  # when its last copy to shared memory is there
+        self.groups: list[int] = []  # the same of each group of copies
 
 
-def simulate(loop: Sequence[Instruction], warps: int, load: int, turns: int = 6) -> float:
+def simulate(loop: Sequence[Instruction], warps: int, load: int, turns: int = 4) -> float:
     """Cycles per turn of a loop, for warps that take turns on four schedulers, each one instruction a cycle.
 
     All warps go the same way, and a scheduler prefers its first warp that can go on. A warp's access to memory takes a
@@ -117,12 +167,18 @@ def simulate(loop: Sequence[Instruction], warps: int, load: int, turns: int = 6)
     memory, arrived, now = 0, 0, 0
     ends: list[int] = []  # of the last warp's turns
     while len(ends) < turns:
+        issued, soonest = False, sys.maxsize
         for scheduler in range(SCHEDULERS):
             for warp in group[scheduler::SCHEDULERS]:
                 one = loop[warp.at]
                 free = busy[scheduler].get(one.name, 0)
-                if now < max(warp.next, free, *(warp.released[n] for n in one.waits), 0):
+                ready = max(warp.next, free, *(warp.released[n] for n in one.waits))
+                if one.behind is not None:
+                    ready = max([ready, *warp.groups[: max(0, len(warp.groups) - one.behind)]])
+                if now < ready:
+                    soonest = min(soonest, ready)
                     continue
+                issued = True
                 warp.next = now + one.stall
                 done = now + LATENCY.get(one.name, 0)
                 if one.name in SLOW:
@@ -137,6 +193,11 @@ def simulate(loop: Sequence[Instruction], warps: int, load: int, turns: int = 6)
                         arrived = 0
                         for other in group:
                             other.next = now + LATENCY["BAR"]
+                if one.name == "LDGSTS":
+                    warp.copied = max(warp.copied, done)
+                elif one.name == "LDGDEPBAR":
+                    warp.groups = [*warp.groups[-7:], warp.copied]
+                    done = warp.copied
                 for counter, when in ((one.result, done), (one.read, now + OPERANDS_READ)):
                     if counter is not None:
                         warp.released[counter] = max(warp.released[counter], when)
@@ -146,7 +207,7 @@ def simulate(loop: Sequence[Instruction], warps: int, load: int, turns: int = 6)
                     if warp is group[-1]:
                         ends.append(now)
                 break
-        now += 1
+        now = now + 1 if issued else max(now + 1, soonest)
     return (ends[-1] - ends[1]) / (turns - 2)  # the first turns fill the pipeline
 
 
@@ -154,8 +215,8 @@ class Prediction(NamedTuple):
     """What is known of a kernel without a GPU.
 
     Attributes:
-        instructions, barriers: in one iteration.
-        near, far: predicted cycles per iteration, where loads are found in the first cache, and in the second.
+        instructions, barriers: in one turn of its longest loop.
+        near, far: predicted cycles of a turn, where loads are found in the first cache, and in the second.
     """
 
     registers: int
@@ -167,61 +228,22 @@ class Prediction(NamedTuple):
     far: int
 
 
-def predict(cell: str, layers: int, H: int, direction: str, save: bool = True, capability: int = 90) -> Prediction:
-    """Compile a group of layers and predict its cycles.
+def predict(kernel: Any, trips: Sequence[int] = (), unrolled: int = 1) -> Prediction:
+    """The cycles of a kernel that Triton compiled.
 
-    Raises:
-        ValueError: so many layers of this size are no group.
+    Args:
+        trips: as for :func:`one_turn`.
+        unrolled: how many turns the loop was written to have in one.
     """
     import triton
 
-    from streamdrnn.kernels.gpu.plans import grouped
-
-    group = grouped(cell, [H] * layers, 0)
-    if group.last != layers or not group.columns:
-        raise ValueError(f"layers: got {layers} of {H} units, expected at most {group.last if group.columns else 0}")
-    options = {"num_warps": group.warps, "num_stages": 1, "maxnreg": 255}
-    sizes = {"LAYERS": layers, "H": H, "COLUMNS": group.columns, "PIECE": group.piece}
-    kernel = triton.compile(
-        _source(direction, cell, {"CELL": cell, "SAVE": save, "UNROLLED": group.unrolled, **sizes}),
-        target=triton.backends.compiler.GPUTarget("cuda", capability, 32),
-        options=options,
-    )
     tools, cubin = triton.knobs.nvidia, kernel.asm["cubin"]
     used = _run(tools.cuobjdump.path, "--dump-resource-usage", cubin)
     registers, stack = (int(re.search(rf"{name}:(\d+)", used)[1]) for name in ("REG", "STACK"))  # type: ignore[index]
-    loop = loop_of(_run(tools.nvdisasm.path, "-c -hex", cubin))
-    turns = group.unrolled if direction == "forward" else 1
-    near, far = (round(simulate(loop, group.warps, load) / turns) for load in (L1, L2))
-    barriers = sum(i.name == "BAR" for i in loop) // turns
-    return Prediction(registers, stack, kernel.metadata.shared, len(loop) // turns, barriers, near, far)
-
-
-def _source(direction: str, cell: str, constants: dict[str, object]) -> Any:
-    """A kernel of ``skewed.py`` with arguments as it is launched with."""
-    from triton.compiler import ASTSource
-
-    from streamdrnn.kernels.gpu import skewed
-
-    kernel = getattr(skewed, direction)
-    # Chunks without lengths; other cells than a GRU have no bias that a gate scales.
-    constants = {
-        **constants,
-        "p_lengths": None,
-        "phases": 1,
-        "FED": False,
-        **({} if cell == "gru" else {"p_b_n": None}),
-    }
-    types = {"p_cursor": "*i64", "p_layers": "*i64", "T": "i32", "B": "i32"}
-    names = kernel.arg_names
-    signature = {name: "constexpr" if name in constants else types.get(name, "*fp32") for name in names}
-    aligned = [name for name, kind in signature.items() if kind.startswith("*") and name not in skewed.GIVEN]
-    return ASTSource(
-        kernel,
-        signature,
-        {(names.index(name),): value for name, value in constants.items() if name in names},
-        {(names.index(name),): [["tt.divisibility", 16]] for name in aligned},
-    )
+    turn = one_turn(_run(tools.nvdisasm.path, "-c -hex", cubin), trips)
+    near, far = (round(simulate(turn, kernel.metadata.num_warps, load) / unrolled) for load in (L1, L2))
+    barriers = sum(one.name == "BAR" for one in turn) // unrolled
+    return Prediction(registers, stack, kernel.metadata.shared, len(turn) // unrolled, barriers, near, far)
 
 
 def _run(tool: str, options: str, cubin: bytes) -> str:
@@ -229,23 +251,3 @@ def _run(tool: str, options: str, cubin: bytes) -> str:
         file.write(cubin)
         file.flush()
         return subprocess.run([tool, *options.split(), file.name], check=True, capture_output=True, text=True).stdout
-
-
-WAYS = (("inference", "forward", False), ("training, forward", "forward", True), ("backward", "backward", True))
-
-
-def main(*wanted: str) -> None:
-    triples = [wanted[at : at + 3] for at in range(0, len(wanted), 3)]
-    if not all(len(one) == 3 and one[0] in CELLS and one[1].isdecimal() and one[2].isdecimal() for one in triples):
-        sys.exit(f"cost: expected CELL LAYERS UNITS, such as gru 9 20, any number of times; got {' '.join(wanted)}")
-    print("| group | pass | registers | spilled | shared | instructions | barriers | cycles, L1 | cycles, L2 |")
-    print("| --- | --- |" + " ---: |" * 7)
-    given = [(cell, int(layers), int(H)) for cell, layers, H in triples]
-    for cell, layers, H in given or [(cell, 9, 20) for cell in ("gru", "lstm", "rnn")]:
-        for name, direction, save in WAYS:
-            numbers = predict(cell, layers, H, direction, save)
-            print(f"| {layers} {cell} of {H} | {name} | {' | '.join(map(str, numbers))} |", flush=True)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

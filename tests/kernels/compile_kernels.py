@@ -4,9 +4,7 @@
 and a live stream's step launch, with float32 operands; with ``thorough``, in all variants; with ``3/16``, the third of
 sixteen parts of them. What is compiled goes to Triton's cache where TRITON_CACHE_DIR names one.
 
-Nothing is described twice: the package's own code launches, in place of a GPU's driver stands one that only says which
-GPU there is, and every launch ends once its kernel is compiled. What the kernels get to know of their arguments (types,
-divisibility by 16, None) is thus what they get to know on a GPU.
+The launches are those of ``streamdrnn.kernels.gpu.compiling``.
 """
 
 import contextlib
@@ -17,7 +15,6 @@ import os
 import re
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -27,15 +24,18 @@ os.environ |= {"TRITON_ALWAYS_COMPILE": "1", "TRITON_DUMP_PTXAS_LOG": "1"}
 os.environ.setdefault("TRITON_CACHE_DIR", tempfile.mkdtemp())
 
 import torch
-from triton.backends.compiler import GPUTarget
-from triton.runtime import driver
-from triton.runtime.jit import JITFunction
 
-from streamdrnn import DRNNState
-from streamdrnn.kernels import CELLS, FusionWeights, Weights, gpu
-from streamdrnn.kernels.gpu import scan, skewed_scan
+from streamdrnn.kernels import CELLS, gpu
+from streamdrnn.kernels.gpu import scan
+from streamdrnn.kernels.gpu.compiling import (
+    SCALED_BIAS,
+    compiling_only,
+    launch_group,
+    launch_layer,
+    launch_step,
+    zero_weights,
+)
 from streamdrnn.kernels.gpu.plans import SWITCH, Plan, groups
-from streamdrnn.kernels.gpu.weights import prepare
 from tests.kernels.offered import offered, representative
 
 PRECISIONS = {
@@ -46,10 +46,6 @@ PRECISIONS = {
 }
 WIDEST = ("ieee", "tf32")
 """Those of float32 operands, which take the most registers and shared memory."""
-
-
-SCALED_BIAS = ("gru",)
-"""Cells with a bias of the state that a gate scales: it is an argument of its own."""
 
 
 class Variant(NamedTuple):
@@ -96,26 +92,17 @@ def variants(direction: str, thorough: bool) -> Iterator[Variant]:
                         yield variant._replace(lengths=lengths)
 
 
-def launch(direction: str, variant: Variant, T: int = 5, B: int = 3, d: int = 2) -> None:
+def launch(direction: str, variant: Variant) -> None:
     """What a call of ``scan`` launches."""
-    cell, H = variant.cell, variant.H
-    dtype, precision = PRECISIONS[variant.precision]
-    torch.set_float32_matmul_precision(precision)
-    _, G, has_c = CELLS[cell]
-    ring = torch.zeros(d, B, H)
-    c_ring = torch.zeros(d, B, H) if has_c else torch.zeros(0)
-    w = torch.zeros(G * H, H, dtype=dtype)
-    cursor, lengths = torch.zeros(B, dtype=torch.int64), torch.full((B,), T) if variant.lengths else None
-    setattr(scan, "choose", lambda key, plans, run: variant.plan)  # noqa: B010
-    if direction == "forward":
-        b_n = torch.zeros(H) if cell in SCALED_BIAS and variant.bias else None
-        gi = torch.zeros(T, B, G * H, dtype=dtype)
-        scan.forward(cell, gi, w, b_n, ring, c_ring, cursor, lengths, variant.save)
-    else:
-        h = torch.zeros(d + T, B, H)
-        gates = torch.zeros((T, B, 4 * H) if G > 1 else 0, dtype=dtype)
-        history = scan.History(h, torch.zeros_like(h) if has_c else torch.zeros(0), gates)
-        scan.backward(cell, w, history, c_ring, cursor, lengths, torch.zeros(T, B, H), ring, c_ring)
+    cell, precision, plan, H, _, lengths, save, bias = variant
+    launch_layer(direction, cell, H, plan, dtype_of(precision), lengths, save, bias)
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """Of the products' operands; float32 products are set to be rounded so."""
+    dtype, switch = PRECISIONS[precision]
+    torch.set_float32_matmul_precision(switch)
+    return dtype
 
 
 WORDS = {
@@ -133,46 +120,30 @@ powers so written become four instructions each, see ``cells.py``."""
 
 
 class Compiler:
-    """In place of a GPU: compiles what is launched, runs nothing, and keeps what ptxas says."""
+    """Compiles what is launched, or every ``parts``-th call of it, and keeps what ptxas says."""
 
-    def __init__(self, capability: int, part: str = "1/1") -> None:
+    def __init__(self, compiled: list[Any], part: str = "1/1") -> None:
+        self.compiled, self.known = compiled, list[Any]()
         self.number, self.parts = map(int, part.split("/"))
         self.calls = 0
-        self.target = GPUTarget("cuda", capability, 32)
-        self.reports: list[dict[str, Any]] = []
-        run = JITFunction.run
-
-        def compile_only(fn: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> Any:
-            output, start = io.StringIO(), time.perf_counter()
-            with contextlib.redirect_stdout(output):
-                kernel = run(fn, *arguments, grid=grid, warmup=True, **options)
-            if output.getvalue():  # else it was compiled before
-                seconds = time.perf_counter() - start
-                counts = {name: kernel.asm["ptx"].count(word) for name, word in WORDS.items()}
-                found = {**counts, "kernel": kernel.name, "shared": kernel.metadata.shared, "seconds": seconds}
-                self.reports.append({**_read(output.getvalue()), **found})
-
-        JITFunction.run = compile_only
-        driver.set_active(self)
-
-    def get_current_target(self) -> GPUTarget:
-        return self.target
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def get_current_stream(self, device: int) -> int:
-        return 0
 
     def compile(self, name: dict[str, Any], launched: Callable[..., None], *arguments: Any) -> None:
         """Print what was compiled for the launches of a call, if it is of our part."""
         self.calls += 1
         if self.calls % self.parts != self.number % self.parts:
             return
-        self.reports.clear()
-        launched(*arguments)
-        for report in self.reports:
-            print(json.dumps({**name, **report}), flush=True)
+        self.compiled.clear()
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            launched(*arguments)
+        new = [kernel for kernel in self.compiled if not any(kernel is other for other in self.known)]
+        self.known += new
+        for kernel, log in zip(new, output.getvalue().split("ptxas info    : Compiling entry")[1:], strict=True):
+            ptx = kernel.asm["ptx"]
+            counts = {name: ptx.count(word) for name, word in WORDS.items()}
+            closed = ptx.rfind(WORDS["barriers"]) > ptx.rfind("st.global")
+            found = {**counts, "closed": closed, "kernel": kernel.name, "shared": kernel.metadata.shared}
+            print(json.dumps({**name, **_read(log), **found}), flush=True)
 
 
 def _read(log: str) -> dict[str, int]:
@@ -184,32 +155,9 @@ def _read(log: str) -> dict[str, int]:
     return {"stack": stack, "spill_stores": stores, "spill_loads": loads, "registers": int(registers[1])}
 
 
-def random_weights(
-    cell: str,
-    H: int,
-    dtype: torch.dtype,
-    bias: bool = True,
-    layers: int = 2,
-    I: int = 3,  # noqa: E741
-) -> list[Weights]:
-    rows = CELLS[cell].gates * H
-    b = torch.zeros(rows, dtype=dtype) if bias else None
-    inputs = [I, *[H] * (layers - 1)]
-    return [Weights(torch.zeros(rows, n, dtype=dtype), torch.zeros(rows, H, dtype=dtype), b, b) for n in inputs]
-
-
 def step(cell: str, precision: str, B: int, fusion: bool, bias: bool, H: int) -> None:
     """What a step of live streams launches."""
-    dtype, switch = PRECISIONS[precision]
-    torch.set_float32_matmul_precision(switch)
-    bias_of_fusion = torch.zeros(H, dtype=dtype) if bias else None
-    fused = FusionWeights(torch.zeros(H, H, 2, dtype=dtype), bias_of_fusion) if fusion else None
-    rings = [torch.zeros(d, B, H) for d in (2, 4)]
-    c_rings = rings if CELLS[cell].has_c else []
-    state = DRNNState(rings, c_rings, torch.zeros(2, B, H), torch.zeros(B, dtype=torch.int64), torch.zeros(0, B, 0))
-    live = gpu.TritonStream(cell, random_weights(cell, H, dtype, bias), [2, 4], fused, B)
-    live.bind(state)
-    live.run(torch.zeros(1, B, 3), None)
+    launch_step(cell, H, B, dtype_of(precision), fusion, bias)
 
 
 SKEWED = [("gru", 9, 20)]
@@ -223,20 +171,10 @@ ALL_SKEWED = [
 ]
 
 
-def skewed(cell: str, L: int, H: int, save: bool, lengths: bool, upper: bool, T: int = 5, B: int = 3) -> None:
+def skewed(cell: str, L: int, H: int, save: bool, lengths: bool, upper: bool) -> None:
     """What a group of layers launches; with ``save`` also in the backward pass; ``upper``: with others below."""
-    torch.set_float32_matmul_precision("highest")
     (group,) = groups(cell, [H] * L)
-    weights = random_weights(cell, H, torch.float32, layers=L, I=H if upper else 3)
-    rings = [torch.zeros((2 if upper else 1) * 2**layer, B, H) for layer in range(L)]
-    c_rings = rings if CELLS[cell].has_c else []
-    given = torch.zeros(B, dtype=torch.int64), torch.full((B,), T) if lengths else None
-    x, layers = torch.zeros(T, B, H if upper else 3), prepare(cell, weights)
-    if upper:
-        group = group._replace(fed=True, phases=2)
-    histories, _, _ = skewed_scan.forward(cell, group, x, layers, rings, c_rings, *given, save)
-    if save:
-        skewed_scan.backward(cell, group, weights, histories, [], *given, torch.zeros(T, B, H), rings, c_rings)
+    launch_group(cell, group._replace(fed=True, phases=2) if upper else group, H, save, lengths)
 
 
 CALLS = [(5, 3, (2, 3)), (1, 1, (1, 1)), (16, 16, (16, 1)), (17, 1, (3, 32)), (1, 64, (7, 5)), (5, 2, (1, 3))]
@@ -248,12 +186,17 @@ def train(cell: str, H: int, T: int, B: int, dilations: tuple[int, ...]) -> None
     torch.set_float32_matmul_precision("highest")
     x = torch.zeros(T, B, 3, requires_grad=True)
     setattr(scan, "choose", lambda key, plans, run: plans[0])  # noqa: B010
-    y, h, c, _ = gpu.stack(cell, x, random_weights(cell, H, torch.float32), dilations, None, None, None)
+    y, h, c, _ = gpu.stack(cell, x, zero_weights(cell, H, torch.float32), dilations, None, None, None)
     torch.autograd.grad([y, *h, *c], x, [torch.zeros_like(t) for t in (y, *h, *c)])
 
 
 def main(capability: int, *what: str) -> None:
-    compiler = Compiler(capability, *(word for word in what if "/" in word))
+    with compiling_only(capability) as compiled:
+        compile_all(compiled, *what)
+
+
+def compile_all(compiled: list[Any], *what: str) -> None:
+    compiler = Compiler(compiled, *(word for word in what if "/" in word))
     thorough = "thorough" in what
     if "step" in what:
         flags = itertools.product((False, True), (False, True), (20, 64)) if thorough else [(True, True, 20)]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from streamdrnn.kernels.gpu.plans import Plan
 from tests.kernels.offered import offered, representative
 from tests.strategies import CELLS
 
@@ -37,12 +38,19 @@ def compiled(capability: int, *what: str) -> list[dict[str, Any]]:
 # The smaller machine is the one that a kernel may be too large for.
 @pytest.mark.parametrize("capability", [80, pytest.param(90, marks=pytest.mark.full)])
 def test_every_kernel_keeps_everything_in_registers_and_shared_memory(capability: int, what: list[str]) -> None:
-    """No register is spilled: every plan that can be chosen; in ``make check-full`` with every cell."""
+    """No register is spilled, and no load may miss what the kernel itself has written: every plan that can be chosen;
+    in ``make check-full`` with every cell."""
     reports = compiled(capability, *what, *THOROUGH)
     for report in reports:
         assert report["spill_stores"] == report["spill_loads"] == 0, report
         assert report["quotients"] == report["powers"] == 0, report
         assert report["shared"] <= SHARED_MEMORY[capability], report
+        assert report["unchanging"] == 0, report
+        if report["what"] != "step":
+            plan = Plan(**report["plan"])
+            assert report["registers"] <= plan.registers, report
+            # Where a step reads what the one before has stored, a barrier comes after the last store.
+            assert report["closed"] or not plan.inputs, report
     for direction in set(what) - {"step"}:
         for cell in CELLS:
             seen = {str(r["plan"]) for r in reports if (r["what"], r["cell"]) == (direction, cell)}

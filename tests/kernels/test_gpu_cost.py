@@ -1,14 +1,12 @@
 """The model of cycles, on loops whose cycles can be counted by hand."""
 
-import pytest
-
 from streamdrnn.kernels import gpu
 from tests.kernels.cases import needs_triton
 
 pytestmark = needs_triton
 
 if not gpu.why_not():
-    from streamdrnn.kernels.gpu.cost import LATENCY, Instruction, loop_of, main, predict, simulate
+    from streamdrnn.kernels.gpu.cost import LATENCY, Instruction, one_turn, simulate
 
 BARRIER = Instruction("BAR", 1, None, None, ())
 
@@ -49,7 +47,7 @@ SASS = """
 
 
 def test_the_loop_is_found_with_how_its_instructions_wait() -> None:
-    assert loop_of(SASS) == [
+    assert one_turn(SASS) == [
         Instruction("LDG", 1, 2, None, ()),
         Instruction("FFMA", 5, None, None, (2,)),
         Instruction("BAR", 6, None, None, ()),
@@ -57,16 +55,35 @@ def test_the_loop_is_found_with_how_its_instructions_wait() -> None:
     ]
 
 
-@pytest.mark.full
-def test_nine_layers_of_20_are_predicted_as_they_were() -> None:
-    """More would be a loss that nobody asked for; fewer are welcome, and become the new bound."""
-    for direction, save, most in (("forward", False, 585), ("forward", True, 620), ("backward", True, 650)):
-        found = predict("gru", 9, 20, direction, save)
-        assert (found.spilled, found.shared) == (0, 0)
-        assert found.near <= most
+def line(text: str) -> str:
+    return f"        /*0010*/           {text} ;      /* 0x0000000602047981 */\n          /* 0x000ea2000c1e1d00 */\n"
 
 
-@pytest.mark.parametrize("wanted", [("gru2", "9", "20"), ("gru", "9"), ("gru", "nine", "20"), ("gru", "-9", "20")])
-def test_a_wrong_call_is_one_line(wanted: tuple[str, ...]) -> None:
-    with pytest.raises(SystemExit, match=r"^cost: expected CELL LAYERS UNITS, such as gru 9 20"):
-        main(*wanted)
+def nested(*inner: str) -> str:
+    """A loop over the loops."""
+    return f".L_x_1:\n{line('FADD R1, R1, R2')}{''.join(inner)}{line('@P0 BRA `(.L_x_1)')}"
+
+
+def loop(number: int, *lines: str) -> str:
+    return f".L_x_{number}:\n{''.join(lines)}{line(f'BRA `(.L_x_{number})')}"
+
+
+def test_loops_in_the_loop_are_gone_through_as_often_as_they_are() -> None:
+    """Those beside a deeper one are of its kind; where a loop is missing, another has become of it and the next."""
+    pieces = loop(3, line("FFMA R1, R1, R1, R1"))
+    tiles, copies = loop(2, line("MUFU.EX2 R1, R1"), pieces), loop(4, line("STG.E [R2.64], R1"))
+
+    def count(sass: str, *trips: int) -> dict[str, int]:
+        names = [one.name for one in one_turn(sass, trips)]
+        return {name: names.count(name) for name in ("FADD", "FFMA", "MUFU", "STG")}
+
+    assert count(nested(tiles, copies), 3, 5) == {"FADD": 1, "FFMA": 15, "MUFU": 3, "STG": 3}
+    assert count(nested(pieces), 3, 5) == {"FADD": 1, "FFMA": 15, "MUFU": 0, "STG": 0}
+    assert count(nested(), 3, 5) == {"FADD": 1, "FFMA": 0, "MUFU": 0, "STG": 0}
+
+
+def test_a_wait_for_copies_leaves_the_last_groups_on_their_way() -> None:
+    copy, close = Instruction("LDGSTS", 1, None, None, ()), Instruction("LDGDEPBAR", 1, None, None, ())
+    wait = Instruction("DEPBAR", 1, None, None, (), behind=0)
+    assert simulate([copy, close, wait], 1, 100) > 100
+    assert simulate([copy, close, wait._replace(behind=1)] * 2, 1, 100) < 2 * 60 + 20
