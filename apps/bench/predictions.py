@@ -1,6 +1,7 @@
 """Suite ``cycles``: what every kernel's loop is predicted to take, from machine code that is compiled without a GPU."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from streamdrnn.apps.bench.choices import Cell, Precision
@@ -119,7 +120,7 @@ def of_layers(cell: Cell, sizes: tuple[int, ...], precisions: list[Precision]) -
                         units,
                         exact,
                         named(plan),
-                        lambda direction=direction, units=units, plan=plan: launch_layer(direction, cell, units, plan),
+                        partial(launch_layer, direction, cell, units, plan),
                         direction,
                         (*inner[:1], *gates, *inner[1:]),
                     )
@@ -146,7 +147,7 @@ def of_steps(cell: Cell, units: int, precisions: list[Precision]) -> Iterator[La
                 units,
                 precision,
                 named(plan),
-                lambda streams=streams: launch_step(cell, units, streams),
+                partial(launch_step, cell, units, streams),
                 "step",
                 (-(-units // plan.units), -(-units // plan.inputs)),
             )
@@ -171,7 +172,7 @@ def of_groups(cell: Cell, sizes: tuple[int, ...], layers: int) -> Iterator[Launc
                     units,
                     "ieee",
                     plan,
-                    lambda group=group, units=units, save=save: launch_group(cell, group, units, save),
+                    partial(launch_group, cell, group, units, save),
                     name,
                     unrolled=group.unrolled if name == "forward" else 1,
                 )

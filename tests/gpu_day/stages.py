@@ -56,8 +56,8 @@ def run_all(stages: Sequence[Stage], seconds: float, after_each: Callable[[Outco
     """Run stages one after the other, within so many seconds in all."""
     end = time.monotonic() + seconds
     for number, stage in enumerate(stages):
-        budget = share(end - time.monotonic(), [later.seconds for later in stages[number:]])
-        after_each(run(stage, budget))
+        left = [later.seconds for later in stages[number:] if not later.why_not]
+        after_each(run(stage, 0.0 if stage.why_not else share(end - time.monotonic(), left)))
 
 
 def share(left: float, budgets: Sequence[float]) -> float:

@@ -65,7 +65,10 @@ def test_a_stage_stops_at_its_budget(program: str) -> None:
 def test_nothing_stops_the_next_stage() -> None:
     found: list[Outcome] = []
     failing, sleeping, good = python("1/0"), python(SLEEP), python("print('ran')")
-    run_all([Stage("a", 1, [failing]), Stage("b", 1, [sleeping]), Stage("c", 2, [good])], 8.0, found.append)
+    absent = Stage("d", 50, [good], why_not="there is no GPU")
+    run_all([Stage("a", 1, [failing]), Stage("b", 1, [sleeping]), Stage("c", 2, [good]), absent], 8.0, found.append)
+    assert found.pop().ended == "not run: there is no GPU"
+    assert found[1].budget >= 2, "what cannot run takes no time from what can"
     assert [outcome.ended.split(":")[0] for outcome in found] == ["exit codes 1", "stopped at its budget", "done"]
     assert found[0].budget <= 2
     assert sum(outcome.took for outcome in found) < 30

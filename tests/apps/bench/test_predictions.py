@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,14 +51,14 @@ def test_the_interpreter_is_refused_in_one_line(bench: Callable[..., Outcome]) -
     assert err == "streamdrnn: --device model compiles the kernels, which TRITON_INTERPRET=1 forbids: unset it\n"
 
 
-def compiled(*options: str) -> list[dict[str, int]]:
+def compiled(*options: str) -> list[dict[str, Any]]:
     """The rows of the table, in a process without the interpreter."""
     command = [sys.executable, "-m", "streamdrnn.apps.cli", "bench", "--device", "model", *options, "--json"]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     root = Path(__file__).parents[3]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    rows: list[dict[str, int]] = json.loads(done.stdout)["tables"]["cycles"]["rows"]
+    rows: list[dict[str, Any]] = json.loads(done.stdout)["tables"]["cycles"]["rows"]
     return rows
 
 
