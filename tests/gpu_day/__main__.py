@@ -64,8 +64,10 @@ def stages(work: Path, out: Path, packages: Path, parts: int, capability: str, g
     compiled = [python, "-m", "tests.kernels.compile_kernels", capability, "skewed", "forward", "backward", "step"]
     sanitizer = ("--target-processes=all", "--print-limit=20", "--error-exitcode=9")
     metrics = "gpu__time_duration.sum,launch__registers_per_thread,sm__cycles_active.avg,smsp__inst_executed.sum"
+    compilers = [[*compiled, f"{number}/{parts}"] for number in range(1, parts + 1)]
+    compilers += [[python, "-m", "tests.gpu_day.small_launches"]] if gpu else []  # for the tools that launch them again
     return [
-        Stage("compile", 60, [[*compiled, f"{number}/{parts}"] for number in range(1, parts + 1)]),
+        Stage("compile", 60, compilers),
         tests("tests-skewed", SKEWED_TESTS, 110, **SKEWED),
         tests("tests", TESTS, 85),
         headline("bench"),
