@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from streamdrnn.apps.bench.choices import Cell, Precision
 from streamdrnn.apps.bench.precision import float32_products
@@ -57,7 +57,8 @@ def measure(session: Session) -> list[Table]:
     from streamdrnn.kernels.gpu.cost import L1, L2, predict
 
     rows: list[Row] = []
-    with compiling_only(CAPABILITY) as compiled:
+    compiled: list[Any] = []
+    with compiling_only(CAPABILITY, compiled.append):
         for cell in session.chosen_cells():
             for one in launches(session, cell):
                 what = f"{one.kernel}, {one.direction}"
@@ -79,8 +80,9 @@ def measure(session: Session) -> list[Table]:
             rows,
             (
                 "Predicted from the machine code, and never measured. A turn is a step of the rows of one program "
-                "(scan), a layer of a step (step), or an iteration of all layers (skewed). near and far: loads are "
-                f"found in the first cache after {L1} cycles, or in the second after {L2}.",
+                "(scan; with weights from memory, one tile of its units), a layer of a step (step), or an iteration of "
+                "all layers (skewed). near and far: loads are found in the first cache after "
+                f"{L1} cycles, or in the second after {L2}.",
                 "plan: rows x units of a program's tile, warps, and inputs that are taken at a time; dot: by tensor "
                 "cores, or by as many rows for each weight that is read.",
             ),
@@ -109,10 +111,10 @@ def of_layers(cell: Cell, sizes: tuple[int, ...], precisions: list[Precision]) -
                 if plan.spread or (exact, plan) in seen:
                     continue
                 seen.add((exact, plan))
-                inner = (-(-units // plan.units), -(-units // plan.inputs)) if plan.inputs else ()
+                pieces = (-(-units // plan.inputs),) if plan.inputs else ()
                 for direction in ("forward", "backward"):
-                    # The gradient's product goes through the gates one by one.
-                    gates = (CELLS[cell].gates,) if inner and direction == "backward" else ()
+                    # One tile of units; the gradient's product goes through the gates one by one.
+                    gates = (CELLS[cell].gates,) if direction == "backward" else ()
                     yield Launch(
                         "scan",
                         direction,
@@ -122,7 +124,7 @@ def of_layers(cell: Cell, sizes: tuple[int, ...], precisions: list[Precision]) -
                         named(plan),
                         partial(launch_layer, direction, cell, units, plan),
                         direction,
-                        (*inner[:1], *gates, *inner[1:]),
+                        (1, *gates, *pieces) if pieces else (),
                     )
 
 

@@ -5,7 +5,7 @@ GPU there is, and every launch ends once its kernel is compiled. What the kernel
 divisibility by 16, None) is thus what they get to know on a GPU. Results are memory as it was found.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -44,22 +44,19 @@ class NoDevice:
 
 
 @contextmanager
-def compiling_only(capability: int) -> Iterator[list[Any]]:
-    """Within it, launches compile their kernels and run nothing.
-
-    Yields:
-        what Triton compiled, launch by launch.
-    """
-    run, before, compiled = JITFunction.run, driver._active, []
+def compiling_only(capability: int, seen: Callable[[Any], object]) -> Iterator[None]:
+    """Within it, launches compile their kernels and run nothing; what Triton compiled is shown launch by launch."""
+    run, before = JITFunction.run, driver._active
 
     def compile_only(fn: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> Any:
-        compiled.append(run(fn, *arguments, grid=grid, warmup=True, **options))
-        return compiled[-1]
+        kernel = run(fn, *arguments, grid=grid, warmup=True, **options)
+        seen(kernel)
+        return kernel
 
     driver.set_active(NoDevice(capability))
     JITFunction.run = compile_only
     try:
-        yield compiled
+        yield
     finally:
         JITFunction.run = run
         driver.set_active(before)

@@ -122,28 +122,34 @@ powers so written become four instructions each, see ``cells.py``."""
 class Compiler:
     """Compiles what is launched, or every ``parts``-th call of it, and keeps what ptxas says."""
 
-    def __init__(self, compiled: list[Any], part: str = "1/1") -> None:
-        self.compiled, self.known = compiled, list[Any]()
+    def __init__(self, part: str = "1/1") -> None:
         self.number, self.parts = map(int, part.split("/"))
         self.calls = 0
+        self.said = io.StringIO()
+        self.reports: list[dict[str, Any]] = []
+
+    def seen(self, kernel: Any) -> None:
+        """Report on a kernel, unless it was compiled before."""
+        log = self.said.getvalue()
+        self.said.seek(0)
+        self.said.truncate()
+        if log:
+            ptx = kernel.asm["ptx"]
+            counts = {name: ptx.count(word) for name, word in WORDS.items()}
+            closed = ptx.rfind(WORDS["barriers"]) > ptx.rfind("st.global")
+            found = {**counts, "closed": closed, "kernel": kernel.name, "shared": kernel.metadata.shared}
+            self.reports.append({**_read(log), **found})
 
     def compile(self, name: dict[str, Any], launched: Callable[..., None], *arguments: Any) -> None:
         """Print what was compiled for the launches of a call, if it is of our part."""
         self.calls += 1
         if self.calls % self.parts != self.number % self.parts:
             return
-        self.compiled.clear()
-        output = io.StringIO()
-        with contextlib.redirect_stdout(output):
+        self.reports.clear()
+        with contextlib.redirect_stdout(self.said):
             launched(*arguments)
-        new = [kernel for kernel in self.compiled if not any(kernel is other for other in self.known)]
-        self.known += new
-        for kernel, log in zip(new, output.getvalue().split("ptxas info    : Compiling entry")[1:], strict=True):
-            ptx = kernel.asm["ptx"]
-            counts = {name: ptx.count(word) for name, word in WORDS.items()}
-            closed = ptx.rfind(WORDS["barriers"]) > ptx.rfind("st.global")
-            found = {**counts, "closed": closed, "kernel": kernel.name, "shared": kernel.metadata.shared}
-            print(json.dumps({**name, **_read(log), **found}), flush=True)
+        for report in self.reports:
+            print(json.dumps({**name, **report}), flush=True)
 
 
 def _read(log: str) -> dict[str, int]:
@@ -191,12 +197,12 @@ def train(cell: str, H: int, T: int, B: int, dilations: tuple[int, ...]) -> None
 
 
 def main(capability: int, *what: str) -> None:
-    with compiling_only(capability) as compiled:
-        compile_all(compiled, *what)
+    compiler = Compiler(*(word for word in what if "/" in word))
+    with compiling_only(capability, compiler.seen):
+        compile_all(compiler, *what)
 
 
-def compile_all(compiled: list[Any], *what: str) -> None:
-    compiler = Compiler(compiled, *(word for word in what if "/" in word))
+def compile_all(compiler: Compiler, *what: str) -> None:
     thorough = "thorough" in what
     if "step" in what:
         flags = itertools.product((False, True), (False, True), (20, 64)) if thorough else [(True, True, 20)]
