@@ -25,7 +25,7 @@ SECONDS = 520.0
 """In all; nine minutes have some left for what is before and after the stages."""
 
 SKEWED = {"STREAMDRNN_SKEWED": "1"}
-TESTS = [f"tests/kernels/test_gpu_{name}.py" for name in ("device", "stream", "scan", "op")]
+TESTS = [f"tests/kernels/test_gpu_{name}.py" for name in ("device", "stream", "scan", "op", "newton")]
 """In the order of risk; those of one layer before those of stacks."""
 SKEWED_TESTS = ["tests/kernels/test_gpu_skewed.py", TESTS[0], f"{TESTS[1]}::test_a_graph_replays_the_step"]
 """Other tests of streams are about the kernel that steps them by phases."""

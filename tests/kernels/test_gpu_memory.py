@@ -105,10 +105,11 @@ def of_skewed(B: int, new: Callable[..., Tensor]) -> Iterator[Launch]:
     table = skewed_scan._table(T, B, H, [1, D], True, torch.device("cpu"))
     w_ih, w_hh = numbers(L - 1, 3 * H, width), numbers(L, 3 * H, width)
     rings, h, gates = new(1 + D, B, H), new(1 + D + L * T, B, H), new(L, T, B, 4 * H)
-    given = [w_ih, w_hh, numbers(L, 3 * H), numbers(L, H), clock, None, table, rings, none, new(B, 2, 2, L, width)]
-    yield skewed.forward, [new(T, B, 3 * H), *given, h, gates, none, T, B], {**tile, "SAVE": True, "UNROLLED": 1}, B
-    given = [w_ih, w_hh, clock, None, table, rings, none, new(B, 5, L, width), h, gates, none, new(T, B, H)]
-    yield skewed.backward, [*given, new(L, T, B, 4 * H), T, B], tile, B
+    given = [w_ih, w_hh, numbers(L, 3 * H), numbers(L, H), clock, None, table, rings, none, new(B, 1, 2, 2, L, width)]
+    flags = {"SAVE": True, "FED": False, "UNROLLED": 1}
+    yield skewed.forward, [new(T, B, 3 * H), *given, h, gates, none, T, B, 1], {**tile, **flags}, B
+    given = [w_ih, w_hh, clock, None, table, rings, none, new(B, 1, 5, L, width), h, gates, none, new(T, B, H)]
+    yield skewed.backward, [*given, new(L, T, B, 4 * H), T, B, 1], tile, B
 
 
 def of_linear(B: int, new: Callable[..., Tensor]) -> Iterator[Launch]:
