@@ -28,9 +28,9 @@ lint: $(VENV)/dev
 types: $(VENV)/dev
 	$(BIN)/mypy
 
-# How much of the Python is run by the tests, with what they miss by file and line. What runs in other processes, in Triton's
+# `make test`, and how much of the Python it runs, with what it misses by file and line. What runs in other processes, in Triton's
 # interpreter or in native code is not counted.
-coverage: $(VENV)/dev
+coverage: lint types
 	$(PYTEST) --cov --cov-report=term-missing
 
 # build/site: the guides, the reference, and the tutorials, which are run once and then when they change. No network is used.
