@@ -127,8 +127,9 @@ MOST_COLUMNS = 256
 """The threads of a program for a skewed scan."""
 
 MOST_WEIGHTS, FEWER_WEIGHTS, FEWEST_WEIGHTS = 192, 160, 128
-"""Those that one of its threads can hold in 255 registers beside all else; the second where it has more besides: for an
-LSTM, where threads share a column, and in a loop of two iterations; the third for an LSTM whose threads share one."""
+"""Those that one of its threads can hold in 255 registers beside all else. The second where it has more besides: for an
+LSTM, where threads share a column, and in a loop of two iterations; the third where two of these meet and threads share
+a column."""
 
 
 class Group(NamedTuple):
@@ -241,7 +242,7 @@ def grouped(cell: str, sizes: Sequence[int], first: int) -> Group:
     for threads in (1, 2, 4):
         weights = 4 * -(-H // (4 * threads)) * 2 * CELLS[cell].gates
         most = MOST_COLUMNS // threads // H
-        unrolled = 2 if weights <= FEWER_WEIGHTS else 1
+        unrolled = 2 if weights <= (FEWER_WEIGHTS if threads == 1 else FEWEST_WEIGHTS) else 1
         fewer = FEWEST_WEIGHTS if cell == "lstm" else FEWER_WEIGHTS
         held = fewer if threads > 1 else FEWER_WEIGHTS if cell == "lstm" else MOST_WEIGHTS
         if most and weights <= held:

@@ -171,7 +171,9 @@ def test_groups_are_of_one_size_and_as_large_as_registers_allow() -> None:
     assert groups("gru", [20] * 9) == [Group(0, 9, 256, 1, 2)]
     assert groups("lstm", [20] * 9) == [Group(0, 9, 256, 1, 2)]
     assert groups("gru", [32] * 9) == [Group(0, 8, 256, 1, 1), Group(8, 9, 32, 1, 1, fed=True)]
-    assert groups("gru", [48] * 3) == [Group(0, 2, 128, 2, 2), Group(2, 3, 64, 2, 2, fed=True)]
+    assert groups("gru", [48] * 3) == [Group(0, 2, 128, 2, 1), Group(2, 3, 64, 2, 1, fed=True)]
+    assert groups("lstm", [32] * 5) == [Group(0, 4, 128, 2, 2), Group(4, 5, 32, 2, 2, fed=True)]
+    assert groups("lstm", [40] * 2) == [Group(0, 1, 64, 4, 2), Group(1, 2, 64, 4, 2, fed=True)]
     assert groups("gru", [4, 4, 70, 4]) == [Group(0, 2, 32, 1, 2), Group(2, 3), Group(3, 4, 32, 1, 2)]
     for cell in CELLS:
         for H in range(1, 200):
