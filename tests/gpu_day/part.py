@@ -12,5 +12,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     number, parts = map(int, config.getoption("--part").split("/"))
     ordered = sorted(items, key=lambda item: item.get_closest_marker("cuda") is None)
     chosen = ordered[number - 1 :: parts]
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+    of_others = set(items) - set(chosen)
+    config.hook.pytest_deselected(items=[item for item in items if item in of_others])
     items[:] = chosen

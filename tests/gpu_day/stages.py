@@ -70,24 +70,20 @@ def run(stage: Stage, budget: float) -> Outcome:
     if stage.why_not:
         return Outcome(stage.name, budget, 0.0, f"not run: {stage.why_not}", "")
     start = time.monotonic()
+    processes: list[subprocess.Popen[bytes]] = []
     with ExitStack() as open_files:
+        open_files.callback(_kill, processes)  # if we are interrupted, nothing of the stage goes on
         files = [open_files.enter_context(tempfile.TemporaryFile()) for _ in stage.commands]
-        processes = [
-            subprocess.Popen(
-                command,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **stage.environment},
-                start_new_session=True,
+        for command, file in zip(stage.commands, files, strict=True):
+            environment = {**os.environ, **stage.environment}
+            started = subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
             )
-            for command, file in zip(stage.commands, files, strict=True)
-        ]
+            processes.append(started)
         late = _wait(processes, start + max(0.0, budget - GRACE))
         for process in late:
             os.killpg(process.pid, signal.SIGINT)
-        for process in _wait(late, start + budget):
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        _kill(_wait(late, start + budget))
         output = "".join(_end(file) for file in files)
     codes = Counter(process.returncode for process in processes)
     ended = "done" if set(codes) == {0} else "exit codes " + ", ".join(f"{code}: {n}" for code, n in codes.items())
@@ -105,6 +101,14 @@ def _wait(processes: Sequence["subprocess.Popen[bytes]"], until: float) -> "list
     return running
 
 
+def _kill(processes: "Sequence[subprocess.Popen[bytes]]") -> None:
+    """Those that still run, with all that they have started."""
+    for process in processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
 def _end(file: IO[bytes]) -> str:
     """The last of what was written, of all processes together less than a file may have."""
     size = file.seek(0, os.SEEK_END)
@@ -113,10 +117,15 @@ def _end(file: IO[bytes]) -> str:
 
 
 def joined(reports: Sequence[Path]) -> tuple[str, dict[str, int], list[str]]:
-    """JUnit files as one; how many tests passed, failed and were skipped; and the names of those that failed."""
+    """JUnit files as one; how many tests passed, failed and were skipped, and how many files were cut short, as by a
+    process that was killed; and the names of the tests that failed."""
     whole = ElementTree.Element("testsuites")
+    cut = 0
     for report in reports:
-        whole.extend(ElementTree.parse(report).getroot())
+        try:
+            whole.extend(ElementTree.parse(report).getroot())
+        except ElementTree.ParseError:
+            cut += 1
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     failed = []
     for case in whole.iter("testcase"):
@@ -125,6 +134,8 @@ def joined(reports: Sequence[Path]) -> tuple[str, dict[str, int], list[str]]:
         counts[kind] += 1
         if kind == "failed":
             failed.append(f"{case.get('classname')}::{case.get('name')}")
+    if cut:
+        counts["reports cut short"] = cut
     return ElementTree.tostring(whole, encoding="unicode"), counts, failed
 
 

@@ -1,6 +1,8 @@
 """The day's budgets, and what is left of it where something fails or hangs. No test of the kernels is run here."""
 
 import json
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -61,6 +63,19 @@ def test_a_stage_stops_at_its_budget(program: str) -> None:
     assert stopped.output.startswith("asleep")
 
 
+def test_who_interrupts_the_day_interrupts_its_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def interrupted(processes: list[subprocess.Popen[bytes]], until: float) -> None:
+        started.extend(processes)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages_module, "_wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(Stage("one", 9, [python(SLEEP)]), 60)
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
+
+
 @pytest.mark.usefixtures("_little_grace")
 def test_nothing_stops_the_next_stage() -> None:
     found: list[Outcome] = []
@@ -93,6 +108,24 @@ def test_reports_become_one(tmp_path: Path) -> None:
     assert counts == {"passed": 2, "failed": 4, "skipped": 2}
     assert failed == ["a::wrong", "a::broken"] * 2
     assert text.count("<testsuite ") == 2
+
+
+def test_what_a_killed_process_leaves_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tests-01.xml").write_text(REPORT, encoding="utf-8")
+    (tmp_path / "tests-02.xml").write_text(REPORT[:99], encoding="utf-8")
+    (tmp_path / "bench.json").write_text('{"tables": {"yesterday', encoding="utf-8")
+    today = day.Day(tmp_path, tmp_path, [])
+    assert not (tmp_path / "bench.json").exists(), "another day's"
+    whole = '{"kernel": "forward", "spill_stores": 0}'
+    for name, output in (("compile", f"{whole}\n{whole[:20]}"), ("tests", ""), ("compile", whole + whole)):
+        today.ended(Outcome(name, 60, 9, "stopped at its budget: 1 of 2 processes", output))
+    (tmp_path / "bench.json").write_text('{"tables": {"cut', encoding="utf-8")
+    today.ended(Outcome("bench", 60, 9, "done", ""))
+    text = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert "compile: 1 kernels, 0 with spilled registers" in text
+    assert "tests: 1 passed, 2 failed, 1 skipped, 1 reports cut short, in 2 reports" in text
+    for name in ("compile", "bench"):
+        assert f"{name}: its results cannot be read: JSONDecodeError" in text
 
 
 class Item:
@@ -186,9 +219,9 @@ def test_the_headline_is_written_after_each_suite(tmp_path: Path, monkeypatch: p
         return [Table(f"{work} {len(seen)}", "Times", [row]), Table("empty", "None", [])]
 
     monkeypatch.setattr(suites, "SUITES", {"cuda": {n: suites.Suite(measured) for n in ("forward", "train", "stream")}})
+    today = day.Day(tmp_path, tmp_path, [])
     assert headline.measure(STAND_IN, QUICK_GPU, 80, file) == []
     assert seen == [(60, 0), (60, 1), (60, 2), (20, 3), (20, 4)]
-    today = day.Day(tmp_path, tmp_path, [])
     today.ended(Outcome("bench", 60, 9, "done", ""))
     assert "| a layer 5 | a layer | gru | tf32 | ours | 1.25 ms |" in (tmp_path / "summary.md").read_text(
         encoding="utf-8"
