@@ -11,7 +11,7 @@ from streamdrnn.apps.bench.tables import Row, Table
 from streamdrnn.errors import InputError
 from streamdrnn.kernels import CELLS
 from streamdrnn.kernels.gpu.availability import interpreted
-from streamdrnn.kernels.gpu.plans import Plan, candidates, grouped
+from streamdrnn.kernels.gpu.plans import NEWTON, Plan, candidates, grouped
 
 CAPABILITY = 90
 """That of an H100."""
@@ -106,9 +106,10 @@ def of_layers(cell: Cell, sizes: tuple[int, ...], precisions: list[Precision]) -
     for units in sizes:
         for precision in precisions:
             for plan in candidates(cell, units, precision != "ieee", ROWS):
-                # Without tensor cores' products the code is that of ieee; spread tiles have the code of the others.
+                # Without tensor cores' products the code is that of ieee; spread tiles have the code of the others,
+                # and Newton's method has no kernel.
                 exact: Precision = precision if plan.dot else "ieee"
-                if plan.spread or (exact, plan) in seen:
+                if plan == NEWTON or plan.spread or (exact, plan) in seen:
                     continue
                 seen.add((exact, plan))
                 pieces = (-(-units // plan.inputs),) if plan.inputs else ()

@@ -159,6 +159,9 @@ def test_it_is_a_candidate_where_it_is_asked_for_and_can_be_taken(monkeypatch: p
         with monkeypatch.context() as patch:
             patch.delenv(NEWTON_SWITCH)
             assert candidates(cell, most, False, 100) == others
+    monkeypatch.setattr(plans, "interpreted", lambda: False)
+    # Also where torch knows no GPU, as when kernels are compiled without one.
+    assert candidates("gru", most, False, 100)[0] == NEWTON
 
 
 @pytest.mark.full

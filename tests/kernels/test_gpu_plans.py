@@ -60,6 +60,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     monkeypatch.setattr(plans, "_chosen", {})
     monkeypatch.setattr(plans, "interpreted", lambda: False)
     monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     return seen
 

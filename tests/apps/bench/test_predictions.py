@@ -15,7 +15,7 @@ from streamdrnn.apps.bench.session import Session
 from streamdrnn.apps.bench.target import TARGETS
 from streamdrnn.apps.bench.workloads import QUICK_SIZES, SIZES
 from streamdrnn.kernels import gpu
-from streamdrnn.kernels.gpu.plans import candidates
+from streamdrnn.kernels.gpu.plans import NEWTON_SWITCH, candidates
 from tests.apps.bench.conftest import Outcome
 from tests.kernels.cases import needs_triton
 from tests.strategies import CELLS
@@ -42,6 +42,13 @@ def test_every_plan_of_every_kernel_is_there(cell: str) -> None:
     assert [one.precision for one in found if one.kernel == "step"] == ["ieee", "tf32"] * 2
     (nine,) = {one.plan for one in found if (one.kernel, one.units, one.layers) == ("skewed", 20, 9)}
     assert nine == "256 columns, 1 threads"
+
+
+@pytest.mark.skipif(not gpu.interpreted(), reason="kernels that are not interpreted would be compiled")
+def test_newtons_method_has_no_kernel_to_predict(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = [one.plan for one in predictions.launches(session(False), "gru")]
+    monkeypatch.setenv(NEWTON_SWITCH, "1")
+    assert [one.plan for one in predictions.launches(session(False), "gru")] == without
 
 
 @pytest.mark.skipif(not gpu.interpreted(), reason="kernels that are not interpreted would be compiled")
