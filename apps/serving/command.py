@@ -129,7 +129,7 @@ def check_installed() -> None:
     """Raise ``ValueError`` if what serving needs is not installed."""
     try:
         import fastapi  # noqa: F401
-        import opentelemetry  # noqa: F401
+        import opentelemetry.trace  # noqa: F401
         import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
         import websockets  # noqa: F401

@@ -32,7 +32,7 @@ def export() -> Callable[[], None]:
         what sends those that are left, as far as :data:`SEND_SECONDS` allow, and ends it.
 
     Raises:
-        ValueError: what it needs is not installed.
+        ValueError: what it needs is not installed; an environment variable is wrong; spans go elsewhere already.
     """
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -41,10 +41,15 @@ def export() -> Callable[[], None]:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ModuleNotFoundError as error:
         raise InputError(f"{error}; traces need it: {installing('traces')}") from None
+    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):  # a process has one at most
+        raise InputError("traces: spans go elsewhere already; expected no OTEL_PYTHON_TRACER_PROVIDER, or no --traces")
     ours = {"service.name": "streamdrnn", "service.version": streamdrnn.__version__}
     resource = Resource.create({**ours, **OTELResourceDetector().detect().attributes})
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    try:
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    except ValueError as error:
+        raise InputError(f"traces: OpenTelemetry refuses its environment variables (OTEL_...): {error}") from None
     trace.set_tracer_provider(provider)
 
     def finish() -> None:

@@ -1,6 +1,7 @@
 """The spans of a server: which there are, what is below what, and what is in none of them."""
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from streamdrnn.apps.serving import keeper, traces
 from streamdrnn.client.protocol import Code
+from streamdrnn.errors import InputError
 from tests.serving.servers import ServerProcess, Wire, inputs, running, tagger_file
 from tests.serving.test_deployment import MOST_TO_STOP
 from tests.waiting import wait_for
@@ -135,6 +137,25 @@ def test_a_server_leaves_in_time_when_nobody_takes_its_traces(tmp_path: Path, mo
         began = time.monotonic()
         process.terminate()
         assert time.monotonic() < began + MOST_TO_STOP
+
+
+def test_a_wrong_variable_is_the_users_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "0")
+    with pytest.raises(InputError, match=r"^traces: OpenTelemetry refuses .*OTEL_.*: max_queue_size must be"):
+        traces.export()
+
+
+def test_spans_that_go_elsewhere_already_are_not_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = TracerProvider()
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: elsewhere)
+    with pytest.raises(InputError, match=r"^traces: spans go elsewhere already"):
+        traces.export()
+
+
+def test_what_sends_spans_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    with pytest.raises(InputError, match=r"traces need it: pip install '\.\[traces\]'"):
+        traces.export()
 
 
 def test_without_the_option_no_spans_are_kept() -> None:
