@@ -81,8 +81,10 @@ def _split(
 ) -> Sequence[Group]:
     """The groups of a chunk: where there is a choice, the fastest for chunks of about as many steps and streams."""
     (T, B), sizes = x.shape[:2], tuple(w.w_hh.shape[1] for w in layers)
-    key = (direction, x.device, cell, sizes, tuple(dilations), T.bit_length(), B.bit_length(), *more)
-    return choose(key, splits(cell, sizes, dilations, T, B), run)
+    ways = splits(cell, sizes, dilations, T, B)
+    # Sizes that are about the same may have other ways: each set of them keeps its own choice.
+    about = T.bit_length(), B.bit_length(), *map(tuple, ways)
+    return choose((direction, x.device, cell, sizes, tuple(dilations), *about, *more), ways, run)
 
 
 def _layer(

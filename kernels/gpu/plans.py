@@ -93,7 +93,7 @@ def candidates(cell: str, H: int, tensor_cores: bool, rows: int) -> list[Plan]:
 
 
 def _capturing() -> bool:
-    return not interpreted() and torch.cuda.is_current_stream_capturing()
+    return not interpreted() and torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 Way = TypeVar("Way")
@@ -193,6 +193,9 @@ PROLOGUE = 5
 
 MOST_SPLITS = 4
 
+MOST_PHASES = 65535
+"""The most programs that a grid has in its second dimension, on all of NVIDIA's GPUs."""
+
 
 def splits(cell: str, sizes: Sequence[int], dilations: Sequence[int], T: int, B: int) -> list[list[Group]]:
     """The groups of a chunk: the few ways worth trying, that which is predicted to take the least time first.
@@ -223,7 +226,7 @@ def _splits(cell: str, sizes: tuple[int, ...], dilations: tuple[int, ...], T: in
 def phases(group: Group, dilations: tuple[int, ...], T: int, B: int) -> int:
     """The number of phases to take side by side, by the rule."""
     common = gcd(*dilations[group.first : group.last])
-    divisors = [phases for phases in range(1, max(1, min(common, T)) + 1) if common % phases == 0]
+    divisors = [phases for phases in range(1, max(1, min(common, T, MOST_PHASES)) + 1) if common % phases == 0]
     return min(divisors, key=lambda phases: cycles(group._replace(phases=phases), T, B))
 
 

@@ -20,6 +20,7 @@ from streamdrnn.kernels.gpu import plans
 from streamdrnn.kernels.gpu.backend import TRITON
 from streamdrnn.kernels.gpu.plans import FEWER_WEIGHTS, MOST_COLUMNS, MOST_WEIGHTS, Group, groups
 from streamdrnn.kernels.gpu.skewed_stream import SkewedStream
+from streamdrnn.kernels.weights import Weights
 from streamdrnn.live import LiveParts
 from tests.agreement import assert_all_close, assert_close, assert_gradients_close, assert_same_bits
 from tests.kernels.cases import DEVICE, needs_triton
@@ -229,6 +230,29 @@ def test_a_stack_is_cut_where_the_rule_says_so(
     for split in found:
         for group in split:
             assert all(d % group.phases == 0 for d in dilations[group.first : group.last])
+
+
+def test_a_grid_has_room_for_the_phases() -> None:
+    group = Group(0, 1, 256)
+    assert plans.cycles(group._replace(phases=131071), 131071, 1) < plans.cycles(group, 131071, 1)
+    assert plans.phases(group, (131071,), 131071, 1) == 1
+
+
+def test_calls_of_one_kind_have_the_same_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the choice among those of one would be none of another's, and each call in turn would time its own."""
+    ways: dict[object, set[str]] = {}
+
+    def seen(key: tuple[object, ...], given: list[list[Group]], _: object) -> list[Group]:
+        ways.setdefault(key, set()).add(str(given))
+        return given[0]
+
+    monkeypatch.setattr(gpu_network, "choose", seen)
+    dilations = [60 * n for n in range(1, 10)]
+    layers = [Weights(torch.empty(96, 32), torch.empty(96, 32), None, None) for _ in dilations]
+    for T in range(256, 512, 7):
+        gpu_network._split("forward", "gru", torch.empty(T, 16, 3), layers, dilations, lambda split: None)
+    assert 1 < len(ways) < 10
+    assert all(len(given) == 1 for given in ways.values())
 
 
 @pytest.mark.parametrize("cell", [pytest.param(cell, marks=[] if cell == "gru" else full) for cell in CELLS])
