@@ -80,8 +80,8 @@ class TrainTask(Generic[R]):
     paper: Annotated[
         bool,
         tyro.conf.arg(
-            help="Train as the original code does: 30,000 steps of RMSProp at a constant 0.001, in batches of 128."
-            " --steps may ask for another number, but for that which the task has without --paper."
+            help="Train as the original code does: RMSProp at a constant 0.001 without clipping, in batches of 128; it"
+            " makes 30,000 --steps."
         ),
     ] = False
     download: Annotated[

@@ -14,9 +14,9 @@ PAPER = {
     "schedule": "constant",
     "clip": 0.0,
     "batch_size": 128,
-    "steps": 30_000,
 }
-"""How the original code trains (github.com/code-terminator/DilatedRNN); its decay of 0.9 is always that of rmsprop."""
+"""How the original code trains (github.com/code-terminator/DilatedRNN), beside its 30,000 steps; its decay of 0.9 is
+always that of rmsprop."""
 
 
 @dataclass
@@ -70,7 +70,7 @@ class TrainingRecipe:
         return self.learning_rate * (1 + math.cos(math.pi * (step - rising) / (self.steps - rising))) / 2
 
     def as_in_paper(self, default: "TrainingRecipe") -> "TrainingRecipe":
-        """The same, trained as by the original code; for as many steps as it says, if it is not the default's.
+        """The same, trained as by the original code.
 
         Args:
             default: what it was before anybody asked for something else.
@@ -79,10 +79,9 @@ class TrainingRecipe:
             ValueError: what the original code has its own way of was asked for as well.
         """
         for name in PAPER:
-            if name != "steps" and getattr(self, name) != getattr(default, name):
+            if getattr(self, name) != getattr(default, name):
                 raise InputError(f"{name}: the paper has its own, {PAPER[name]}; expected none with --paper")
-        paper = replace(self, **PAPER)  # type: ignore[arg-type]
-        return paper if self.steps == default.steps else replace(paper, steps=self.steps)
+        return replace(self, **PAPER)  # type: ignore[arg-type]
 
     def check(self) -> None:
         """Raise ``ValueError`` if nothing can be trained with this."""

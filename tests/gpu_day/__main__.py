@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 520.0
 """In all; nine minutes have some left for what is before and after the stages."""
 
-SKEWED = {"STREAMDRNN_SKEWED": "1"}
+SKEWED, BY_PHASES = {"STREAMDRNN_SKEWED": "1"}, {"STREAMDRNN_SKEWED": "0"}
 TESTS = [f"tests/kernels/test_gpu_{name}.py" for name in ("device", "stream", "scan", "op", "newton")]
 """In the order of risk; those of one layer before those of stacks."""
 SKEWED_TESTS = ["tests/kernels/test_gpu_skewed.py", TESTS[0], f"{TESTS[1]}::test_a_graph_replays_the_step"]
@@ -71,8 +71,8 @@ def stages(work: Path, out: Path, packages: Path, parts: int, capability: str, g
     return [
         Stage("compile", 60, compilers),
         tests("tests-skewed", SKEWED_TESTS, 110, **SKEWED),
-        tests("tests", TESTS, 85),
-        headline(BENCHES[0]),
+        tests("tests", TESTS, 85, **BY_PHASES),
+        headline(BENCHES[0], **BY_PHASES),
         headline(BENCHES[1], **SKEWED),
         watched("memcheck", 40, "compute-sanitizer", "--tool=memcheck", *sanitizer),
         watched("racecheck", 40, "compute-sanitizer", "--tool=racecheck", *sanitizer),
