@@ -91,8 +91,11 @@ def folders_of(tool: str, packages: Path) -> Iterator[str]:
 def unpack(wheels: Path, packages: Path) -> None:
     """Wheels as a folder of Python's path. They are not installed, so that the machine stays as it is."""
     for wheel in sorted(wheels.glob("*.whl")):
-        with zipfile.ZipFile(wheel) as file:
-            file.extractall(packages)
+        try:
+            with zipfile.ZipFile(wheel) as file:
+                file.extractall(packages)
+        except zipfile.BadZipFile:
+            sys.exit(f"gpu-day: {wheel}: expected a wheel, got another kind of file")
 
 
 def facts(gpu: bool) -> list[str]:
@@ -202,6 +205,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="in all")
     arguments = parser.parse_args()
     out: Path = arguments.out.resolve()
+    if out.exists() and not out.is_dir():
+        parser.error(f"{out}: expected a folder, got a file")
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         work, packages = Path(folder), Path(folder) / "packages"

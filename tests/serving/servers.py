@@ -143,6 +143,21 @@ def running(
         server_running.stop()
 
 
+def serve_one_and_refuse_one(url: str, token: str) -> str:
+    """A stream that is saved and closed as its client asks, then a client with a wrong token; gives the stream's id."""
+    with Wire(url) as wire:
+        stream: str = wire.open(token=token)["stream"]
+        wire.send(1, inputs(4))
+        wire.result()
+        wire.say(type="snapshot")
+        assert wire.hear()["type"] == "snapshot"
+        wire.say(type="close")
+        assert wire.hear()["type"] == "closed"
+    with Wire(url) as wire:
+        assert wire.open(token="wrong")["type"] == "error"
+    return stream
+
+
 class ServerProcess:
     """`streamdrnn serve` in a process."""
 

@@ -8,7 +8,7 @@ import pytest
 
 from streamdrnn.apps.serving import logs
 from streamdrnn.client.protocol import Code
-from tests.serving.servers import Wire, inputs, running, tagger_file
+from tests.serving.servers import running, serve_one_and_refuse_one, tagger_file
 from tests.waiting import wait_for
 
 
@@ -18,15 +18,7 @@ def test_a_stream_has_a_line_at_its_beginning_and_one_at_its_end_and_neither_is_
     token = "a token that nobody else knows"
     caplog.set_level(logging.INFO)
     with running([tagger_file(tmp_path)], tmp_path / "s", tokens=[token]) as server:
-        with Wire(server.url) as wire:
-            stream = wire.open(token=token)["stream"]
-            wire.send(1, inputs(4))
-            wire.result()
-            wire.say(type="close")
-            assert wire.hear()["type"] == "closed"
-        with Wire(server.url) as wire:
-            wire.say(type="open", version=1, model="tagger", format="features", token="wrong")
-            wire.hear()
+        stream = serve_one_and_refuse_one(server.url, token)
         wait_for(lambda: not server.connections)
     formatter = logs._JSON()
     told = [json.loads(formatter.format(record)) for record in caplog.records if hasattr(record, "fields")]

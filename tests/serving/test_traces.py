@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from streamdrnn.apps.serving import keeper, traces
 from streamdrnn.client.protocol import Code
 from streamdrnn.errors import InputError
-from tests.serving.servers import ServerProcess, Wire, inputs, running, tagger_file
+from tests.serving.servers import ServerProcess, Wire, running, serve_one_and_refuse_one, tagger_file
 from tests.serving.test_deployment import MOST_TO_STOP
 from tests.waiting import wait_for
 
@@ -44,16 +44,7 @@ def test_a_connection_is_a_span_above_what_was_asked_of_the_store_for_it(
 ) -> None:
     token = "a token that nobody else knows"
     with running([tagger_file(tmp_path)], tmp_path / "s", tokens=[token]) as server:
-        with Wire(server.url) as wire:
-            stream = wire.open(token=token)["stream"]
-            wire.send(1, inputs(4))
-            wire.result()
-            wire.say(type="snapshot")
-            wire.hear()
-            wire.say(type="close")
-            wire.hear()
-        with Wire(server.url) as wire:
-            wire.open(token="wrong")
+        stream = serve_one_and_refuse_one(server.url, token)
         wait_for(lambda: len(of_name(spans, "connection")) == 2)
     served, refused = sorted(of_name(spans, "connection"), key=lambda span: span.start_time or 0)
     told = dict(served.attributes or {})
@@ -131,6 +122,7 @@ def test_the_command_sends_what_is_left_before_it_ends(
 def test_a_server_leaves_in_time_when_nobody_takes_its_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:  # it accepts, and never answers
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{mute.getsockname()[1]}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "300")  # longer than a server may take
         process = ServerProcess(tagger_file(tmp_path), "--port", 0, "--store", tmp_path / "s", "--traces")
         with Wire(process.url()) as wire:
             wire.open()
