@@ -42,6 +42,21 @@ def fused(
     return outputs, last_of(history, ring.shape[0], before, after - before)
 
 
+def fused_last(
+    y: Tensor, ring: Tensor, before: Tensor, after: Tensor, weights: FusionWeights, linear: Any
+) -> Tuple[Tensor, Tensor]:
+    """The fusion of each stream's last step alone.
+
+    Args:
+        y, ring, before, after: as of :func:`fused`.
+
+    Returns:
+        the output ``(B, H)``, and the ring after the chunk.
+    """
+    ring = last_of(torch.cat([in_time_order(ring, before), y]), ring.shape[0], before, after - before)
+    return _convolution(in_time_order(ring, after), weights, linear)[0], ring
+
+
 def fused_step(y: Tensor, ring: Tensor, cursor: Tensor, weights: FusionWeights, linear: Any) -> Tensor:
     """The output ``(B, H)`` of one step whose top output is y ``(B, H)``; the ring stays as it is."""
     history = torch.cat([in_time_order(ring, cursor), y[None]])

@@ -14,7 +14,7 @@ from streamdrnn.checks import check_per_layer, check_positive
 from streamdrnn.drnn_state import DRNNState
 from streamdrnn.errors import InputError, refusing_input
 from streamdrnn.kernels import Backend, FusionWeights, StackResult, Weights, pytorch
-from streamdrnn.kernels.fusion import fused, fused_step
+from streamdrnn.kernels.fusion import fused, fused_last, fused_step
 from streamdrnn.kernels.pytorch.step import stack_step, write_step
 from streamdrnn.network import check_chunk, check_step, register_network
 from streamdrnn.state import CELL_NAMES, carried_dtype, traceable
@@ -240,10 +240,10 @@ class DilatedRNN(nn.Module):
 
     def chunk(self, x: Tensor, state: Optional[DRNNState], lengths: Optional[Tensor]) -> Tuple[Tensor, DRNNState]:
         """:meth:`forward` without its checks, with x ``(T, B, I)`` and y ``(T, B, H)`` always."""
-        y = x.to(carried_dtype(x.dtype))
-        weights = [self._layer_weights(layer) for layer in range(self.num_layers)]
         fusion = self._fusion_weights()
         if torch.jit.is_scripting():  # TorchScript compiles the torch backend only
+            y = x.to(carried_dtype(x.dtype))
+            weights = [self._layer_weights(layer) for layer in range(self.num_layers)]
             if state is None:
                 state = self.zero_state(x.shape[1], x.device, x.dtype)
             cursor = state.cursor
@@ -267,19 +267,62 @@ class DilatedRNN(nn.Module):
                 y, ring = fused(y, ring, state.cursor, cursor, lengths, fusion, None)
             return y.to(x.dtype), DRNNState(h, c, ring, cursor, state.mark)
         else:
-            backend = kernels.resolve(self.backend, y)
-            top, h, c, cursor = self._stack(backend, y, weights, state, lengths)
-            if state is None:
-                ring, mark = (
-                    y.new_zeros(n, x.shape[1], H) for n, H in ((self._slots, self.hidden_size), (self._mark, 0))
-                )
-                before = torch.zeros_like(cursor)
-            else:
-                ring, mark, before = state.fusion, state.mark, state.cursor
+            top, before, after, linear = self._unfused(x, state, lengths)
             if fusion is not None:
-                with kernels.without_autocast(y):
-                    top, ring = fused(top, ring, before, cursor, lengths, fusion, backend.linear)
-            return top.to(x.dtype), traceable(DRNNState(h, c, ring, cursor, mark))
+                with kernels.without_autocast(top):
+                    top, ring = fused(top, after.fusion, before, after.cursor, lengths, fusion, linear)
+                after = after._replace(fusion=ring)
+            return top.to(x.dtype), traceable(after)
+
+    @torch.jit.unused
+    def last(
+        self, x: Tensor, state: Optional[DRNNState] = None, lengths: Optional[Tensor] = None
+    ) -> Tuple[Tensor, DRNNState]:
+        """The outputs of a chunk's last steps alone, for labels of whole sequences.
+
+        A fusion of outputs that nobody reads costs more than the layers, where the first dilation is large.
+
+        Args:
+            x: ``(T, B, I)``, or ``(B, T, I)`` if ``batch_first``; T >= 1.
+            state: as in :meth:`forward`.
+            lengths: ``(B,)`` int64 from 1 to T: the steps that each stream really makes, if not all.
+
+        Returns:
+            ``(B, H)``, what :meth:`forward` gives for each stream's own last step, and the state after it.
+
+        Raises:
+            ValueError, TypeError: as :meth:`forward`.
+        """
+        x = check_chunk(self, x, state, lengths, self.batch_first)
+        if self.batch_first:
+            x = x.transpose(0, 1)
+        if x.shape[0] == 0 or (lengths is not None and bool((lengths < 1).any())):
+            raise ValueError("x, lengths: expected a step or more of each stream, as there is no last one without")
+        fusion = self._fusion_weights()
+        top, before, after, linear = self._unfused(x, state, lengths)
+        if fusion is not None:
+            with kernels.without_autocast(top):
+                y, ring = fused_last(top, after.fusion, before, after.cursor, fusion, linear)
+            after = after._replace(fusion=ring)
+        elif lengths is None:
+            y = top[-1]
+        else:
+            y = top[lengths - 1, torch.arange(top.shape[1], device=top.device)]
+        return y.to(x.dtype), traceable(after)
+
+    @torch.jit.unused
+    def _unfused(
+        self, x: Tensor, state: Optional[DRNNState], lengths: Optional[Tensor]
+    ) -> Tuple[Tensor, Tensor, DRNNState, Any]:
+        """The top outputs, the clocks before, the state after but for the ring of the fusion, and its products."""
+        y = x.to(carried_dtype(x.dtype))
+        backend = kernels.resolve(self.backend, y)
+        weights = [self._layer_weights(layer) for layer in range(self.num_layers)]
+        top, h, c, cursor = self._stack(backend, y, weights, state, lengths)
+        if state is None:
+            ring, mark = (y.new_zeros(n, x.shape[1], H) for n, H in ((self._slots, self.hidden_size), (self._mark, 0)))
+            return top, torch.zeros_like(cursor), DRNNState(h, c, ring, cursor, mark), backend.linear
+        return top, state.cursor, DRNNState(h, c, state.fusion, cursor, state.mark), backend.linear
 
     @torch.jit.unused
     def _stack(

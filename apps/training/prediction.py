@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from streamdrnn import DilatedRNN, DRNNState
 from streamdrnn.apps.training.network import Model
 from streamdrnn.apps.training.tasks.task import IGNORED, Batch
 from streamdrnn.state import StreamState
@@ -22,6 +23,10 @@ def predict(model: Model, batch: Batch, state: Optional[StreamState], per_step: 
     """
     # Not the head's own forward: it judges at every step, and a label is judged by the last alone.
     x, lengths, _ = model.features(batch.x, None, batch.lengths)
+    if not per_step and type(model.rnn) is DilatedRNN:
+        assert state is None or isinstance(state, DRNNState)
+        y, after = model.rnn.last(x, state, lengths)
+        return model.output(y), after
     y, state = model.rnn(x, state)
     if not per_step:
         y = y[-1] if lengths is None else y[lengths - 1, torch.arange(y.shape[1], device=y.device)]

@@ -144,5 +144,14 @@ def test_the_fusion_is_a_causal_convolution() -> None:
     assert_close(y, want)
 
 
+@pytest.mark.parametrize("lengths", [torch.tensor([0, 3]), torch.tensor([4, 3])])
+def test_the_last_output_needs_a_step(lengths: torch.Tensor) -> None:
+    network = DilatedRNN(3, 4, num_layers=2)
+    with pytest.raises(ValueError, match="lengths: expected"):
+        network.last(torch.zeros(3, 2, 3), lengths=lengths)
+    with pytest.raises(ValueError, match="expected a step or more"):
+        network.last(torch.zeros(0, 2, 3))
+
+
 def test_repr_says_what_it_is() -> None:
     assert "dilations=[1, 2], cell='gru'" in repr(Network().build())

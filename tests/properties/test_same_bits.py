@@ -55,6 +55,26 @@ def by_steps(model: Model, x: Tensor) -> tuple[Tensor, State]:
     return torch.cat(outputs), state
 
 
+@examples(60)
+@given(network=networks(torch.float32), B=st.integers(1, 4), T=st.integers(1, 20), data=st.data(), seed=seeds)
+def test_the_last_outputs_alone(network: Network, B: int, T: int, data: st.DataObject, seed: int) -> None:
+    """And the gradients of what was read, as where the outputs before were computed and not read."""
+    model, x = network.build("cpu"), randn(T, B, network.input_size, seed=seed, dtype=torch.float32)
+    times = st.lists(st.integers(0, 30), min_size=B, max_size=B)
+    state = data.draw(st.one_of(st.none(), times.map(lambda cursor: random_state(model, cursor, seed))))
+    own = data.draw(st.one_of(st.none(), st.lists(st.integers(1, T), min_size=B, max_size=B).map(torch.tensor)))
+    y, after = model(x, state, own)
+    want = y[-1] if own is None else y[own - 1, torch.arange(B)]
+    got, got_after = model.last(x, state, own)
+    assert_same(got, want)
+    for name, tensor in after.tensors().items():
+        assert_same(got_after.tensors()[name], tensor, name)
+    parameters = list(model.parameters())
+    gradients = zip(*(torch.autograd.grad(last.square().sum(), parameters) for last in (got, want)), strict=True)
+    for one, other in gradients:
+        torch.testing.assert_close(one, other)
+
+
 @every_kind
 @examples(30)
 @given(network=networks(torch.float32), B=st.integers(1, 12), T=st.integers(0, 20), data=st.data(), seed=seeds)
