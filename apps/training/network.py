@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from streamdrnn import Classifier, DilatedRNN, Tagger, load_model
-from streamdrnn.apps.training.initialisation import initialise
+from streamdrnn.apps.training.initialisation import KEEP, initialise
 from streamdrnn.audio import FrontEnd
 from streamdrnn.baselines import LRU, DilatedCNN, MinGRU, SkipRNN, stacked_rnn
 from streamdrnn.errors import InputError
@@ -93,6 +93,8 @@ class NetworkRecipe:
         cell: of the recurrent networks.
         hidden_size: units of each layer; channels of a cnn or tcn.
         dilations: one per layer, from the bottom.
+        keep_bias: what a GRU's update gates or an LSTM's forget gates begin with (1 by default); more of it keeps the
+            state for longer at first.
         dropout: between two layers of a dilated or stacked network.
         backend: what computes the network; auto is the fastest.
     """
@@ -101,6 +103,7 @@ class NetworkRecipe:
     cell: CellName = "gru"
     hidden_size: int = 20
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+    keep_bias: Optional[float] = None
     dropout: float = 0.0
     backend: BackendName = "auto"
 
@@ -109,6 +112,8 @@ class NetworkRecipe:
         for name, default in (("cell", "gru"), ("dropout", 0)):
             if name not in KINDS[self.network].options and getattr(self, name) != default:
                 raise InputError(f"{name}: a {self.network} network has none, expected {default}")
+        if self.keep_bias is not None and not (KINDS[self.network].is_recurrent and self.cell in KEEP):
+            raise InputError("keep_bias: expected with a gru or lstm, whose gates keep the state")
 
 
 class AudioInput(NamedTuple):
@@ -146,7 +151,7 @@ def build(
     options = {name: getattr(recipe, name) for name in kind.options}
     rnn: Any = kind.build(input_size, recipe.hidden_size, list(recipe.dilations), **options)
     if kind.is_recurrent:
-        initialise(rnn, recipe.cell)
+        initialise(rnn, recipe.cell, recipe.keep_bias)
     frontend = None if audio_input is None else audio_input.frontend
     head = Tagger(rnn, num_outputs, frontend) if per_step else Classifier(rnn, num_outputs, frontend=frontend)
     if audio_input is not None:

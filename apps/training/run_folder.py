@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
@@ -66,7 +67,10 @@ class RunFolder:
         if stored.get("task") != recipe.name:
             raise InputError(f"{self.path}: a run with task {stored.get('task')}, asked to go on with {recipe.name}")
         asked = _flat(_as_json(recipe))
-        for name, was in _flat(stored.get("recipe", {})).items():
+        # A run from before there was some option was made with its default.
+        default: Callable[[], Recipe] = type(recipe)
+        were = _flat(_as_json(default())) | _flat(stored.get("recipe", {}))
+        for name, was in were.items():
             if asked.get(name) != was:
                 raise InputError(f"{self.path}: a run with {name} {was}, asked to go on with {asked.get(name)}")
 

@@ -4,11 +4,12 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from streamdrnn import Classifier, StreamingDRNN, Tagger, load_model
 from streamdrnn.apps.training import checkpoint, network
@@ -286,6 +287,42 @@ def test_a_run_goes_on_with_its_own_recipe_only(tmp_path: Path, options: dict[st
     train(copying(), tmp_path / "run")
     with pytest.raises(ValueError, match=problem):
         train(copying(**options), tmp_path / "run", resume=True)
+
+
+def test_a_run_from_before_an_option_was_made_with_its_default(tmp_path: Path) -> None:
+    train(copying(), tmp_path / "run")
+    file = tmp_path / "run" / "run.json"
+    run = json.loads(file.read_text())
+    del run["recipe"]["network"]["keep_bias"]
+    file.write_text(json.dumps(run))
+    RunFolder(tmp_path / "run").check_recipe(copying())
+    other = replace(copying(), network=replace(copying().network, keep_bias=2.0))
+    with pytest.raises(ValueError, match=r"a run with keep_bias None, asked to go on with 2\.0"):
+        RunFolder(tmp_path / "run").check_recipe(other)
+
+
+@pytest.mark.parametrize(("cell", "gate", "default"), [("gru", 1, None), ("lstm", 1, 1.0)])
+def test_gates_that_keep_the_state_begin_with_the_bias_that_is_asked_for(
+    cell: str, gate: int, default: Optional[float]
+) -> None:
+    def gates(keep_bias: Optional[float]) -> tuple[Tensor, ...]:
+        recipe = NetworkRecipe(cell=cell, hidden_size=4, dilations=(1, 2), keep_bias=keep_bias)
+        rnn = network.seeded(recipe, 0, 1, 2, per_step=True).rnn
+        return torch.split(rnn.get_parameter("bias_ih_l1") + rnn.get_parameter("bias_hh_l1"), 4)
+
+    for place, bias in enumerate(gates(2.5)):
+        assert torch.equal(bias, torch.full((4,), 2.5 if place == gate else 0.0))
+    if default is None:
+        assert len(gates(None)[gate].unique()) == 4  # torch's
+    else:
+        assert torch.equal(gates(None)[gate], torch.full((4,), default))
+
+
+@pytest.mark.parametrize(("kind", "cell"), [("dilated", "rnn"), ("cnn", "gru")])
+def test_only_gates_keep_a_state(kind: str, cell: str) -> None:
+    recipe = NetworkRecipe(network=kind, cell=cell, dilations=(1, 2), keep_bias=1.0)
+    with pytest.raises(ValueError, match="keep_bias: expected with a gru or lstm"):
+        network.seeded(recipe, 0, 1, 2, per_step=True)
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:

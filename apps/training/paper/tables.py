@@ -191,8 +191,10 @@ PERMUTED = {
 
 def _copy(blank: int) -> Iterable[Row]:
     chance, skip = Reported("chance", _NOTES), Reported("chance")
-    # With the rate of the others nine LSTM layers stay at chance until it has fallen that far.
-    cells: dict[str, Options] = {"rnn": (), "gru": (), "lstm": ("--learning-rate", "0.002")}
+    # With the rate of the others nine LSTM layers stay at chance until it has fallen that far. With update gates that
+    # begin half open nine GRU layers stay there for a blank of 1000.
+    kept: Options = ("--keep-bias", "1.0") if blank == 1000 else ()
+    cells: dict[str, Options] = {"rnn": (), "gru": kept, "lstm": ("--learning-rate", "0.002")}
     for kind, paper in (("dilated", Reported("near 0", _NOTES)), ("stacked", chance)):
         for cell, options in cells.items():
             network = ("--network", kind, "--cell", cell, *options)
