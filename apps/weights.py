@@ -1,7 +1,10 @@
 """Models as programs compute with them, whatever their files keep."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+Held = Literal["float32", "bf16", "int8"]
+""":data:`streamdrnn.kernels.HELD` as an option has it, which must not import torch."""
 
 
 def load_to_run(path: Path) -> Any:

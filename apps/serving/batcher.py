@@ -21,7 +21,7 @@ class Batcher:
     Args:
         name: the model's, for the metrics.
         engine: used by nobody else.
-        deliver: called with every result, before the next pass begins.
+        deliver: called with every result, before anything else happens between two passes.
     """
 
     def __init__(self, name: str, engine: Engine, metrics: Metrics, deliver: Callable[[Result], None]) -> None:
@@ -57,16 +57,24 @@ class Batcher:
     async def run(self) -> None:
         """Work, until cancelled."""
         loop = asyncio.get_running_loop()
+        results: list[Result] = []  # of the last pass
         try:
             while True:
-                while self._jobs:
-                    await self._do(*self._jobs.popleft())
                 wait = self.engine.due(time.monotonic())
-                if wait == 0:
+                # What comes after a message without result must not be in a pass that has begun before.
+                if wait == 0 and not self._jobs and not any(result.problem for result in results):
                     batch = self.engine.gather()
                     with self._passes.time():
-                        results = await loop.run_in_executor(self._thread, self.engine.advance, batch)
+                        advanced = loop.run_in_executor(self._thread, self.engine.advance, batch)
+                        self._count(results)  # while the model computes
+                        results = await advanced
+                    continue
+                if results:
                     self._count(results)
+                    results = []
+                    continue
+                if self._jobs:
+                    await self._do(*self._jobs.popleft())
                     continue
                 self._wake.clear()
                 try:
@@ -88,6 +96,8 @@ class Batcher:
                 done.set_result(result)
 
     def _count(self, results: list[Result]) -> None:
+        if not results:
+            return
         now = time.monotonic()
         self._batch.observe(len(results))
         self._steps.inc(sum(len(result.outputs) for result in results))

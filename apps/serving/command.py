@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Optional
 
 import tyro
 
+from streamdrnn.apps.weights import Held
 from streamdrnn.errors import InputError, installing
 
 
@@ -33,6 +34,10 @@ class Serve:
     )
     port: Annotated[int, tyro.conf.arg(help="The port; 0 is a free one.")] = 8765
     max_wait_ms: Annotated[float, tyro.conf.arg(help="How long a message may wait for others to go with it.")] = 5.0
+    weights: Annotated[
+        Held,
+        tyro.conf.arg(help="How the networks hold their weights: int8 takes half of the time, and rounds the results."),
+    ] = "float32"
     token_file: Annotated[
         Optional[Path],
         tyro.conf.arg(metavar="FILE", help="Tokens, one a line; who has none of them is refused."),
@@ -107,6 +112,7 @@ class Serve:
             limits,
             self.max_wait_ms / 1000,
             self.snapshot_seconds,
+            self.weights,
         )
         configure(self.log_format, self.log_level)
         settle_in()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import time
+from functools import partial
 from typing import Any, Optional
 
 from fastapi import WebSocket, WebSocketDisconnect
@@ -13,6 +14,7 @@ from streamdrnn.apps.serving import logs, traces
 from streamdrnn.apps.serving.limits import RefusalError
 from streamdrnn.apps.serving.service import Service
 from streamdrnn.apps.serving.session import Session
+from streamdrnn.apps.serving.shortcut import shortcut_of
 from streamdrnn.apps.serving.tokens import Tokens
 from streamdrnn.client import protocol
 from streamdrnn.client.protocol import Code
@@ -47,10 +49,15 @@ async def _converse(websocket: WebSocket, service: Service, tokens: Tokens) -> N
     _note("stream begins", **named, seq=session.processed)
     reader = asyncio.create_task(_read(websocket, service, session))
     writer = asyncio.create_task(_write(websocket, session))
+    shortcut = shortcut_of(websocket.scope)
+    if shortcut is not None:
+        shortcut.hear, session.outbox.say = partial(_hear, session), shortcut.say
     try:
         ends: list[asyncio.Future[Any]] = [reader, writer, session.ended]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        if shortcut is not None:
+            shortcut.hear = session.outbox.say = None
         for task in (reader, writer):
             task.cancel()
         outcomes = await asyncio.gather(reader, writer, return_exceptions=True)
@@ -110,16 +117,26 @@ async def _open(websocket: WebSocket, service: Service, tokens: Tokens) -> Sessi
     return session
 
 
+def _hear(session: Session, data: bytes) -> bool:
+    """Take a binary message, if the stream has not ended; whether it goes on."""
+    session.heard = time.monotonic()
+    try:
+        session.hear_input(data)
+    except RefusalError as refusal:
+        session.end(refusal)
+    return not session.ended.done()
+
+
 async def _read(websocket: WebSocket, service: Service, session: Session) -> None:
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
             return
-        session.heard = time.monotonic()
         data: Optional[bytes] = message.get("bytes")
         if data is not None:
-            session.hear_input(data)
+            _hear(session, data)
             continue
+        session.heard = time.monotonic()
         fields = _fields(message["text"])
         if fields["type"] == "reset":
             await session.hear_reset(fields.get("seq"), fields.get("ack"))
@@ -128,8 +145,8 @@ async def _read(websocket: WebSocket, service: Service, session: Session) -> Non
             await service.save(session)
         elif fields["type"] == "close":
             await service.close(session)
-            session.outgoing.put_nowait(json.dumps({"type": "closed", "seq": session.processed}))
-            session.outgoing.put_nowait(None)
+            session.outbox.put(json.dumps({"type": "closed", "seq": session.processed}))
+            session.outbox.put(None)
             await session.gone.wait()
         else:
             expected = "reset, snapshot or close"
@@ -138,7 +155,7 @@ async def _read(websocket: WebSocket, service: Service, session: Session) -> Non
 
 async def _write(websocket: WebSocket, session: Session) -> None:
     while True:
-        message = await session.outgoing.get()
+        message = await session.outbox.first()
         if message is None:
             await websocket.close()
             return
@@ -146,6 +163,7 @@ async def _write(websocket: WebSocket, session: Session) -> None:
             await websocket.send_bytes(message)
         else:
             await websocket.send_text(message)
+        session.outbox.sent()
 
 
 async def _refuse(websocket: WebSocket, service: Service, refusal: RefusalError) -> None:

@@ -14,8 +14,11 @@ from torch import Tensor
 
 from streamdrnn.errors import InputError
 from streamdrnn.heads import Head
+from streamdrnn.kernels import AS_THEY_ARE
 from streamdrnn.network import Network, parameter_of
 from streamdrnn.streaming import State, StreamingDRNN
+
+_PCM16_SCALE, _ONE = np.float32(1 / 32768), np.float32(1)  # exact, as is a product with either
 
 
 class Waiting(NamedTuple):
@@ -62,6 +65,7 @@ class Engine:
         model: a network (:mod:`streamdrnn.network`) or a head.
         slots: how many streams there may be at a time.
         max_wait: seconds that a message waits for others to go with it, at the longest.
+        weights: how the network's weights are held, see :class:`StreamingDRNN`.
 
     Attributes:
         input_shape: the shape of a message's inputs after its first dimension: ``()`` for a model with a front-end,
@@ -70,10 +74,10 @@ class Engine:
         slots: how many streams there may be at a time.
     """
 
-    def __init__(self, model: Union[Network, Head], slots: int, max_wait: float) -> None:
+    def __init__(self, model: Union[Network, Head], slots: int, max_wait: float, weights: str = AS_THEY_ARE) -> None:
         if not 0 <= max_wait < math.inf:
             raise InputError(f"max_wait: expected 0 seconds or more, got {max_wait}")
-        self._streaming = StreamingDRNN(model, slots)
+        self._streaming = StreamingDRNN(model, slots, weights)
         rnn: Any = model.rnn if isinstance(model, Head) else model
         self._batch_first = getattr(rnn, "batch_first", False)
         self._dtype = parameter_of(rnn).dtype
@@ -117,7 +121,8 @@ class Engine:
 
         Args:
             slot: the stream's.
-            inputs: ``(N,)`` samples or ``(T, I)`` steps, see :attr:`input_shape`; not to be written to any more.
+            inputs: ``(N,)`` samples, float32 or of 16 bits as int16, or ``(T, I)`` steps, see :attr:`input_shape`; not
+                to be written to any more.
             now: the time, in seconds, by a clock that never goes back.
             ticket: what marks the result.
 
@@ -126,7 +131,7 @@ class Engine:
         """
         if inputs.shape[1:] != self.input_shape or inputs.ndim == 0:
             raise ValueError(f"inputs: expected shape (any, *{self.input_shape}), got {inputs.shape}")
-        if not np.isfinite(inputs).all():
+        if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():
             raise ValueError("inputs: expected finite values, got NaN or infinity")
         if not self._ready:
             self._oldest = now
@@ -199,11 +204,14 @@ class Engine:
     def _advance(self, batch: Batch) -> list[Result]:
         slots, messages = batch
         lengths = [len(message.inputs) for message in messages]
-        chunk = np.zeros((max(lengths), len(slots), *self.input_shape), np.float32)
-        for i, message in enumerate(messages):
-            chunk[: len(message.inputs), i] = message.inputs
+        chunk = np.zeros((len(slots), max(lengths), *self.input_shape), np.float32)
+        for row, message in zip(chunk, messages, strict=True):
+            row[: len(message.inputs)] = message.inputs
+        scales = [_PCM16_SCALE if message.inputs.dtype.kind == "i" else _ONE for message in messages]
+        if _PCM16_SCALE in scales:
+            chunk *= np.array(scales)[:, None]
         before = self._streaming.cursor
-        y = self._push(chunk, lengths, slots)
+        y = self._push(np.ascontiguousarray(chunk.swapaxes(0, 1)), lengths, slots)
         steps = (self._streaming.cursor - before)[slots].tolist()
         # A copy of each stream's own rows: a view would keep everybody's in memory for as long as one is unread.
         return [Result(message.ticket, message.since, y[: steps[i], i].copy()) for i, message in enumerate(messages)]

@@ -20,6 +20,7 @@ from streamdrnn.apps.serving.server import SPARE_WEBSOCKETS, build_app, settle_i
 from streamdrnn.apps.serving.service import Service
 from streamdrnn.apps.serving.store import open_store
 from streamdrnn.apps.serving.tokens import Tokens
+from streamdrnn.apps.weights import Held
 
 _LEAVE_SECONDS = 2.0
 """How long a replica that is to go still serves its streams. They end with it, so there is nothing to wait for."""
@@ -43,6 +44,7 @@ class Settings(BaseModel):
     snapshot_seconds: float = Field(default=5.0, gt=0)
     keep_hours: float = Field(default=24.0, gt=0)
     store_mb: int = Field(default=1000, ge=1)
+    weights: Held = "float32"
     token_file: Optional[Path] = None
     allow_origin: list[str] = []
     max_streams: int = Field(default=64, ge=1)
@@ -74,6 +76,7 @@ class Replica:
             limits,
             settings.max_wait_ms / 1000,
             settings.snapshot_seconds,
+            settings.weights,
         )
         self._app = build_app(self._service, Tokens.read(settings.token_file), checked_origins(settings.allow_origin))
         settle_in()

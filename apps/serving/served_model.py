@@ -14,6 +14,7 @@ from streamdrnn.apps.serving.metrics import Metrics
 from streamdrnn.apps.weights import load_to_run
 from streamdrnn.client.protocol import FORMATS, INPUT_HEADER, Code
 from streamdrnn.heads import Head
+from streamdrnn.kernels import AS_THEY_ARE
 
 
 class ServedModel:
@@ -22,30 +23,38 @@ class ServedModel:
     Args:
         path: of a model file; the model is called as the file is, without its ending.
         limits: of the server.
-        max_wait: seconds, see :class:`Engine`.
+        max_wait, weights: see :class:`Engine`.
         deliver: called with every result.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`streamdrnn.load_model`.
 
     Attributes:
-        digest: of the file, by which a stream finds the same model on another server.
+        digest: of the file, and of how the weights are rounded, by which a stream finds on another server a model that
+            gives the same results.
         frame_steps: the network's steps in one message: as many as ``limits`` has, or fewer where results are large.
         formats: those of :data:`streamdrnn.client.protocol.FORMATS` that the model takes.
     """
 
     def __init__(
-        self, path: Path, limits: Limits, max_wait: float, metrics: Metrics, deliver: Callable[[Result], None]
+        self,
+        path: Path,
+        limits: Limits,
+        max_wait: float,
+        metrics: Metrics,
+        deliver: Callable[[Result], None],
+        weights: str = AS_THEY_ARE,
     ) -> None:
         model = load_to_run(path)
         self.name = path.stem
-        self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        rounded = b"" if weights == AS_THEY_ARE else weights.encode()
+        self.digest = hashlib.sha256(path.read_bytes() + rounded).hexdigest()
         self.kind = type(model).__name__
         frontend = model.frontend if isinstance(model, Head) else None
         self.formats = ("features",) if frontend is None else ("float32", "pcm16")
         self._sample_rate = None if frontend is None else frontend.sample_rate
         self._units_per_step = 1 if frontend is None else frontend.hop_length
-        self.engine = Engine(model, limits.streams, max_wait)
+        self.engine = Engine(model, limits.streams, max_wait, weights)
         unread_steps = limits.unread_bytes // (4 * self.engine.output_size)
         self.frame_steps = min(limits.frame_steps, max(1, unread_steps // limits.window))
         self.max_frame: int = self.frame_steps * self._units_per_step
@@ -76,7 +85,7 @@ class ServedModel:
         return len(inputs) / self._units_per_step
 
     def decode(self, name: str, payload: bytes) -> np.ndarray:
-        """A message's inputs, ``(N,)`` samples or ``(T, I)`` steps, float32.
+        """A message's inputs, ``(N,)`` samples or ``(T, I)`` steps, as :meth:`Engine.submit` takes them.
 
         Raises:
             RefusalError: the payload is too long, or is cut in the middle of a number or step.
@@ -93,7 +102,4 @@ class ServedModel:
                 Code.FRAME_TOO_LARGE, f"expected {self.max_frame} {what} or fewer, got {len(payload) // size}"
             )
         values: np.ndarray = np.frombuffer(payload, dtype)
-        if name == "pcm16":
-            scaled: np.ndarray = values.astype(np.float32) / np.float32(32768)
-            return scaled
         return values.reshape(-1, row) if self.engine.input_shape else values

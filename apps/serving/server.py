@@ -36,6 +36,8 @@ CLOSE_SECONDS = 8
 """How long the connections of a server that stops may take to close, after its streams were saved."""
 _SWITCH_SECONDS = 0.0001
 _METRICS_SECONDS = 1.0
+_GARBAGE = 20_000
+"""Objects between two looks for garbage in cycles; messages leave none."""
 
 
 def settle_in() -> None:
@@ -45,6 +47,7 @@ def settle_in() -> None:
     # each time while messages come in.
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.freeze()  # nothing that is here now is ever garbage: looking through it would hold up a pass
+    gc.set_threshold(_GARBAGE, 10, 10)
 
 
 def build_app(service: Service, tokens: Tokens, origins: Sequence[str] = ()) -> FastAPI:

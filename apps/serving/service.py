@@ -21,6 +21,7 @@ from streamdrnn.apps.serving.snapshots import Snapshot, model_of, read_snapshot
 from streamdrnn.apps.serving.store import Store
 from streamdrnn.client.protocol import Code
 from streamdrnn.errors import InputError
+from streamdrnn.kernels import AS_THEY_ARE
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Service:
         limits: what each client may ask for.
         max_wait: seconds that a message waits for others, at the longest.
         snapshot_seconds: how often the streams are saved.
+        weights: how the models' weights are held, see :class:`Engine`.
 
     Raises:
         FileNotFoundError, ValueError: a file is no model, or two have the same name.
@@ -52,12 +54,13 @@ class Service:
         limits: Limits,
         max_wait: float = 0.005,
         snapshot_seconds: float = 5.0,
+        weights: str = AS_THEY_ARE,
     ) -> None:
         self.metrics = Metrics()
         self.limits = limits
         self.models: dict[str, ServedModel] = {}
         for path in models:
-            model = ServedModel(path, limits, max_wait, self.metrics, _deliver)
+            model = ServedModel(path, limits, max_wait, self.metrics, _deliver, weights)
             if model.name in self.models:
                 raise InputError(f"{path}: there is another model of the name {model.name!r}; rename the file")
             self.models[model.name] = model

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Optional, Union
 
 from streamdrnn.apps.serving.engine import Result
@@ -15,6 +16,40 @@ from streamdrnn.client.protocol import Code
 
 _MOST_UNREAD = 4
 """Windows of messages that may wait for a client: one of results, the others of whatever else it asks for."""
+
+
+class Outbox:
+    """What a client is still to be sent, in order.
+
+    Attributes:
+        say: sends a binary message at once, where it can (:meth:`Shortcut.say`); None where there is no such way.
+    """
+
+    def __init__(self) -> None:
+        self._waiting = deque[Union[bytes, str, None]]()
+        self._is_there = asyncio.Event()
+        self.say: Optional[Callable[[bytes], bool]] = None
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, message: Union[bytes, str, None]) -> None:
+        """At the end; None is the end of all."""
+        if self.say is not None and not self._waiting and isinstance(message, bytes) and self.say(message):
+            return
+        self._waiting.append(message)
+        self._is_there.set()
+
+    async def first(self) -> Union[bytes, str, None]:
+        """The message to be sent next, when there is one; it stays the first until :meth:`sent`."""
+        await self._is_there.wait()
+        return self._waiting[0]
+
+    def sent(self) -> None:
+        """The first message is sent."""
+        self._waiting.popleft()
+        if not self._waiting:
+            self._is_there.clear()
 
 
 class Session:
@@ -31,7 +66,7 @@ class Session:
         snapshot: where it continues.
 
     Attributes:
-        outgoing: messages for the client; None is the end of them.
+        outbox: messages for the client.
         ended: done when the stream is to end here; its result is why, None for a client that closed it or left.
         gone: set when the stream is no longer this server's.
         heard: when the client last said something.
@@ -56,7 +91,7 @@ class Session:
         self._unread = deque(snapshot.results)  # those of ack + 1 to processed
         self._failed = False
         self._progress = asyncio.Event()
-        self.outgoing = asyncio.Queue[Union[bytes, str, None]]()
+        self.outbox = Outbox()
         self.ended: asyncio.Future[Optional[RefusalError]] = asyncio.get_running_loop().create_future()
         self.gone = asyncio.Event()
         self.closed = False
@@ -84,9 +119,9 @@ class Session:
             "burst": self._budget.left(time.monotonic()),
             **self.model.describe(),
         }
-        self.outgoing.put_nowait(json.dumps(opened))
+        self.outbox.put(json.dumps(opened))
         for result in self._unread:
-            self.outgoing.put_nowait(result)
+            self.outbox.put(result)
 
     def hear_input(self, data: bytes) -> None:
         """Take a binary message.
@@ -94,7 +129,7 @@ class Session:
         Raises:
             RefusalError: it is malformed, out of order, too large, too soon, or has values that cannot be.
         """
-        if self._failed:
+        if self._failed or self.ended.done():
             return  # the stream ends before this message
         try:
             message = protocol.unpack_input(data)
@@ -171,10 +206,10 @@ class Session:
     def tell_saved(self, seq: int) -> None:
         """Tell the client that it need not send again what came up to here."""
         self.saved, self.saved_at = seq, time.monotonic()
-        if self.outgoing.qsize() > _MOST_UNREAD * self._limits.window:
+        if len(self.outbox) > _MOST_UNREAD * self._limits.window:
             self.end(RefusalError(Code.TOO_FAST, "expected a client that reads what it asks for"))
             return
-        self.outgoing.put_nowait(json.dumps({"type": "snapshot", "seq": seq}))
+        self.outbox.put(json.dumps({"type": "snapshot", "seq": seq}))
 
     def _check_sequence(self, seq: int, ack: int) -> None:
         if seq != self.received + 1:
@@ -205,5 +240,5 @@ class Session:
         result = protocol.pack_result(protocol.Result(seq, payload))
         self._unread.append(result)
         self.processed = seq
-        self.outgoing.put_nowait(result)
+        self.outbox.put(result)
         self._progress.set()

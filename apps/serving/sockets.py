@@ -3,14 +3,19 @@
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
+from websockets.http11 import Request
+from websockets.protocol import State
 
 from streamdrnn.apps.serving.limits import Budget
+from streamdrnn.apps.serving.shortcut import EXTENSION
 
 CONNECTIONS_PER_SECOND = 100.0
 """New connections that are read from, on average; more wait for their turns, and so do not hold up the streams."""
@@ -26,6 +31,11 @@ _SMALL_PART = 1024
 """Bytes; parts of messages as large as this are bounded by the size of a message."""
 _FIRST_SLICE = 512
 """Bytes that are parsed at a time, as 85 empty frames fit; the next slices are larger while no frame is complete."""
+
+
+_MOST_HEADER = 14
+_MOST_AT_ONCE = 4096
+"""Bytes that are parsed at a time of a stream whose last message was as large."""
 
 
 class Admission:
@@ -129,22 +139,47 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     What was received is parsed up to the next message, and further when that one is taken. So a peer that sends
     thousands of frames at once waits for itself. Frames that carry no message have a budget of their own, before a
     stream is opened and after it has ended, too.
+
+    It is a :class:`Shortcut` past ASGI, whose queues, tasks and pauses cost as much for each message as all the rest.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.hear: Callable[[bytes], bool] | None = None
+        self._is_awaited = False  # the application has taken all that came, and waits for more
         self._end: asyncio.TimerHandle | None = None
         self._unparsed = bytearray()
+        self._at_once = _FIRST_SLICE
         self._frames = Budget(FRAMES_PER_SECOND, MOST_FRAMES, time.monotonic())
 
     def data_received(self, data: bytes) -> None:
-        self._unparsed += data
-        self._parse()
+        if not self._unparsed and not self.read_paused and len(data) <= self._at_once:
+            super().data_received(data)
+        else:
+            self._unparsed += data
+            self._parse()
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            extensions: dict[str, Any] = self.scope["extensions"]
+            extensions[EXTENSION] = self
 
     async def receive(self) -> Any:
-        message = await super().receive()
+        self._is_awaited = True
+        try:
+            message = await super().receive()
+        finally:
+            self._is_awaited = False
         self._parse()
         return message
+
+    def say(self, data: bytes) -> bool:
+        if not self.writable.is_set() or self.transport.is_closing() or self.conn.state is not State.OPEN:
+            return False
+        self.conn.send_binary(data)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        return True
 
     def handle_events(self) -> None:
         if self.conn.events:
@@ -171,8 +206,15 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().handle_text(event)
 
     def handle_bytes(self, event: Frame) -> None:
-        self._count(event)
-        super().handle_bytes(event)
+        # What the application was told before comes first.
+        if self.hear is None or not self._is_awaited or not self.queue.empty() or not event.fin or self.close_sent:
+            self._count(event)
+            super().handle_bytes(event)
+            return
+        data = bytes(event.data)
+        self._at_once = min(len(data) + _MOST_HEADER, _MOST_AT_ONCE)
+        if not self.hear(data):
+            self.hear = None  # what follows waits, unparsed
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from streamdrnn.apps.serving.engine import Engine
 from streamdrnn.audio import LogMel, RawWaveform
 from streamdrnn.heads import Classifier, SpeakerEmbedder, Tagger
-from streamdrnn.streaming import State
+from streamdrnn.kernels import HELD
+from streamdrnn.streaming import State, StreamingDRNN
 from tests.kernels.cases import needs_native
 from tests.properties.models import KINDS, Model, build
 from tests.strategies import Network, examples, networks, randn, seeds
@@ -145,6 +146,26 @@ def test_other_backends_agree_within_float32(network: Network, slots: int, data:
         with torch.no_grad():
             want = model(life.whole(engine.input_shape).to(network.dtype))[0][:, 0].float().numpy()
         np.testing.assert_allclose(live(engine, life), want, rtol=1e-4, atol=1e-5)
+
+
+@needs_native
+@pytest.mark.parametrize("weights", HELD)
+def test_samples_of_16_bits_and_rounded_weights_have_the_bits_of_the_whole(weights: str) -> None:
+    torch.manual_seed(0)
+    front = LogMel(n_fft=64, win_length=50, hop_length=20, n_mels=8)
+    model = SpeakerEmbedder(Network(8, 9, (2, 3), dtype=torch.float32).build("auto"), 4, front).eval()
+    engine = Engine(model, 3, 0.0, weights)
+    lives = [opened(engine) for _ in range(3)]
+    sound = np.random.default_rng(0).integers(-(2**15), 2**15, (3, 500), np.int16)
+    floats = sound.astype(np.float32) / np.float32(32768)
+    for begin, end in ((0, 130), (130, 150), (150, 500)):
+        for i, life in enumerate(lives):  # the second sends what the others send, as float32
+            engine.submit(life.slot, (floats if i == 1 else sound)[i, begin : end - i], 0.0, life)
+            life.inputs.append(floats[i, begin : end - i])
+        answer(engine)
+    for life in lives:
+        whole = StreamingDRNN(model, weights=weights).push(life.whole(()))[:, 0].numpy()
+        np.testing.assert_array_equal(live(engine, life), whole)
 
 
 def test_a_batch_first_network_is_served_as_any_other() -> None:

@@ -15,8 +15,10 @@ from typing import Any, Union
 
 import numpy as np
 import pytest
+import torch
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from streamdrnn import StreamingDRNN, load_model
 from streamdrnn.apps.serving import keeper, service, sqlite_store
 from streamdrnn.apps.serving.engine import Result
 from streamdrnn.apps.serving.limits import Limits
@@ -310,6 +312,23 @@ def test_faster_than_the_rate_is_refused(wire: Wire) -> None:
     assert 100 / 20 < seq <= (100 + 100 * (time.monotonic() - started)) / 20 + 1
     assert json.loads(message)["code"] == Code.TOO_FAST
     assert "expected at most 100 steps per second, try again in 0." in json.loads(message)["message"]
+
+
+def test_a_stream_goes_on_where_its_weights_are_rounded_in_the_same_way(models: list[Path], tmp_path: Path) -> None:
+    """Its results would else be neither those of the one nor those of the other."""
+    x = inputs(8)
+    with running(models, tmp_path / "s", weights="int8") as server, Wire(server.url) as wire:
+        stream = wire.open()["stream"]
+        wire.send(1, x[:4])
+        first = wire.result()[1]
+    with running(models, tmp_path / "s") as server, Wire(server.url) as wire:
+        wire.say(type="restore", version=1, stream=stream, ack=1)
+        refused(wire, Code.UNKNOWN_MODEL, "its model is not served here")
+    with running(models, tmp_path / "s", weights="int8") as server, Wire(server.url) as wire:
+        assert wire.restore(stream, 1)["seq"] == 1
+        wire.send(2, x[4:], 1)
+        whole = StreamingDRNN(load_model(models[0]), weights="int8").push(torch.from_numpy(x)[:, None])[:, 0].numpy()
+        assert_same(np.concatenate([first, wire.result()[1]]), whole)
 
 
 def test_what_follows_a_message_without_result_is_not_heard(

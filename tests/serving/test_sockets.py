@@ -328,6 +328,39 @@ def test_who_leaves_without_a_word_leaves_nothing_behind(
             leave(peer)
 
 
+@pytest.mark.parametrize("leave", LEAVE.values(), ids=LEAVE)
+def test_nothing_is_said_to_a_client_that_has_left(server: Running, leave: Callable[[socket.socket], object]) -> None:
+    """A result that comes then must not end the passes."""
+    with connected(server.port, HANDSHAKE, frame(TEXT, OPEN)) as peer:
+        read(peer, 1)
+        (shortcut,) = [one for one in server.connections if isinstance(one, sockets.BoundedWebSocket)]
+        assert shortcut.say(b"something")
+        leave(peer)
+    wait_for(lambda: shortcut.disconnected)
+    assert not shortcut.say(b"something")
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_what_comes_at_once_is_heard_in_its_order(server: Running, model: Path, parts: int) -> None:
+    """Numbers take a shorter way than texts, and than numbers in several frames."""
+    x = inputs(12)
+    reset = frame(TEXT, json.dumps({"type": "reset", "seq": 2, "ack": 0}).encode())
+    third = pack_input(Input(3, 0, x[4:8].tobytes()))
+    cut = len(third) if parts == 1 else 30
+    frames = frame(BINARY, third[:cut], first=0x80 if parts == 1 else 0)
+    if parts == 2:
+        frames += frame(0, third[cut:])
+    with connected(server.port, HANDSHAKE, frame(TEXT, OPEN)) as peer:
+        read(peer, 1)
+        peer.sendall(numbers(1, x[:4]) + reset + frames + numbers(4, x[8:]) + frame(TEXT, b'{"type": "close"}'))
+        answers = [unpack_result(answer) for answer in read(peer, 4)]
+    assert [answer.seq for answer in answers] == [1, 2, 3, 4]
+    first, nothing, *rest = (np.frombuffer(answer.payload, "<f4").reshape(-1, 2) for answer in answers)
+    assert_same(first, offline(model, x[:4]))
+    assert len(nothing) == 0
+    assert_same(np.concatenate(rest), offline(model, x[4:]))
+
+
 def test_inputs_of_a_client_that_sends_no_more_are_heard(server: Running, model: Path) -> None:
     """Half a connection is none: but what came over it before is processed, and kept for the client."""
     x = inputs(6)

@@ -17,14 +17,36 @@ from streamdrnn.apps.speaker_id.model import asset
 from streamdrnn.apps.weights import load_to_run
 from streamdrnn.errors import InputError, installing
 from streamdrnn.heads import Head
+from streamdrnn.kernels import AS_THEY_ARE
+
+
+class Contender(NamedTuple):
+    """A server.
+
+    Attributes:
+        calls: what the plain server is told to call; empty for ours.
+        weights: how ours holds them.
+    """
+
+    calls: str = ""
+    weights: str = AS_THEY_ARE
+
 
 SERVERS = {
-    "ours": "",
-    "per stream, our kernels": "kernels",
-    "per stream, torch": "torch",
-    "per stream, onnxruntime": "onnxruntime",
+    "ours": Contender(),
+    "ours, int8": Contender(weights="int8"),
+    "per stream, our kernels": Contender("kernels"),
+    "per stream, torch": Contender("torch"),
+    "per stream, onnxruntime": Contender("onnxruntime"),
 }
-"""The servers, and what the plain one is told to call."""
+_NEEDED = {
+    "fastapi": "serve",
+    "picows": "bench",
+    "prometheus_client": "serve",
+    "uvicorn": "serve",
+    "websockets": "serve",
+}
+"""Packages, and the extras that have them."""
 FAST, LATE = 20.0, 50.0
 """Milliseconds: the latencies for which the streams are counted. A server that is later has no more to show."""
 SOUNDS = 4
@@ -70,14 +92,15 @@ def measure(sizes: ServeSizes, say: Say) -> list[Table]:
     path = asset("speaker.safetensors")
     model = load_to_run(path).eval()
     assert isinstance(model, Head)
-    for package in ("fastapi", "prometheus_client", "uvicorn", "websockets"):
+    for package, extra in _NEEDED.items():
         if find_spec(package) is None:
-            raise InputError(f"the suite serve needs {package}: {installing('serve')}")
-    running = [name for name in SERVERS if SERVERS[name] != "onnxruntime" or find_spec("onnxruntime") is not None]
+            raise InputError(f"the suite serve needs {package}: {installing(extra)}")
+    running = [name for name in SERVERS if SERVERS[name].calls != "onnxruntime" or find_spec("onnxruntime") is not None]
     rows: list[Row] = []
     with TemporaryDirectory() as folder:
-        sounds = Sounds.make(model, SOUNDS, sizes.messages, SAMPLE_RATE * sizes.milliseconds // 1000)
-        sounds.write(Path(folder, "sounds.npz"))
+        for weights in {contender.weights for contender in SERVERS.values()}:
+            sounds = Sounds.make(model, weights, SOUNDS, sizes.messages, SAMPLE_RATE * sizes.milliseconds // 1000)
+            sounds.write(_sounds(Path(folder), weights))
         for streams in sizes.streams:
             for name in list(running):
                 for attempt in (1, 2):  # what else the machine does must not end the search
@@ -91,25 +114,29 @@ def measure(sizes: ServeSizes, say: Say) -> list[Table]:
     return [_table(rows, sizes), _most_streams(rows, sizes)]
 
 
-def under_load(how: str, model: Path, folder: Path, sizes: ServeSizes, streams: int) -> Optional[Measured]:
+def _sounds(folder: Path, weights: str) -> Path:
+    return folder / f"{weights}.npz"
+
+
+def under_load(server: Contender, model: Path, folder: Path, sizes: ServeSizes, streams: int) -> Optional[Measured]:
     """One server in a process, the load in another; None if the server cannot keep up at all.
 
     Args:
-        how: what the plain server calls; empty for ours.
-        folder: with ``sounds.npz``, and for files of the server's own.
+        folder: with the sounds, and for files of the server's own.
 
     Raises:
         ValueError: it answered something wrong.
     """
-    with TemporaryDirectory(dir=folder) as own, _server(how, model, Path(own), streams) as (process, url):
+    with TemporaryDirectory(dir=folder) as own, _server(server, model, Path(own), streams) as (process, url):
         command = [sys.executable, "-m", "streamdrnn.apps.bench.serving.load", url, model.stem]
-        command += [str(folder / "sounds.npz"), str(streams), str(sizes.warm_up)]
+        command += [str(_sounds(folder, server.weights)), str(streams), str(sizes.warm_up)]
+        command += [] if server.calls else ["--exact"]
         before = cpu_seconds(process.pid)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         after = cpu_seconds(process.pid)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise ValueError(f"serve, {how or 'ours'}, {streams} streams: {reason}")
+        raise ValueError(f"serve, {server.calls or 'ours'}, {streams} streams: {reason}")
     told = json.loads(done.stdout)
     if told is None:
         return None
@@ -118,19 +145,22 @@ def under_load(how: str, model: Path, folder: Path, sizes: ServeSizes, streams: 
 
 
 @contextmanager
-def _server(how: str, model: Path, folder: Path, streams: int) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def _server(
+    server: Contender, model: Path, folder: Path, streams: int
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """A server on a free port, and its URL."""
-    if how:
-        command = ["streamdrnn.apps.bench.serving.plain_server", how, str(model), str(folder)]
+    if server.calls:
+        command = ["streamdrnn.apps.bench.serving.plain_server", server.calls, str(model), str(folder)]
     else:
         command = ["streamdrnn.apps.cli", "serve", str(model), "--port", "0", "--max-streams", str(streams)]
         command += ["--store", str(folder / "streams.sqlite3"), "--log-level", "warning"]
+        command += ["--weights", server.weights]
     process = subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
-            raise ValueError(f"serve, {how or 'ours'}: the server did not start")
+            raise ValueError(f"serve, {server.calls or 'ours'}: the server did not start")
         yield process, line.split()[-1]
     finally:
         process.kill()
@@ -168,9 +198,11 @@ def _table(rows: list[Row], sizes: ServeSizes) -> Table:
         "counted, to the shipped speaker model (log-mel). Latency: from the moment when the message's last sample "
         "would have been heard to its result at the client. The load generator is a process of its own on the same "
         "cores. "
-        "Every result was compared with that of the whole sound offline. -: the server fell behind by seconds.",
-        "ours: streamdrnn serve as it is by default, its streams saved every five seconds. The others: one model call "
-        "for each message, in a plain asyncio server of the same protocol that saves nothing.",
+        "Every result was compared with that of the whole sound in one push, with weights held in the same way: ours "
+        "is the same to the last bit, the others within 1e-4. -: the server fell behind by seconds.",
+        "ours: streamdrnn serve as it is by default, its streams saved every five seconds; int8: with --weights int8. "
+        "The others: one model call for each message, in a plain asyncio server of the same protocol that saves "
+        "nothing.",
     )
     return Table("serve", "Live streams on a server", rows, notes)
 
