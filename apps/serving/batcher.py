@@ -37,11 +37,8 @@ class Batcher:
 
     def submit(self, slot: int, inputs: np.ndarray, ticket: Any) -> None:
         """:meth:`Engine.submit`, now."""
-        now = time.monotonic()
-        nothing_waited = self.engine.due(now) is None
-        self.engine.submit(slot, inputs, now, ticket)
         # Not for every message: waking costs more than what a message adds to a pass.
-        if nothing_waited or self.engine.due(now) == 0:
+        if self.engine.submit(slot, inputs, time.monotonic(), ticket):
             self._wake.set()
 
     async def between(self, prepare: Callable[[], Callable[[], T]]) -> T:

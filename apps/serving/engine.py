@@ -116,8 +116,8 @@ class Engine:
         del self._queues[slot]
         self._free.append(slot)
 
-    def submit(self, slot: int, inputs: np.ndarray, now: float, ticket: Any) -> None:
-        """Put a message at the end of a stream's queue.
+    def submit(self, slot: int, inputs: np.ndarray, now: float, ticket: Any) -> bool:
+        """Put a message at the end of a stream's queue; whether :meth:`due` gives another time than before.
 
         Args:
             slot: the stream's.
@@ -133,10 +133,12 @@ class Engine:
             raise ValueError(f"inputs: expected shape (any, *{self.input_shape}), got {inputs.shape}")
         if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():
             raise ValueError("inputs: expected finite values, got NaN or infinity")
-        if not self._ready:
+        nothing_waited = not self._ready
+        if nothing_waited:
             self._oldest = now
         self._queues[slot].append(Waiting(inputs, now, ticket))
         self._ready[slot] = None
+        return nothing_waited or len(self._ready) == len(self._queues)
 
     def clear(self, slot: int) -> None:
         """Forget what waits for a slot."""

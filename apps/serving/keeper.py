@@ -133,12 +133,13 @@ class Keeper:
         except StoreFullError as error:
             if error.taken is not None:
                 self._metrics.store_bytes.set(error.taken)
-            self._failed(str(error))
+            self._failed(str(error), "the store has no room for further streams")
             raise RefusalError(
                 Code.TOO_MANY_STREAMS, "the server's store is full; close streams, or try later"
             ) from None
         except OSError as error:  # TimeoutError is one
-            self._failed(str(error) or f"the store did not answer within {ANSWER_SECONDS:g} s")
+            reason = str(error) or f"it did not answer within {ANSWER_SECONDS:g} s"
+            self._failed(reason, "the store does not work; the server's log says why")
             raise RefusalError(Code.STORE_FAILED, "the server could not save the stream; try another") from None
         finally:
             self._metrics.store_seconds.labels(call.__name__).observe(time.monotonic() - began)
@@ -146,7 +147,8 @@ class Keeper:
             self._problem, self._checked = "", time.monotonic()
         return answer
 
-    def _failed(self, problem: str) -> None:
+    def _failed(self, reason: str, problem: str) -> None:
+        """Remember a problem as anybody may read it; the reason may name files and hosts of the server's."""
         self._problem, self._checked = problem, time.monotonic()
         self._metrics.store_failures.inc()
-        logger.error("the store failed: %s", problem)
+        logger.error("the store failed: %s", reason)

@@ -647,15 +647,18 @@ def locked(store: Path) -> sqlite3.Connection:
 
 
 def test_a_store_that_does_not_work_makes_the_server_not_ready_and_says_why(
-    models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """To anybody that it is the store, and to the log alone which one and why."""
     monkeypatch.setattr(sqlite_store, "_LOCKED_SECONDS", 0.1)
     monkeypatch.setattr(keeper, "_CHECK_SECONDS", 0.05)
     with running(models, tmp_path / "s", Limits(streams=1)) as server:
         assert get(f"{server.http}/readyz")[0] == 200
         with closing(locked(tmp_path / "s")), Wire(server.url) as wire:
             wait_for(lambda: get(f"{server.http}/readyz")[0] == 503)
-            assert "database is locked" in json.loads(get(f"{server.http}/readyz")[1])["detail"]
+            said = json.loads(get(f"{server.http}/readyz")[1])["detail"]
+            assert said == "the store does not work; the server's log says why"
+            assert "database is locked" in caplog.text
             wire.say(type="open", version=1, model="tagger", format="features")
             refused(wire, Code.STORE_FAILED, "the server could not save the stream")
         wait_for(lambda: get(f"{server.http}/readyz")[0] == 200)
@@ -676,7 +679,8 @@ def test_a_full_store_refuses_new_streams_and_serves_those_there_are(models: lis
         with Wire(server.url) as late:
             late.say(type="open", version=1, model="tagger", format="features")
             refused(late, Code.TOO_MANY_STREAMS, "the server's store is full")
-        assert b"no room for further streams" in get(f"{server.http}/readyz")[1]
+        said = json.loads(get(f"{server.http}/readyz")[1])["detail"]
+        assert said == "the store has no room for further streams"
         store._most_bytes = 2**20
         wire.send(1, x)
         assert_same(wire.result()[1], offline(models[0], x))
