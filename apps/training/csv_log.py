@@ -50,5 +50,5 @@ class CSVLog(GeneralTracker):
 def read_log(path: Path) -> list[tuple[int, str, float]]:
     """The lines of a log: step, name and value; a last line that was cut off is left out."""
     with path.open(newline="", encoding="utf-8") as file:
-        lines = file.read().split("\r\n")[1:-1]
+        lines = file.read().split("\n")[1:-1]  # as csv ends them, or as tools that change text files do
     return [(int(step), name, float(value)) for step, name, value in csv.reader(lines)]

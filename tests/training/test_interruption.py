@@ -128,6 +128,8 @@ def test_a_log_is_whole_also_when_its_last_line_or_its_shortening_is_cut_off(
     again.start()
     again.log({"loss": 9}, step=5)
     assert read_log(log.path) == [(1, "loss", 0.5), (2, "loss", 1), (3, "loss", 1.5), (4, "loss", 2), (5, "loss", 9)]
+    log.path.write_bytes(log.path.read_bytes().replace(b"\r\n", b"\n"))  # as git and editors may do
+    assert read_log(log.path)[-1] == (5, "loss", 9)
 
 
 def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
