@@ -6,8 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import MISSING, Field, asdict, fields
 from pathlib import Path
 from typing import Any, Optional
 
@@ -68,8 +67,8 @@ class RunFolder:
             raise InputError(f"{self.path}: a run with task {stored.get('task')}, asked to go on with {recipe.name}")
         asked = _flat(_as_json(recipe))
         # A run from before there was some option was made with its default.
-        default: Callable[[], Recipe] = type(recipe)
-        were = _flat(_as_json(default())) | _flat(stored.get("recipe", {}))
+        given = {field.name: getattr(recipe, field.name) for field in fields(recipe) if _has_no_default(field)}
+        were = _flat(_as_json(type(recipe)(**given))) | _flat(stored.get("recipe", {}))
         for name, was in were.items():
             if asked.get(name) != was:
                 raise InputError(f"{self.path}: a run with {name} {was}, asked to go on with {asked.get(name)}")
@@ -138,6 +137,10 @@ def describe(recipe: Recipe, data: dict[str, str], processes: int) -> dict[str, 
         },
         "processes": processes,
     }
+
+
+def _has_no_default(field: "Field[Any]") -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
 
 
 def _as_json(recipe: Recipe) -> dict[str, Any]:
