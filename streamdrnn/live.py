@@ -28,9 +28,11 @@ class Live(Protocol):
 
     Attributes:
         state: where they stand, in the memory that is written.
+        takes_only_own: whether ``advance`` does not read what is beyond the ``lengths``.
     """
 
     state: Any
+    takes_only_own: bool
 
     def advance(self, x: Tensor, lengths: Optional[Tensor], streams: Optional[Tensor]) -> Tensor:
         """A chunk with time first, as the model takes it; gives the outputs.
@@ -106,6 +108,8 @@ class LiveModel:
         state: where they stand; it is copied.
     """
 
+    takes_only_own = True
+
     def __init__(self, runtime: kernels.Runtime, state: ModelState) -> None:
         self._runtime = runtime
         self.push = runtime.push_at_once
@@ -142,6 +146,8 @@ class LiveParts:
     Raises:
         ValueError: whoever computes the network cannot hold them so.
     """
+
+    takes_only_own = False
 
     def __init__(self, model: Any, state: Any, held: str) -> None:
         self.state = state.map(Tensor.contiguous)

@@ -255,14 +255,9 @@ class StreamingDRNN:
             check_lengths(lengths, T, B)
             if bool((lengths == T).all()):
                 lengths = None  # what most live streams send needs no masks
+        chunk = self._checked("chunk", chunk, active, stream_dim=0 if batch_first else 1, lengths=lengths)
         if lengths is None:
-            chunk = self._checked("chunk", chunk, active, stream_dim=0 if batch_first else 1)
             lengths = _lengths(active, T)
-        else:
-            own = steps_made(T, lengths)  # (T, B, 1)
-            own = own[:, :, 0] if self._frontend is not None else own.transpose(0, 1) if batch_first else own
-            chunk = chunk.masked_fill(~own, 0)
-            chunk = self._checked("chunk", chunk, None, stream_dim=1)
         with self._ready():
             x = chunk.transpose(0, 1) if batch_first else chunk
             y = self._live.advance(x, lengths, index)
@@ -271,8 +266,9 @@ class StreamingDRNN:
     def _distinct(self, streams: Streams) -> Tensor:
         """The streams asked for, as indices, each at most once."""
         index = stream_indices(streams, self.batch_size)
-        if len(index.unique()) != len(index):
-            raise ValueError(f"streams: got {index.tolist()}, expected each at most once")
+        asked = index.tolist()
+        if len(set(asked)) != len(asked):
+            raise ValueError(f"streams: got {asked}, expected each at most once")
         return index
 
     def reset(self, streams: Optional[Streams] = None) -> None:
@@ -327,8 +323,15 @@ class StreamingDRNN:
         with self._lock, torch.inference_mode(False), torch.no_grad():
             put(self.state, snapshot, index)
 
-    def _checked(self, name: str, x: Tensor, active: Optional[Tensor], stream_dim: int) -> Tensor:
-        """Raise unless the input fits; give it, under autocast in the parameters' dtype."""
+    def _checked(
+        self, name: str, x: Tensor, active: Optional[Tensor], stream_dim: int, lengths: Optional[Tensor] = None
+    ) -> Tensor:
+        """Raise unless the input fits; give it, under autocast in the parameters' dtype.
+
+        Args:
+            lengths: ``(B,)``, the steps or samples that are each stream's own. The rest may be anything; it becomes 0
+                unless all is finite and nobody reads it.
+        """
         if traced(x) or (isinstance(active, Tensor) and traced(active)):
             raise ValueError(
                 f"{name}: a live stream cannot be traced or transformed; do that to its model, with a state"
@@ -339,12 +342,24 @@ class StreamingDRNN:
             check_like(name, x, parameter_of(self._rnn), any_float=True)
         if active is not None:
             check_active(active, x.shape[stream_dim])
-        # A NaN would stay in the stream's rings for ever. Looking for one on a GPU would stall it at every step.
-        if x.is_cpu and not torch.isfinite(x).all():
+        # A NaN would stay in the stream's rings for ever. Looking for one on a GPU would stall it at every step. A sum
+        # is finite only if all that it adds is, and takes a tenth of the time.
+        finite = x.is_cpu and bool(torch.isfinite(x.sum()))
+        if lengths is not None and not (finite and self._live.takes_only_own):
+            x = x.masked_fill(~self._own_part(x, lengths), 0)
+        if x.is_cpu and not finite and not torch.isfinite(x).all():
             heard = x if active is None else x.index_select(stream_dim, active.nonzero().flatten())
             if not torch.isfinite(heard).all():
                 raise ValueError(f"{name}: expected finite values, got NaN or infinity")
         return x
+
+    def _own_part(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Which of a chunk is the streams' own, as a mask that broadcasts to it."""
+        if self._frontend is not None:
+            return steps_made(x.shape[0], lengths)[:, :, 0]
+        if self._batch_first:
+            return steps_made(x.shape[1], lengths).transpose(0, 1)
+        return steps_made(x.shape[0], lengths)
 
 
 def _lengths(active: Optional[Tensor], steps: int) -> Optional[Tensor]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from streamdrnn import Classifier, DilatedRNN, SpeakerEmbedder, StreamingDRNN, Tagger
@@ -14,6 +15,7 @@ from streamdrnn.audio import MFCC, FrontEnd, LogMel, RawWaveform
 from streamdrnn.kernels import cpu
 from streamdrnn.live import LiveModel
 from tests.kernels.cases import needs_native
+from tests.strategies import examples, seeds
 
 pytestmark = needs_native
 LEVELS = ["portable"] if cpu.why_not() else cpu.levels()
@@ -164,6 +166,46 @@ def test_on_any_level_and_any_threads(level: str) -> None:
             assert torch.equal(StreamingDRNN(model, 1).push(x[:, 5:6])[:, 0], y[:, 5])
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("frontend", [name for name in FRONTENDS if "raw" not in name])
+@given(sizes=st.lists(st.lists(st.integers(0, 200), min_size=3, max_size=3), min_size=1, max_size=21), seed=seeds)
+@examples(10)
+def test_frames_have_the_same_bits_beside_any_others(
+    level: str, frontend: str, sizes: list[list[int]], seed: int
+) -> None:
+    """Frames are computed side by side: of neighbouring streams, of one, and of streams whose chunks are unequal."""
+    torch.manual_seed(seed)
+    heard = [[0.3 * torch.randn(size) for size in own] for own in sizes]
+    with cpu.use_level(level):
+        model = model_of(frontend, "tagger", dilations=(1, 2))
+        many, alone = StreamingDRNN(model, len(sizes)), StreamingDRNN(model, 1)
+        said: list[list[Tensor]] = [[] for _ in sizes]
+        for chunks in zip(*heard, strict=True):
+            lengths = torch.tensor([len(chunk) for chunk in chunks])
+            before = many.cursor
+            y = many.push(torch.nn.utils.rnn.pad_sequence(list(chunks)), lengths=lengths)
+            for b, made in enumerate((many.cursor - before).tolist()):
+                said[b].append(y[:made, b])
+        for own, got in zip(heard, said, strict=True):
+            alone.reset()
+            samples = torch.cat(own)
+            one_by_one = [alone.push(part[:, None])[:, 0] for part in samples.split(3)]
+            assert torch.equal(torch.cat(got), torch.cat([got[0][:0], *one_by_one]))
+
+
+@pytest.mark.parametrize("magnitude", [0, 1e-6, 1e-3, 1, 1e3, 1e15])
+def test_decibels_of_any_magnitude(magnitude: float) -> None:
+    frontend = LogMel(n_fft=64, win_length=64, hop_length=32, n_mels=8, fmin=200)
+    model = Tagger(DilatedRNN(8, 8, num_layers=1, cell="rnn"), 8, frontend).eval()
+    x = magnitude * torch.randn(2000, 1)
+    with torch.no_grad():
+        model.feature_std.fill_(100)
+        got = StreamingDRNN(model).push(x)
+        model.rnn.backend = "torch"
+        want = model.double()(x.double())[0]
+    assert float((got - want).norm() / want.norm()) < 1e-6
 
 
 def test_streams_keep_the_level_that_they_were_made_with() -> None:

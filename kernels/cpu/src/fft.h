@@ -1,6 +1,8 @@
-// The discrete Fourier transform of real numbers, in double: any length, always in the same order of sums.
+// The discrete Fourier transform of real numbers, in double: any length, always in the same order of sums. T is a double,
+// for one transform, or D, for LANES of them side by side; each has the same bits either way.
 #pragma once
 #include "buffers.h"
+#include "simd.h"
 
 #include <math.h>
 
@@ -9,8 +11,8 @@ namespace streamdrnn::STREAMDRNN_LEVEL {
 constexpr double PI = 3.141592653589793238462643383279502884;
 
 // Complex numbers, the real and the imaginary parts apart: loops over them then fill vectors.
-struct Complex {
-    double *re, *im;
+template <class T> struct Complex {
+    T *re, *im;
     Complex operator+(int64_t i) const { return {re + i, im + i}; }
 };
 
@@ -43,7 +45,7 @@ class Stockham {
         roots_ = {memory.take_some<double>(roots), memory.take_some<double>(roots)};
     }
     void fill() {
-        Complex root = roots_;
+        Complex<double> root = roots_;
         for (int64_t left = n_; left > 1; left /= largest_radix(left)) {
             const int64_t radix = largest_radix(left), m = left / radix;
             for (int64_t k = 1; k < radix; k++)
@@ -52,8 +54,8 @@ class Stockham {
     }
 
     // Transforms x, with y as scratch; gives where the result is.
-    Complex run(Complex x, Complex y) const {
-        Complex root = roots_;
+    template <class T> Complex<T> run(Complex<T> x, Complex<T> y) const {
+        Complex<double> root = roots_;
         int64_t stride = 1;
         for (int64_t left = n_; left > 1;) {
             const int64_t radix = largest_radix(left), m = left / radix;
@@ -63,7 +65,7 @@ class Stockham {
             if (radix == 5) stage<5>(x, y, m, stride, root);
             root = root + m * (radix - 1);
             left = m, stride *= radix;
-            const Complex other = x;
+            const Complex<T> other = x;
             x = y, y = other;
         }
         return x;
@@ -71,7 +73,8 @@ class Stockham {
 
   private:
     // y[q + s (R p + k)] = w^(p k) sum over j of x[q + s (p + m j)] exp(-2 pi i j k / R)
-    template <int R> static void stage(Complex x, Complex y, int64_t m, int64_t s, Complex root) {
+    template <int R, class T>
+    static void stage(Complex<T> x, Complex<T> y, int64_t m, int64_t s, Complex<double> root) {
         if (s == 1) {
             for (int64_t p = 0; p < m; p++) butterfly<R>(x + p, m, y + R * p, 1, 1, root + p, m);
         } else {
@@ -80,16 +83,16 @@ class Stockham {
     }
 
     // `count` butterflies that share their roots, w^k at root + (k - 1) `apart`.
-    template <int R>
-    static void butterfly(Complex x, int64_t x_step, Complex y, int64_t y_step, int64_t count, Complex root,
-                          int64_t apart) {
+    template <int R, class T>
+    static void butterfly(Complex<T> x, int64_t x_step, Complex<T> y, int64_t y_step, int64_t count,
+                          Complex<double> root, int64_t apart) {
         double w_re[R], w_im[R];
         w_re[0] = 1, w_im[0] = 0;
         for (int k = 1; k < R; k++) w_re[k] = root.re[(k - 1) * apart], w_im[k] = root.im[(k - 1) * apart];
-        const double *__restrict in_re = x.re, *__restrict in_im = x.im;
-        double *__restrict out_re = y.re, *__restrict out_im = y.im;
+        const T *__restrict in_re = x.re, *__restrict in_im = x.im;
+        T *__restrict out_re = y.re, *__restrict out_im = y.im;
         for (int64_t q = 0; q < count; q++) {
-            double a_re[R], a_im[R], b_re[R], b_im[R];
+            T a_re[R], a_im[R], b_re[R], b_im[R];
             for (int j = 0; j < R; j++) a_re[j] = in_re[q + j * x_step], a_im[j] = in_im[q + j * x_step];
             small<R>(a_re, a_im, b_re, b_im);
             out_re[q] = b_re[0], out_im[q] = b_im[0];
@@ -101,15 +104,15 @@ class Stockham {
     }
 
     // The transform of R numbers.
-    template <int R> static void small(const double *a_re, const double *a_im, double *b_re, double *b_im) {
+    template <int R, class T> static void small(const T *a_re, const T *a_im, T *b_re, T *b_im) {
         if constexpr (R == 2) {
             b_re[0] = a_re[0] + a_re[1], b_im[0] = a_im[0] + a_im[1];
             b_re[1] = a_re[0] - a_re[1], b_im[1] = a_im[0] - a_im[1];
         } else if constexpr (R == 4) {
-            const double s_re = a_re[0] + a_re[2], s_im = a_im[0] + a_im[2];
-            const double d_re = a_re[0] - a_re[2], d_im = a_im[0] - a_im[2];
-            const double t_re = a_re[1] + a_re[3], t_im = a_im[1] + a_im[3];
-            const double e_re = a_re[1] - a_re[3], e_im = a_im[1] - a_im[3];
+            const T s_re = a_re[0] + a_re[2], s_im = a_im[0] + a_im[2];
+            const T d_re = a_re[0] - a_re[2], d_im = a_im[0] - a_im[2];
+            const T t_re = a_re[1] + a_re[3], t_im = a_im[1] + a_im[3];
+            const T e_re = a_re[1] - a_re[3], e_im = a_im[1] - a_im[3];
             b_re[0] = s_re + t_re, b_im[0] = s_im + t_im;
             b_re[1] = d_re + e_im, b_im[1] = d_im - e_re;
             b_re[2] = s_re - t_re, b_im[2] = s_im - t_im;
@@ -122,7 +125,7 @@ class Stockham {
             b_re[0] = a_re[0], b_im[0] = a_im[0];
             for (int j = 1; j < R; j++) b_re[0] += a_re[j], b_im[0] += a_im[j];
             for (int k = 1; k <= R / 2; k++) {
-                double even_re = a_re[0], even_im = a_im[0], odd_re = 0, odd_im = 0;
+                T even_re = a_re[0], even_im = a_im[0], odd_re = {}, odd_im = {};
                 for (int j = 1; j <= R / 2; j++) {
                     const int turn = j * k % R, at = turn <= R / 2 ? turn : R - turn;
                     const double sine = turn <= R / 2 ? S[at] : -S[at];
@@ -136,7 +139,7 @@ class Stockham {
     }
 
     int64_t n_;
-    Complex roots_;  // per stage [k - 1][p]
+    Complex<double> roots_;  // per stage [k - 1][p]
 };
 
 // A complex transform of any length. One that Stockham does not take is a convolution with a chirp, by transforms of a
@@ -153,35 +156,35 @@ class ComplexTransform {
         chirp_ = {memory.take_some<double>(n), memory.take_some<double>(n)};
         filter_ = {memory.take_some<double>(size_), memory.take_some<double>(size_)};
     }
-    // Doubles of scratch for fill() and run().
+    // The scratch of fill() and run(), in T.
     int64_t scratch() const { return 4 * size_; }
 
     void fill(double *scratch) {
         stockham_.fill();
         if (direct_) return;
-        const Complex x{scratch, scratch + size_}, y{scratch + 2 * size_, scratch + 3 * size_};
+        const Complex<double> x{scratch, scratch + size_}, y{scratch + 2 * size_, scratch + 3 * size_};
         for (int64_t i = 0; i < 2 * size_; i++) scratch[i] = 0;
         for (int64_t k = 0; k < n_; k++) {
             unit_root(k * k % (2 * n_), 2 * n_, chirp_.re[k], chirp_.im[k]);
             x.re[k] = chirp_.re[k], x.im[k] = -chirp_.im[k];
             if (k) x.re[size_ - k] = chirp_.re[k], x.im[size_ - k] = -chirp_.im[k];
         }
-        const Complex of = stockham_.run(x, y);
+        const Complex<double> of = stockham_.run(x, y);
         for (int64_t i = 0; i < size_; i++) filter_.re[i] = of.re[i], filter_.im[i] = of.im[i];
     }
 
     // x, of n at the beginning of `scratch`'s first quarter and second quarter, to where the result is.
-    Complex input(double *scratch) const { return {scratch, scratch + size_}; }
-    Complex run(double *scratch) const {
-        const Complex x = input(scratch), y{scratch + 2 * size_, scratch + 3 * size_};
+    template <class T> Complex<T> input(T *scratch) const { return {scratch, scratch + size_}; }
+    template <class T> Complex<T> run(T *scratch) const {
+        const Complex<T> x = input(scratch), y{scratch + 2 * size_, scratch + 3 * size_};
         if (direct_) return stockham_.run(x, y);
         for (int64_t k = 0; k < n_; k++) times(x + k, x.re[k], x.im[k], chirp_.re[k], chirp_.im[k]);
-        for (int64_t i = n_; i < size_; i++) x.re[i] = x.im[i] = 0;
-        const Complex of = stockham_.run(x, y), other = of.re == x.re ? y : x;
+        for (int64_t i = n_; i < size_; i++) x.re[i] = x.im[i] = T{};
+        const Complex<T> of = stockham_.run(x, y), other = of.re == x.re ? y : x;
         // The inverse transform is the forward one with real and imaginary parts exchanged.
         for (int64_t i = 0; i < size_; i++)
-            times({of.im + i, of.re + i}, of.re[i], of.im[i], filter_.re[i], filter_.im[i]);
-        const Complex back = stockham_.run(of, other);
+            times(Complex<T>{of.im + i, of.re + i}, of.re[i], of.im[i], filter_.re[i], filter_.im[i]);
+        const Complex<T> back = stockham_.run(of, other);
         const double scale = 1.0 / static_cast<double>(size_);
         for (int64_t k = 0; k < n_; k++)
             times(back + k, back.im[k] * scale, back.re[k] * scale, chirp_.re[k], chirp_.im[k]);
@@ -189,14 +192,14 @@ class ComplexTransform {
     }
 
   private:
-    static void times(Complex to, double a_re, double a_im, double b_re, double b_im) {
+    template <class T> static void times(Complex<T> to, T a_re, T a_im, double b_re, double b_im) {
         *to.re = a_re * b_re - a_im * b_im, *to.im = a_re * b_im + a_im * b_re;
     }
 
     int64_t n_, size_;
     bool direct_;
     Stockham stockham_;
-    Complex chirp_, filter_;
+    Complex<double> chirp_, filter_;
 };
 
 // The power of each frequency, |X_k|^2 for k from 0 to n / 2, of n real numbers.
@@ -214,28 +217,26 @@ class PowerSpectrum {
         for (int64_t k = 0; k < half_; k++) unit_root(k, n_, roots_.re[k], roots_.im[k]);
     }
 
-    // The power of x[i] w[i].
-    void run(const float *x, const double *w, double *scratch, double *power) const {
-        const Complex z = transform_.input(scratch);
+    // The power of x[i] w[i]; the x of LANES transforms are [i][lane].
+    template <class T> void run(const float *x, const double *w, T *scratch, T *power) const {
+        const Complex<T> z = transform_.input(scratch);
+        const auto at = [&](int64_t i) { return widen<T>(x + i * lanes_of<T>) * w[i]; };
         if (!half_) {
-            for (int64_t i = 0; i < n_; i++) z.re[i] = static_cast<double>(x[i]) * w[i], z.im[i] = 0;
-            const Complex of = transform_.run(scratch);
+            for (int64_t i = 0; i < n_; i++) z.re[i] = at(i), z.im[i] = T{};
+            const Complex<T> of = transform_.run(scratch);
             for (int64_t k = 0; k < bins(); k++) power[k] = of.re[k] * of.re[k] + of.im[k] * of.im[k];
             return;
         }
-        for (int64_t i = 0; i < half_; i++) {
-            z.re[i] = static_cast<double>(x[2 * i]) * w[2 * i];
-            z.im[i] = static_cast<double>(x[2 * i + 1]) * w[2 * i + 1];
-        }
-        const Complex of = transform_.run(scratch);
-        const double first = of.re[0] + of.im[0], last = of.re[0] - of.im[0];
+        for (int64_t i = 0; i < half_; i++) z.re[i] = at(2 * i), z.im[i] = at(2 * i + 1);
+        const Complex<T> of = transform_.run(scratch);
+        const T first = of.re[0] + of.im[0], last = of.re[0] - of.im[0];
         power[0] = first * first, power[half_] = last * last;
         for (int64_t k = 1; k < half_; k++) {
             // X_k = (Z_k + conj Z_(m-k)) / 2 - i exp(-2 pi i k / n) (Z_k - conj Z_(m-k)) / 2
-            const double even_re = of.re[k] + of.re[half_ - k], even_im = of.im[k] - of.im[half_ - k];
-            const double odd_re = of.im[k] + of.im[half_ - k], odd_im = of.re[half_ - k] - of.re[k];
-            const double re = even_re + odd_re * roots_.re[k] - odd_im * roots_.im[k];
-            const double im = even_im + odd_re * roots_.im[k] + odd_im * roots_.re[k];
+            const T even_re = of.re[k] + of.re[half_ - k], even_im = of.im[k] - of.im[half_ - k];
+            const T odd_re = of.im[k] + of.im[half_ - k], odd_im = of.re[half_ - k] - of.re[k];
+            const T re = even_re + odd_re * roots_.re[k] - odd_im * roots_.im[k];
+            const T im = even_im + odd_re * roots_.im[k] + odd_im * roots_.re[k];
             power[k] = 0.25 * (re * re + im * im);
         }
     }
@@ -243,7 +244,7 @@ class PowerSpectrum {
   private:
     int64_t n_, half_;
     ComplexTransform transform_;
-    Complex roots_;
+    Complex<double> roots_;
 };
 
 }  // namespace streamdrnn::STREAMDRNN_LEVEL

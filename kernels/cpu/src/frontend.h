@@ -15,6 +15,22 @@ inline double hertz_of_mel(double mel) {
     return mel < KNEE ? mel * PER_MEL : KNEE * PER_MEL * exp((mel - KNEE) * log(6.4) / 27);
 }
 
+// 10 log10(x) of normal numbers above 0, to some units of the last place, in the same bits at every level. x is 2^e m with
+// m from sqrt(1/2) to sqrt(2), and log m is 2 artanh s, s = (m - 1) / (m + 1), whose series ends where it is below that.
+inline D decibels(D x) {
+    constexpr uint64_t ROOT_OF_HALF = 0x3fe6a09e667f3bcd, EXPONENT = uint64_t{0xfff} << 52,
+                       E_1024 = uint64_t{1024} << 52;
+    constexpr double DECIBELS = 4.342944819032518276511289189166,
+                     LOG_2 = 0.693147180559945309417232121458;            // 10 / ln 10
+    const Wholes bits = (Wholes)x, above = bits - ROOT_OF_HALF + E_1024;  // its exponent is e + 1024
+    const D m = (D)(bits - (above & EXPONENT) + E_1024);
+    const D e = (D)((above >> 52) | 0x4330000000000000) - (4503599627370496.0 + 1024);  // of 2^52 and a whole number
+    const D s = (m - 1.0) / (m + 1.0), u = s * s;
+    D series = u * (1.0 / 21) + 1.0 / 19;
+    for (int k = 17; k >= 1; k -= 2) series = series * u + 1.0 / k;
+    return e * (DECIBELS * LOG_2) + s * series * (2 * DECIBELS);
+}
+
 // The triangles of librosa.filters.mel, each of area 1: only the bins where they are above 0.
 class MelBands {
   public:
@@ -35,14 +51,23 @@ class MelBands {
             });
         }
     }
-    // What each band hears of a power spectrum, in dB.
-    void run(const double *power, double *decibels) const {
+    // What each band hears of a power spectrum, or of LANES of them, in dB. `heard` is a whole number of D.
+    template <class T> void run(const T *power, T *heard) const {
         const double *weight = weights_;
         for (int64_t band = 0; band < d_->n_mels; band++) {
-            const double *const bins = power + first_[band];
-            double sum = 0;
+            const T *const bins = power + first_[band];
+            T sum{};
             for (int64_t i = 0; i < count_[band]; i++) sum += bins[i] * *weight++;
-            decibels[band] = 10 * log10(sum > 1e-10 ? sum : 1e-10);
+            heard[band] = sum;
+        }
+        const int64_t size = d_->n_mels * lanes_of<T>, padded = round_up(size, LANES);
+        double *const all_of_them = reinterpret_cast<double *>(heard);
+        for (int64_t i = size; i < padded; i++) all_of_them[i] = 1;
+        for (int64_t i = 0; i < padded; i += LANES) {
+            D sums, least = D{} + 1e-10;
+            std::memcpy(&sums, all_of_them + i, sizeof sums);
+            sums = decibels(sums > least ? sums : least);
+            std::memcpy(all_of_them + i, &sums, sizeof sums);
         }
     }
 
@@ -78,9 +103,15 @@ inline double delta_weight(int64_t order, int64_t k) {
     return order == 1 ? x / 60 : (3 * x * x - 20) / 462;
 }
 
-// What one frame needs while it is computed.
+// What frames need while they are computed: numbers of one frame, or of LANES.
 struct FrameScratch {
-    double *transform, *power, *decibels;
+    double *transform, *power, *decibels, *cepstra;
+};
+
+struct Frame {
+    int64_t before;   // the frames that its stream had completed
+    float *history;   // (8, base()), the last of them, which the frame joins; for deltas
+    float *features;  // where they go
 };
 
 class FrontEnd {
@@ -102,10 +133,12 @@ class FrontEnd {
         bands_.take_memory(d, memory);
         if (d.kind == FrontEndKind::MFCC) dct_ = memory.take_some<double>(d.n_mfcc * d.n_mels);
     }
+    // How many frames can be computed together: LANES, or one where that many would not stay in the second cache.
+    int64_t together() const { return hears_mel() && spectrum_.scratch() * LANES <= MOST_SCRATCH ? LANES : 1; }
     FrameScratch take_scratch(Scratch &memory) const {
         if (!hears_mel()) return {};
-        return {memory.take_some<double>(spectrum_.scratch()), memory.take_some<double>(spectrum_.bins()),
-                memory.take_some<double>(d.n_mels)};
+        const auto take = [&](int64_t count) { return memory.take_some<double>(round_up(count * together(), LANES)); };
+        return {take(spectrum_.scratch()), take(spectrum_.bins()), take(d.n_mels), take(base())};
     }
     void fill(const FrameScratch &scratch) {
         if (!hears_mel()) return;
@@ -127,28 +160,41 @@ class FrontEnd {
             }
     }
 
-    // The features of the frame of these samples, a window of them. `before`: the frames that the stream had completed.
-    // history: (8, base()), the last of them, which the frame joins; for deltas.
-    void run(const float *samples, int64_t before, float *history, const FrameScratch &scratch, float *to) const {
-        if (!hears_mel()) {
-            std::memcpy(to, samples, static_cast<size_t>(d.window) * sizeof(float));
-            return;
-        }
-        spectrum_.run(samples, hann_, scratch.transform, scratch.power);
-        bands_.run(scratch.power, scratch.decibels);
-        if (d.kind == FrontEndKind::LOG_MEL) {
-            for (int64_t m = 0; m < d.n_mels; m++) to[m] = static_cast<float>(scratch.decibels[m]);
-            return;
-        }
-        for (int64_t k = 0; k < d.n_mfcc; k++) {
-            double sum = 0;
-            for (int64_t m = 0; m < d.n_mels; m++) sum += dct_[k * d.n_mels + m] * scratch.decibels[m];
-            to[k] = static_cast<float>(sum);
-        }
-        if (d.deltas) add_deltas(before, history, to);
+    // The features of one frame, whose samples are a window; or of 2 to LANES frames, whose samples are [sample][lane]. The
+    // frames of a stream are in their order.
+    void run(int64_t count, const float *samples, const Frame *frames, const FrameScratch &scratch) const {
+        if (!hears_mel())
+            std::memcpy(frames->features, samples, static_cast<size_t>(d.window) * sizeof(float));
+        else if (count == 1)
+            hear<double>(count, samples, frames, scratch);
+        else
+            hear<D>(count, samples, frames, scratch);
     }
 
   private:
+    static constexpr int64_t MOST_SCRATCH = 65536;  // doubles: half a megabyte
+
+    template <class T>
+    void hear(int64_t count, const float *samples, const Frame *frames, const FrameScratch &scratch) const {
+        constexpr int64_t lanes = lanes_of<T>;
+        const auto as = [](double *numbers) { return reinterpret_cast<T *>(numbers); };
+        spectrum_.run(samples, hann_, as(scratch.transform), as(scratch.power));
+        bands_.run(as(scratch.power), as(scratch.decibels));
+        const bool is_mfcc = d.kind == FrontEndKind::MFCC;
+        for (int64_t k = 0; is_mfcc && k < d.n_mfcc; k++) {
+            T sum{};
+            for (int64_t m = 0; m < d.n_mels; m++) sum += dct_[k * d.n_mels + m] * as(scratch.decibels)[m];
+            as(scratch.cepstra)[k] = sum;
+        }
+        const double *const from = is_mfcc ? scratch.cepstra : scratch.decibels;
+        const int64_t features = base();
+        for (int64_t lane = 0; lane < count; lane++) {
+            const Frame &frame = frames[lane];
+            for (int64_t k = 0; k < features; k++) frame.features[k] = static_cast<float>(from[k * lanes + lane]);
+            if (is_mfcc && d.deltas) add_deltas(frame.before, frame.history, frame.features);
+        }
+    }
+
     void add_deltas(int64_t before, float *history, float *to) const {
         const int64_t M = d.n_mfcc;
         const size_t frame_bytes = static_cast<size_t>(M) * sizeof(float);

@@ -100,16 +100,25 @@ struct Model : streamdrnn_model {
     // The outputs for some means (or latest outputs) of the network, a row each.
     void read_out(int64_t rows, const float *const *in, float *const *out) const {
         product_by_units(rows, in, head_weight, head_bias, Onto::BIAS, out);
-        if (head == HeadKind::EMBEDDER)
-            for (int64_t i = 0; i < rows; i++) to_unit_length(out[i]);
+        constexpr int64_t TOGETHER = 8;
+        for (int64_t i = 0; head == HeadKind::EMBEDDER && i < rows; i += TOGETHER)
+            to_unit_length<TOGETHER>(smallest(rows - i, TOGETHER), out + i);
     }
 
   private:
-    void to_unit_length(float *v) const {
-        double squares = 0;  // as unit_length in streamdrnn/heads.py
-        for (int64_t i = 0; i < outputs; i++) squares += static_cast<double>(v[i]) * static_cast<double>(v[i]);
-        const double length = sqrt(squares > 1e-24 ? squares : 1e-24);
-        for (int64_t i = 0; i < outputs; i++) v[i] = static_cast<float>(static_cast<double>(v[i]) / length);
+    // As unit_length in streamdrnn/heads.py. A sum waits for its last addition; meanwhile other rows add to theirs.
+    template <int64_t TOGETHER> void to_unit_length(int64_t rows, float *const *v) const {
+        double squares[TOGETHER] = {};
+        for (int64_t i = 0; i < outputs; i++)
+            for (int64_t row = 0; row < TOGETHER; row++) {
+                const double value = static_cast<double>(v[smallest(row, rows - 1)][i]);
+                squares[row] += value * value;
+            }
+        for (int64_t row = 0; row < rows; row++) {
+            const double share = 1 / sqrt(squares[row] > 1e-24 ? squares[row] : 1e-24);
+            for (int64_t i = 0; i < outputs; i++)
+                v[row][i] = static_cast<float>(static_cast<double>(v[row][i]) * share);
+        }
     }
 
     // A number for all that a state's meaning depends on but the weights (FNV-1a).

@@ -183,6 +183,24 @@ inline V to_floats(Words w) {
     return __builtin_convertvector((Signed)w, V);
 }
 
+// Doubles side by side, as wide as V, and the same numbers as whole ones.
+constexpr int LANES = W / 2;
+typedef double D __attribute__((vector_size(8 * LANES)));
+typedef uint64_t Wholes __attribute__((vector_size(8 * LANES)));
+
+// From as many floats, where T is a double or D.
+template <class T> constexpr int lanes_of = static_cast<int>(sizeof(T) / sizeof(double));
+template <class T> inline T widen(const float *p) {
+    if constexpr (lanes_of<T> == 1) {
+        return static_cast<T>(*p);
+    } else {
+        typedef float Floats __attribute__((vector_size(4 * LANES)));
+        Floats f;
+        std::memcpy(&f, p, sizeof f);
+        return __builtin_convertvector(f, T);
+    }
+}
+
 // How many lanes of a vector are used when so many floats are left.
 inline int in_vector(int64_t left) { return static_cast<int>(smallest(left, W)); }
 

@@ -21,7 +21,8 @@ inline bool finite(const float *x, int64_t count) {
 
 // Whether the first lengths[b] of n rows of `width` are finite in each of B streams; x is (n, B, width).
 inline bool finite(const float *x, int64_t n, int64_t B, int64_t width, const int64_t *lengths) {
-    if (!lengths) return finite(x, n * B * width);
+    if (finite(x, n * B * width)) return true;
+    if (!lengths) return false;
     for (int64_t t = 0; t < n; t++)
         for (int64_t b = 0; b < B; b++)
             if (t < lengths[b] && !finite(x + (t * B + b) * width, width)) return false;
@@ -29,14 +30,15 @@ inline bool finite(const float *x, int64_t n, int64_t B, int64_t width, const in
 }
 
 struct Streams : streamdrnn_streams {
-    // Some rows are computed together: enough to share a pass over the weights, few enough to stay in the cache.
-    static constexpr int64_t ROWS_AT_ONCE = 64, STREAMS_AT_ONCE = 16;
+    // Some rows are computed together: enough to share a pass over the weights, which may come from the third cache, few
+    // enough to stay in the second.
+    static constexpr int64_t STREAMS_AT_ONCE = 64, STEPS_OF_MANY = 5, LEAST_ROWS_AT_ONCE = 64;
 
     // What one thread needs while it computes some steps of some streams.
     struct Workspace {
         float *features, *y, *means;  // (steps, streams, I or H)
         float *step;
-        float *window;
+        float *window;  // of the frames that are computed together
         float *forward, *fusion;
         const float **in;
         float **out;
@@ -47,6 +49,7 @@ struct Streams : streamdrnn_streams {
     const Model &model;
     const int64_t B;
     const int workers;
+    const int64_t streams_at_once, rows_at_once;
     int64_t forward_floats = 0;
     Scratch memory;
     float *records = nullptr;  // (B, record.floats)
@@ -57,7 +60,9 @@ struct Streams : streamdrnn_streams {
     static void *operator new(size_t bytes) noexcept { return std::malloc(bytes); }
     static void operator delete(void *streams) { std::free(streams); }
 
-    Streams(const Model &model, int64_t B, float *given, int workers) : model(model), B(B), workers(workers) {
+    Streams(const Model &model, int64_t B, float *given, int workers)
+        : model(model), B(B), workers(workers), streams_at_once(largest(1, smallest(STREAMS_AT_ONCE, B))),
+          rows_at_once(largest(LEAST_ROWS_AT_ONCE, STEPS_OF_MANY * streams_at_once)) {
         complete = memory.lay_out([&] { take_memory(given); });
         if (!complete) return;
         for (int64_t b = 0; b < B; b++) reset(b);
@@ -66,7 +71,7 @@ struct Streams : streamdrnn_streams {
     void take_memory(float *given) {
         const Stack &stack = model.stack;
         const Record &record = model.record;
-        const int64_t rows = ROWS_AT_ONCE, most = STREAMS_AT_ONCE, I = model.inputs(), H = stack.top();
+        const int64_t rows = rows_at_once, most = streams_at_once, I = model.inputs(), H = stack.top();
         const int64_t layers = stack.layers;
         records = given ? given : memory.take(B * record.floats);
         memory.take(h, layers), memory.take(c, layers), memory.take(workspace, workers);
@@ -77,7 +82,8 @@ struct Streams : streamdrnn_streams {
         for (int i = 0; i < workers; i++) {
             Workspace w{};
             w.features = memory.take(rows * I), w.y = memory.take(rows * H), w.means = memory.take(rows * H);
-            w.step = memory.take(step_scratch(stack)), w.window = memory.take(model.window());
+            w.step = memory.take(step_scratch(stack)),
+            w.window = memory.take(model.window() * model.frontend.together());
             w.forward = memory.take(forward_floats), w.fusion = memory.take(fusion_scratch(stack, most));
             w.in = memory.take_some<const float *>(rows), w.out = memory.take_some<float *>(rows);
             w.cursor = memory.take_some<int64_t>(most);
@@ -127,9 +133,8 @@ struct Streams : streamdrnn_streams {
 
     // What the head reads of a stream that has made so many steps: the mean of the network's outputs, or the latest.
     void summary(int64_t b, int64_t made, float *to) const {
-        const double *const known = pooled(b), count = static_cast<double>(largest(1, made));
-        for (int64_t u = 0; u < model.stack.top(); u++)
-            to[u] = static_cast<float>(model.pools_mean ? known[u] / count : known[u]);
+        const double *const known = pooled(b), share = model.pools_mean ? 1 / static_cast<double>(largest(1, made)) : 1;
+        for (int64_t u = 0; u < model.stack.top(); u++) to[u] = static_cast<float>(known[u] * share);
     }
 
     // ---- a push
@@ -169,7 +174,7 @@ struct Streams : streamdrnn_streams {
         for (int64_t i = 0; model.hears() && i < count; i++) call.steps = largest(call.steps, call.made(i));
         threads =
             useful_threads(threads < workers ? threads : workers, call.steps * count * model.stack.multiply_adds());
-        call.together = largest(1, smallest(STREAMS_AT_ONCE, ceil_div(count, threads)));
+        call.together = largest(1, smallest(streams_at_once, ceil_div(count, threads)));
         const Task task = [](void *call, int worker, int64_t part, int64_t, int64_t) {
             Push &p = *static_cast<Push *>(call);
             p.streams.push_part(p, p.streams.workspace[worker], part * p.together);
@@ -192,7 +197,7 @@ struct Streams : streamdrnn_streams {
     void push_part(const Push &call, const Workspace &w, int64_t first) {
         const Stack &stack = model.stack;
         const int64_t count = smallest(call.together, call.count - first), I = model.inputs(), H = stack.top();
-        const int64_t M = model.outputs, most_steps = ROWS_AT_ONCE / call.together;
+        const int64_t M = model.outputs, most_steps = rows_at_once / call.together;
         const bool all_of_them = count == call.count;
         for (int64_t i = 0; i < count; i++) {
             const int64_t b = call.stream(first + i);
@@ -226,7 +231,7 @@ struct Streams : streamdrnn_streams {
                     pass.take_memory();
                     pass.run();
                 }
-                if (stack.taps) fuse(stack, rings, longest, w.lengths, y, w.fusion, STREAMS_AT_ONCE);
+                if (stack.taps) fuse(stack, rings, longest, w.lengths, y, w.fusion, streams_at_once);
             }
             clear(y + longest * count * H, (steps - longest) * count * H);
             read_out(call, w, first, count, steps, y, to);
@@ -238,26 +243,58 @@ struct Streams : streamdrnn_streams {
         }
     }
 
-    // The features of w.lengths frames from frame `begin` of the chunk on, standardised.
+    // The features of w.lengths frames from frame `begin` of the chunk on, standardised. Frames are computed together that
+    // are of neighbouring streams, or follow one another.
     void hear(const Push &call, const Workspace &w, int64_t first, int64_t count, int64_t begin) {
-        const int64_t I = model.inputs(), window = model.window();
-        for (int64_t i = 0; i < count; i++) {
-            const int64_t b = call.stream(first + i), waiting = filled(b);
-            for (int64_t f = 0; f < w.lengths[i]; f++) {
-                // Samples count from the first of those that wait.
-                const int64_t start = (begin + f) * model.hop(), past = smallest(window, largest(0, waiting - start));
-                if (past)
-                    std::memcpy(w.window, record_of(b) + model.record.tail + (window - 1 - waiting) + start,
-                                static_cast<size_t>(past) * sizeof(float));
-                for (int64_t s = past; s < window; s++)
-                    w.window[s] = call.x[(start + s - waiting) * call.count + first + i];
-                float *const to = w.features + (f * count + i) * I;
-                model.frontend.run(w.window, frames(b), record_of(b) + model.record.history, w.frame, to);
+        const int64_t I = model.inputs(), most = model.frontend.together();
+        Frame frame[LANES];
+        int64_t stream[LANES], start[LANES], waiting = 0;
+        const auto compute = [&] {
+            gather(call, waiting, stream, start, w.window);
+            model.frontend.run(waiting, w.window, frame, w.frame);
+            for (; waiting > 0; waiting--) {
+                float *const to = frame[waiting - 1].features;
                 for (int64_t k = 0; k < I; k++)
                     to[k] = within((to[k] - model.mean[k]) / model.deviation[k], MOST_FEATURE);
-                frames(b)++;
             }
+        };
+        for (int64_t from = 0; from < count; from += most) {
+            const int64_t end = smallest(count, from + most);
+            int64_t longest = 0;
+            for (int64_t i = from; i < end; i++) longest = largest(longest, w.lengths[i]);
+            for (int64_t f = 0; f < longest; f++)
+                for (int64_t i = from; i < end; i++) {
+                    if (f >= w.lengths[i]) continue;
+                    const int64_t b = call.stream(first + i);
+                    frame[waiting] = {frames(b)++, record_of(b) + model.record.history,
+                                      w.features + (f * count + i) * I};
+                    stream[waiting] = first + i, start[waiting] = (begin + f) * model.hop();
+                    if (++waiting == most) compute();
+                }
+            if (waiting) compute();
         }
+    }
+
+    // The samples of some frames as the front-end takes them. A frame's `start` counts from the first sample that waits.
+    void gather(const Push &call, int64_t count, const int64_t *stream, const int64_t *start, float *to) const {
+        const int64_t window = model.window(), lanes = count > 1 ? LANES : 1;
+        int64_t past[LANES], at[LANES];  // samples from the tail; where in x the frame's beginning is, or would be
+        bool neighbours = lanes > 1;
+        for (int64_t lane = 0; lane < lanes; lane++) {
+            const int64_t of = smallest(lane, count - 1);  // lanes without a frame repeat the last one
+            const int64_t b = call.stream(stream[of]), waiting = filled(b);
+            const float *const tail = record_of(b) + model.record.tail + (window - 1 - waiting) + start[of];
+            past[lane] = smallest(window, largest(0, waiting - start[of]));
+            at[lane] = (start[of] - waiting) * call.count + stream[of];
+            neighbours = neighbours && past[lane] == past[0] && at[lane] == at[0] + lane;
+            for (int64_t s = 0; s < past[lane]; s++) to[s * lanes + lane] = tail[s];
+        }
+        if (neighbours)
+            for (int64_t s = past[0]; s < window; s++)
+                std::memcpy(to + s * LANES, call.x + at[0] + s * call.count, LANES * sizeof(float));
+        else
+            for (int64_t lane = 0; lane < lanes; lane++)
+                for (int64_t s = past[lane]; s < window; s++) to[s * lanes + lane] = call.x[at[lane] + s * call.count];
     }
 
     // The samples that have no whole frame yet, at the end of the tail; zeros before them.
