@@ -1,8 +1,7 @@
 """Runs of ``streamdrnn train`` as they lie in their folders."""
 
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from streamdrnn.apps.training import network
 from streamdrnn.apps.training.network import Model, NetworkRecipe
@@ -42,9 +41,10 @@ def recipe_of(folder: RunFolder) -> Recipe:
     stored = folder.configuration()
     try:
         options = dict(stored["recipe"])
-        network_recipe = _filled(NetworkRecipe, options.pop("network"))
+        # A run from before there was some option was made with its default.
+        network_recipe = NetworkRecipe(**options.pop("network"))
         network_recipe.dilations = tuple(network_recipe.dilations)
-        training_recipe = _filled(TrainingRecipe, options.pop("training"))
+        training_recipe = TrainingRecipe(**options.pop("training"))
         return RECIPES[stored["task"]](network=network_recipe, training=training_recipe, **options)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder.path}: not a run of this release ({error})") from None
@@ -60,10 +60,3 @@ def load_run(folder: RunFolder, data_dir: Optional[Path]) -> tuple[Model, Task]:
     task = recipe.load(data_dir)
     sizes = (task.input_size, task.num_outputs, task.per_step, task.audio_input)
     return network.load(folder.model, recipe.network, *sizes), task
-
-
-def _filled(kind: type[Any], options: dict[str, Any]) -> Any:
-    missing = {field.name for field in fields(kind)} - options.keys()
-    if missing:
-        raise InputError(f"no {', '.join(sorted(missing))}")
-    return kind(**options)

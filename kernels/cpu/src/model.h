@@ -115,9 +115,9 @@ struct Model : streamdrnn_model {
                 squares[row] += value * value;
             }
         for (int64_t row = 0; row < rows; row++) {
-            const double share = 1 / sqrt(squares[row] > 1e-24 ? squares[row] : 1e-24);
+            const double length = sqrt(squares[row] > 1e-24 ? squares[row] : 1e-24);
             for (int64_t i = 0; i < outputs; i++)
-                v[row][i] = static_cast<float>(static_cast<double>(v[row][i]) * share);
+                v[row][i] = static_cast<float>(static_cast<double>(v[row][i]) / length);
         }
     }
 

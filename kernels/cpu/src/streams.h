@@ -133,8 +133,9 @@ struct Streams : streamdrnn_streams {
 
     // What the head reads of a stream that has made so many steps: the mean of the network's outputs, or the latest.
     void summary(int64_t b, int64_t made, float *to) const {
-        const double *const known = pooled(b), share = model.pools_mean ? 1 / static_cast<double>(largest(1, made)) : 1;
-        for (int64_t u = 0; u < model.stack.top(); u++) to[u] = static_cast<float>(known[u] * share);
+        const double *const known = pooled(b), count = static_cast<double>(largest(1, made));
+        for (int64_t u = 0; u < model.stack.top(); u++)
+            to[u] = static_cast<float>(model.pools_mean ? known[u] / count : known[u]);
     }
 
     // ---- a push
