@@ -64,6 +64,7 @@ def test_every_kernel_keeps_everything_in_registers_and_shared_memory(capability
         assert len(steps) == 3 * precisions * 2, "cells, precisions, and few or many streams"
 
 
+@pytest.mark.full
 def test_other_numbers_of_steps_streams_and_phases_compile_nothing_anew() -> None:
     """Nor does where in memory a tensor begins: with 5 units, most begin between multiples of 16 bytes."""
     kernels = Counter((report["call"], report["cell"], report["H"]) for report in compiled(90, "sizes"))

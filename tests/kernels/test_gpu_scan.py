@@ -128,8 +128,8 @@ def _with_plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("cell", "_with_plan"),
-    # What is spread over launches is the same code: that of one cell stands for all.
-    [pytest.param(*one, marks=pytest.mark.full if one[1].spread and one[0] != CELLS[-1] else []) for one in PLANS],
+    # The LSTM has every argument that there is; with it plans of one cell stand for those of all.
+    [pytest.param(*one, marks=pytest.mark.full if one[0] != CELLS[-1] else []) for one in PLANS],
     indirect=["_with_plan"],
     ids=str,
 )

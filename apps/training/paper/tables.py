@@ -191,12 +191,16 @@ PERMUTED = {
 
 def _copy(blank: int) -> Iterable[Row]:
     chance, skip = Reported("chance", _NOTES), Reported("chance")
-    # With the rate of the others nine LSTM layers stay at chance until it has fallen that far. With update gates that
-    # begin half open nine GRU layers stay there for a blank of 1000.
+    # With the rate of the others nine LSTM layers stay at chance until it has fallen. With update gates that begin half
+    # open nine GRU layers stay there for a blank of 1000; with forget gates that begin less open an LSTM learns slowly.
     kept: Options = ("--keep-bias", "1.0") if blank == 1000 else ()
     cells: dict[str, Options] = {"rnn": (), "gru": kept, "lstm": ("--learning-rate", "0.002")}
+    own: dict[tuple[str, str, int], Options] = {
+        ("dilated", "lstm", 500): ("--learning-rate", "0.004", "--keep-bias", "3.0")
+    }
     for kind, paper in (("dilated", Reported("near 0", _NOTES)), ("stacked", chance)):
-        for cell, options in cells.items():
+        for cell, common in cells.items():
+            options = own.get((kind, cell, blank), common)
             network = ("--network", kind, "--cell", cell, *options)
             seeds = SEEDS if kind == "dilated" else (0,)
             yield Row(f"{kind} {cell.upper()}", f"copy-{blank}/{kind}-{cell}", (*_task(blank), *network), paper, seeds)

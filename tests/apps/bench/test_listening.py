@@ -14,6 +14,7 @@ from streamdrnn.apps.cli import main
 from tests.apps.speaker_id.demo_voices import conversation_samples, enrolled, model
 
 
+@pytest.mark.full
 def test_the_command_measures_live_and_fast(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["bench", "--suite", "listen", "--quick", "--json", "--out", str(tmp_path)])
     tables = json.loads(capsys.readouterr().out)["tables"]

@@ -252,6 +252,7 @@ def test_a_voice_is_enrolled_from_the_microphone(pulse: subprocess.Popen[bytes],
     assert 2 <= profile.seconds < 2.3, "with what was under way"
 
 
+@pytest.mark.full
 def test_an_enrolment_that_is_killed_while_it_listens_loses_no_profile(
     pulse: subprocess.Popen[bytes], profiles: Path, tmp_path: Path
 ) -> None:

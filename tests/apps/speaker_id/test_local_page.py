@@ -101,6 +101,7 @@ def test_the_demos_turns_are_heard_in_any_chunks(tmp_path: Path) -> None:
     assert len(labels & {voice.name for voice in voices()}) >= 2
 
 
+@pytest.mark.full
 @needs_node
 def test_a_microphone_of_another_rate_loses_some_sound(tmp_path: Path) -> None:
     """Two seconds from second 15 on are lost: the clock goes on, and who speaks after them is found."""
@@ -272,6 +273,7 @@ def test_in_a_browser_the_folder_enrols_two_voices_tells_them_apart_and_works_of
     assert recording["model"] == model().id
 
 
+@pytest.mark.full
 @needs_chromium
 def test_in_a_browser_strangers_get_numbers_and_then_names(tmp_path: Path) -> None:
     write_page(tmp_path / "demo")
@@ -303,6 +305,7 @@ def test_in_a_browser_strangers_get_numbers_and_then_names(tmp_path: Path) -> No
     assert stored["recordings"][0]["seconds"] >= 2
 
 
+@pytest.mark.full
 @needs_chromium
 def test_in_a_browser_another_voice_at_the_same_time_is_told(page: Page, tmp_path: Path) -> None:
     both = torch.cat([speech_of(0, 7) + speech_of(1, 7), torch.zeros(48_000)])
