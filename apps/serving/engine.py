@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamdrnn.errors import InputError
+from streamdrnn.errors import InputError, refusing_input
 from streamdrnn.heads import Head
 from streamdrnn.kernels import AS_THEY_ARE
 from streamdrnn.network import Network, parameter_of
@@ -67,6 +67,9 @@ class Engine:
         max_wait: seconds that a message waits for others to go with it, at the longest.
         weights: how the network's weights are held, see :class:`StreamingDRNN`.
 
+    Raises:
+        ValueError: ``max_wait`` is below 0, or nobody can hold the weights so.
+
     Attributes:
         input_shape: the shape of a message's inputs after its first dimension: ``()`` for a model with a front-end,
             which takes samples, else ``(I,)``.
@@ -77,7 +80,8 @@ class Engine:
     def __init__(self, model: Union[Network, Head], slots: int, max_wait: float, weights: str = AS_THEY_ARE) -> None:
         if not 0 <= max_wait < math.inf:
             raise InputError(f"max_wait: expected 0 seconds or more, got {max_wait}")
-        self._streaming = StreamingDRNN(model, slots, weights)
+        with refusing_input():
+            self._streaming = StreamingDRNN(model, slots, weights)
         rnn: Any = model.rnn if isinstance(model, Head) else model
         self._batch_first = getattr(rnn, "batch_first", False)
         self._dtype = parameter_of(rnn).dtype

@@ -10,6 +10,8 @@ from streamdrnn.kernels import CELLS
 
 CANDIDATE, KEEP = {"rnn": 0, "gru": 2, "lstm": 2}, {"gru": 1, "lstm": 1}
 """Gates by their places in torch's order; a GRU's update gate keeps the state, as an LSTM's forget gate does."""
+MOST_KEEP_BIAS = 10
+"""With more, gates are shut to the last bits of float32, and nothing is learned."""
 KEEP_BIAS = {"lstm": 1.0}
 """The bias of gates that begin nearly open (Jozefowicz et al. 2015), as the paper's code has an LSTM's."""
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from streamdrnn import Classifier, DilatedRNN, Tagger, load_model
-from streamdrnn.apps.training.initialisation import KEEP, initialise
+from streamdrnn.apps.training.initialisation import KEEP, MOST_KEEP_BIAS, initialise
 from streamdrnn.audio import FrontEnd
 from streamdrnn.baselines import LRU, DilatedCNN, MinGRU, SkipRNN, stacked_rnn
 from streamdrnn.errors import InputError
@@ -114,6 +114,8 @@ class NetworkRecipe:
                 raise InputError(f"{name}: a {self.network} network has none, expected {default}")
         if self.keep_bias is not None and not (KINDS[self.network].is_recurrent and self.cell in KEEP):
             raise InputError("keep_bias: expected with a gru or lstm, whose gates keep the state")
+        if self.keep_bias is not None and not abs(self.keep_bias) <= MOST_KEEP_BIAS:
+            raise InputError(f"keep_bias: expected from -{MOST_KEEP_BIAS} to {MOST_KEEP_BIAS}, got {self.keep_bias}")
 
 
 class AudioInput(NamedTuple):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streamdrnn import DilatedRNN, Tagger, save_model
 from streamdrnn.apps.cli import main
 from streamdrnn.apps.serving.origins import checked_origins
 from streamdrnn.client import RefusedError, connect
@@ -28,6 +29,8 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 def test_what_cannot_be_served_is_said_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     model = tagger_file(tmp_path)
+    wide = tmp_path / "wide.safetensors"
+    save_model(Tagger(DilatedRNN(3, 2, 1).double(), 2), wide)
     (tmp_path / "other").mkdir()
     same = tagger_file(tmp_path / "other")
     (tmp_path / "short").write_text("secret\n")
@@ -39,6 +42,7 @@ def test_what_cannot_be_served_is_said_in_one_line(capsys: pytest.CaptureFixture
         ((model, same), "another model of the name 'tagger'; rename the file"),
         ((model, "--max-streams", 0), "streams: expected above 0, got 0"),
         ((model, "--max-wait-ms", -1), "max_wait: expected 0 seconds or more"),
+        ((wide, "--weights", "int8"), "weights: got 'int8', expected 'float32'"),
         ((model, "--snapshot-seconds", 0), "snapshot_seconds: expected above 0"),
         ((model, "--token-file", tmp_path / "short"), "fewer than 16 characters"),
         ((model, "--ssl-certfile", tmp_path / "missing.pem"), "missing.pem: no such file"),
