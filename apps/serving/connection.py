@@ -134,7 +134,8 @@ async def _read(websocket: WebSocket, service: Service, session: Session) -> Non
             return
         data: Optional[bytes] = message.get("bytes")
         if data is not None:
-            _hear(session, data)
+            if not _hear(session, data):
+                return
             continue
         session.heard = time.monotonic()
         fields = _fields(message["text"])

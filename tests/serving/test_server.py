@@ -359,6 +359,35 @@ def test_what_follows_a_message_without_result_is_not_heard(
             assert_same(np.concatenate([first, wire.result()[1]]), offline(models[0], x))
 
 
+def test_what_waits_behind_a_message_without_result_is_in_no_pass(
+    models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the next pass is due before anybody has been told that there is no result."""
+    x, bad = inputs(12), np.full((1, 3), 3e38, np.float32)
+    with running(models, tmp_path / "s", max_wait=0.0) as server:
+        for model in server.service.models.values():
+            monkeypatch.setattr(model.engine, "_push", taking_its_time(refusing_loud(model.engine._push)))
+        with Wire(server.url) as wire:
+            stream = wire.open()["stream"]
+            wire.send(1, x[:4])
+            first = wire.result()[1]
+            wire.send(2, bad, 1)
+            wire.send(3, x[4:8], 1)
+            refused(wire, Code.BAD_VALUE, "message 2: too loud")
+        with Wire(server.url) as wire:
+            assert wire.restore(stream, 1)["seq"] == 1
+            wire.send(2, x[4:], 1)
+            assert_same(np.concatenate([first, wire.result()[1]]), offline(models[0], x))
+
+
+def taking_its_time(push: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    def take(*arguments: Any) -> np.ndarray:
+        time.sleep(0.1)
+        return push(*arguments)
+
+    return take
+
+
 def refusing_loud(push: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     def refuse(chunk: np.ndarray, lengths: list[int], slots: list[int]) -> np.ndarray:
         if np.abs(chunk).max(initial=0) > 1e38:

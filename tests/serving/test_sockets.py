@@ -345,14 +345,14 @@ def test_what_comes_at_once_is_heard_in_its_order(server: Running, model: Path, 
     """Numbers take a shorter way than texts, and than numbers in several frames."""
     x = inputs(12)
     reset = frame(TEXT, json.dumps({"type": "reset", "seq": 2, "ack": 0}).encode())
-    third = pack_input(Input(3, 0, x[4:8].tobytes()))
-    cut = len(third) if parts == 1 else 30
-    frames = frame(BINARY, third[:cut], first=0x80 if parts == 1 else 0)
-    if parts == 2:
-        frames += frame(0, third[cut:])
+
+    def said(seq: int, part: np.ndarray) -> bytes:
+        message = pack_input(Input(seq, 0, part.tobytes()))
+        return frame(BINARY, message) if parts == 1 else frame(BINARY, message[:30], first=0) + frame(0, message[30:])
+
     with connected(server.port, HANDSHAKE, frame(TEXT, OPEN)) as peer:
         read(peer, 1)
-        peer.sendall(numbers(1, x[:4]) + reset + frames + numbers(4, x[8:]) + frame(TEXT, b'{"type": "close"}'))
+        peer.sendall(said(1, x[:4]) + reset + said(3, x[4:8]) + said(4, x[8:]) + frame(TEXT, b'{"type": "close"}'))
         answers = [unpack_result(answer) for answer in read(peer, 4)]
     assert [answer.seq for answer in answers] == [1, 2, 3, 4]
     first, nothing, *rest = (np.frombuffer(answer.payload, "<f4").reshape(-1, 2) for answer in answers)
@@ -416,11 +416,19 @@ def test_honest_pings_and_large_parts_are_welcome(server: Running, model: Path) 
     assert_same(np.frombuffer(unpack_result(answers[-1]).payload, "<f4").reshape(-1, 2), offline(model, x))
 
 
-def test_what_follows_the_end_of_a_stream_is_bounded_too(impatient: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    with connected(impatient.port, HANDSHAKE) as peer:
+@pytest.mark.parametrize(
+    ("begun", "last"),
+    [([], frame(TEXT, b"{}")), ([frame(TEXT, OPEN)], numbers(7, inputs(1)))],
+    ids=["never opened", "opened"],
+)
+def test_what_follows_the_end_of_a_stream_is_bounded_too(
+    impatient: Running, monkeypatch: pytest.MonkeyPatch, begun: list[bytes], last: bytes
+) -> None:
+    with connected(impatient.port, HANDSHAKE, *begun) as peer:
+        read(peer, len(begun))
         parsed = counted(monkeypatch)
         with suppress(ConnectionError):
-            peer.sendall(frame(TEXT, b"{}") + frame(BINARY, b"") * 50_000)
+            peer.sendall(last + frame(BINARY, b"") * 50_000)
         until_cut(peer)
     assert sum(parsed) < sockets.MOST_FRAMES + 200
 
