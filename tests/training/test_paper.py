@@ -221,6 +221,8 @@ def test_curves_are_the_logs(tmp_path: Path) -> None:
     (axes,) = figures.start_dilation(TABLES["start-dilation"], drawn).axes
     assert axes.lines[0].get_xdata() == pytest.approx([0.005 / 60, 0.01 / 60])
     assert axes.lines[0].get_ydata() == pytest.approx([0.5, 1])
+    (axes,) = figures.start_dilation(TABLES["start-dilation"], 9 * drawn).axes
+    assert len({line.get_color() for line in axes.lines}) == 9
     (axes,) = figures.learning_curves(TABLES["copy"], drawn).axes
     unit = math.log(8) / 0.04  # chance is 0.04 a step there, and ln 8 a symbol
     assert axes.lines[0].get_xdata().tolist() == [50, 100]  # type: ignore[union-attr]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -97,9 +98,8 @@ def layers(table: Table, drawn: Drawn) -> Figure:
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     ends = []
-    for number, (name, run) in enumerate(drawn):
+    for colour, (name, run) in zip(_shades(len(drawn)), drawn, strict=True):
         count = len(run.configuration["recipe"]["network"]["dilations"])
-        colour = COLOURS[number % len(COLOURS)]
         steps, accuracies = curve(run, f"valid_{table.metric}")
         left.plot(steps, [100 * value for value in accuracies], color=colour, label=name)
         papers = FIGURE_5[count]
@@ -123,17 +123,22 @@ def start_dilation(table: Table, drawn: Drawn) -> Figure:
     """Validation accuracy against the time that training has taken."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes: Axes = figure.subplots()
-    for number, (name, run) in enumerate(drawn):
+    for colour, (name, run) in zip(_shades(len(drawn)), drawn, strict=True):
         at = dict(zip(*curve(run, "seconds"), strict=True))
         steps, accuracies = curve(run, f"valid_{table.metric}")
         minutes = [at[step] / 60 for step in steps]
-        axes.plot(minutes, [100 * value for value in accuracies], "o-", color=COLOURS[number], label=name)
+        axes.plot(minutes, [100 * value for value in accuracies], "o-", color=colour, label=name)
     axes.set_xlabel("time of training (min)")
     axes.set_ylabel("validation accuracy (%)")
     axes.set_xlim(left=0)
     axes.set_title(table.title)
     axes.legend()
     return figure
+
+
+def _shades(count: int) -> list[tuple[float, ...]]:
+    """Colours of what has an order, however many there are."""
+    return [colormaps["viridis"](0.95 * number / max(1, count - 1)) for number in range(count)]
 
 
 FIGURES: dict[str, Callable[[Table, Drawn], Figure]] = {
