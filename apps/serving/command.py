@@ -36,7 +36,9 @@ class Serve:
     max_wait_ms: Annotated[float, tyro.conf.arg(help="How long a message may wait for others to go with it.")] = 5.0
     weights: Annotated[
         Held,
-        tyro.conf.arg(help="How the networks hold their weights: int8 takes half of the time, and rounds the results."),
+        tyro.conf.arg(
+            help="How the networks hold their weights: int8 takes half of the model's time, and rounds the results."
+        ),
     ] = "float32"
     token_file: Annotated[
         Optional[Path],

@@ -31,9 +31,8 @@ _SMALL_PART = 1024
 """Bytes; parts of messages as large as this are bounded by the size of a message."""
 _FIRST_SLICE = 512
 """Bytes that are parsed at a time, as 85 empty frames fit; the next slices are larger while no frame is complete."""
-
-
 _MOST_HEADER = 14
+"""Bytes of a frame before its payload."""
 _MOST_AT_ONCE = 4096
 """Bytes that are parsed at a time of a stream whose last message was as large."""
 

@@ -1,7 +1,7 @@
 """Whatever streams share an engine, and however their messages come together, each is answered as if it were alone."""
 
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, Optional, get_args
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from streamdrnn.apps.serving.engine import Engine
+from streamdrnn.apps.weights import Held
 from streamdrnn.audio import LogMel, RawWaveform
 from streamdrnn.heads import Classifier, SpeakerEmbedder, Tagger
 from streamdrnn.kernels import HELD
@@ -146,6 +147,10 @@ def test_other_backends_agree_within_float32(network: Network, slots: int, data:
         with torch.no_grad():
             want = model(life.whole(engine.input_shape).to(network.dtype))[0][:, 0].float().numpy()
         np.testing.assert_allclose(live(engine, life), want, rtol=1e-4, atol=1e-5)
+
+
+def test_the_option_has_all_ways_to_hold_weights() -> None:
+    assert get_args(Held) == HELD
 
 
 @needs_native

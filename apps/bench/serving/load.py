@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--exact", action="store_true")
     told = parser.parse_args()
     load = Load(told.url, told.model, told.streams, told.warm_up, told.exact)
-    # uvloop takes half of the time of asyncio's own loop, and there is none for Windows.
+    # The loop that the server has too; there is none for Windows.
     runner = asyncio.Runner(loop_factory=None if sys.platform == "win32" else import_module("uvloop").new_event_loop)
     with runner:
         print(json.dumps(runner.run(run(load, Sounds.read(told.sounds)))))
