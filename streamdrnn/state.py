@@ -62,6 +62,14 @@ def batch_dim(tensor: Tensor) -> int:
     return 0 if tensor.dim() == 1 else 1
 
 
+def _selected(tensor: Tensor, index: Tensor) -> Tensor:
+    dim = batch_dim(tensor)
+    if tensor.is_contiguous():
+        return tensor.index_select(dim, index)
+    # Along another dimension than the first torch copies the whole tensor; a live stream's lies among many others'.
+    return tensor.movedim(dim, 0).index_select(0, index).movedim(0, dim).contiguous()
+
+
 def last_steps(past: Tensor, new: Tensor, lengths: Optional[Tensor]) -> Tensor:
     """The last k of the steps that each stream has made, in order of time, after a chunk.
 
@@ -204,7 +212,7 @@ class StreamState:
             ValueError: an index is outside the batch.
         """
         index = stream_indices(streams, self.batch_size)
-        return self.map(lambda t: t.index_select(batch_dim(t), index.to(t.device)))
+        return self.map(lambda t: _selected(t, index.to(t.device)))
 
     @classmethod
     def stack(cls, states: Sequence[Self]) -> Self:

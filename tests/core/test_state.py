@@ -58,6 +58,14 @@ def test_select_takes_an_index_a_tensor_or_a_mask(make: Make) -> None:
 
 
 @every_state
+def test_select_costs_what_it_takes(make: Make) -> None:
+    """Of very many streams, which here share the memory of one; a copy of all would need a hundred terabytes."""
+    one, many = make().select(0), 2**40
+    state = one.map(lambda t: t.expand(many) if t.dim() == 1 else t.expand(-1, many, *t.shape[2:]))
+    assert_same_bits(state.select([7, many - 1]), one.select([0, 0]))
+
+
+@every_state
 def test_stack_undoes_select(make: Make) -> None:
     state = make()
     parts = [state.select(0), state.select([1, 2])]
