@@ -5,7 +5,6 @@ Nothing here knows of sockets or of asyncio: the caller says what time it is, an
 
 import math
 from collections import deque
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
@@ -42,7 +41,8 @@ class Result(NamedTuple):
     Attributes:
         ticket: as it was submitted with.
         since: when the message came.
-        outputs: ``(steps, E)`` float32, one row for each step of the network that the message completed.
+        outputs: ``(steps, E)`` float32, one row for each step of the network that the message completed. It lies among
+            the others' of its pass: who keeps it keeps them all in memory.
         problem: why there is no answer; empty when there is one. The stream is then as it was before the message.
     """
 
@@ -55,7 +55,7 @@ class Result(NamedTuple):
 class Engine:
     """The slots of one :class:`StreamingDRNN`, and what its streams wait for.
 
-    Two threads may share an engine: one for what the model computes (:meth:`advance`, :meth:`put`, :meth:`take`), one
+    Two threads may share an engine: one for what the model computes (:meth:`advance`, :meth:`put`, :attr:`state`), one
     for all else.
 
     A message goes through the model whole, in one pass, and a pass takes at most one message of a stream. So who sends
@@ -198,9 +198,10 @@ class Engine:
         else:
             self._streaming.restore(state, slot)
 
-    def take(self, slots: Sequence[int]) -> State:
-        """A copy of the states of some slots, as one batch in their order."""
-        return self._streaming.snapshot(slots)
+    @property
+    def state(self) -> State:
+        """The states of all slots as one batch; the next pass writes into it."""
+        return self._streaming.state
 
     def beginning(self) -> State:
         """The state of a stream before its first step."""
@@ -209,18 +210,27 @@ class Engine:
 
     def _advance(self, batch: Batch) -> list[Result]:
         slots, messages = batch
-        lengths = [len(message.inputs) for message in messages]
-        chunk = np.zeros((len(slots), max(lengths), *self.input_shape), np.float32)
-        for row, message in zip(chunk, messages, strict=True):
-            row[: len(message.inputs)] = message.inputs
-        scales = [_PCM16_SCALE if message.inputs.dtype.kind == "i" else _ONE for message in messages]
-        if _PCM16_SCALE in scales:
-            chunk *= np.array(scales)[:, None]
+        inputs = [message.inputs for message in messages]
+        lengths = list(map(len, inputs))
         before = self._streaming.cursor
-        y = self._push(np.ascontiguousarray(chunk.swapaxes(0, 1)), lengths, slots)
+        y = self._push(self._chunk(inputs, max(lengths)), lengths, slots)
         steps = (self._streaming.cursor - before)[slots].tolist()
-        # A copy of each stream's own rows: a view would keep everybody's in memory for as long as one is unread.
-        return [Result(message.ticket, message.since, y[: steps[i], i].copy()) for i, message in enumerate(messages)]
+        rows = np.ascontiguousarray(y.swapaxes(0, 1))
+        return [
+            Result(message.ticket, message.since, own[:made])
+            for message, own, made in zip(messages, rows, steps, strict=True)
+        ]
+
+    def _chunk(self, inputs: list[np.ndarray], longest: int) -> np.ndarray:
+        """Inputs next to one another, ``(N, B)`` or ``(T, B, I)`` float32, with zeros after those that are shorter."""
+        whole = [one if len(one) == longest else _padded(one, longest) for one in inputs]
+        chunk = np.concatenate(whole).reshape(len(whole), longest, *self.input_shape).astype(np.float32)
+        kinds = {one.dtype.kind for one in inputs}
+        if kinds == {"i"}:
+            chunk *= _PCM16_SCALE
+        elif "i" in kinds:
+            chunk *= np.array([_PCM16_SCALE if one.dtype.kind == "i" else _ONE for one in inputs])[:, None]
+        return np.ascontiguousarray(chunk.swapaxes(0, 1))
 
     def _push(self, chunk: np.ndarray, lengths: list[int], slots: list[int]) -> np.ndarray:
         """Outputs ``(T, B, E)`` for a chunk ``(N, B)`` or ``(T, B, I)`` of some slots' streams."""
@@ -232,3 +242,9 @@ class Engine:
             y = self._streaming.push(x, lengths=own, streams=slots)
         result: Tensor = y.to(torch.float32)
         return result.numpy()
+
+
+def _padded(inputs: np.ndarray, longest: int) -> np.ndarray:
+    padded = np.zeros((longest, *inputs.shape[1:]), inputs.dtype)
+    padded[: len(inputs)] = inputs
+    return padded

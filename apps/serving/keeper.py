@@ -108,9 +108,8 @@ class Keeper:
             found.extend((s, s.snapshot()) for s in sessions if not (s.gone.is_set() or s.closed))
 
             def write() -> list[Saving]:
-                # Nothing changes the engine's state before it is taken.
-                states = model.engine.take([session.slot for session, _ in found])
-                written = to_bytes_together([snapshot for _, snapshot in found], states)
+                slots = [session.slot for session, _ in found]
+                written = to_bytes_together([snapshot for _, snapshot in found], model.engine.state, slots)
                 return [Saving(s.stream, s.claim, data) for (s, _), data in zip(found, written, strict=True)]
 
             return write

@@ -40,7 +40,7 @@ class Snapshot(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """One line of JSON, the results, then the state as safetensors."""
-        return self._with(b"" if self.state is None else _states_to_bytes(self.state)[0])
+        return self._with(b"" if self.state is None else _states_to_bytes(self.state, [0])[0])
 
     def _with(self, state: bytes) -> bytes:
         header = {
@@ -55,26 +55,26 @@ class Snapshot(NamedTuple):
         return b"".join([json.dumps(header).encode(), b"\n", *self.results, state])
 
 
-def to_bytes_together(snapshots: Sequence[Snapshot], states: State) -> list[bytes]:
-    """:meth:`Snapshot.to_bytes` of streams of one model, whose states are one batch: one by one is as slow as a pass.
+def to_bytes_together(snapshots: Sequence[Snapshot], states: State, streams: Sequence[int]) -> list[bytes]:
+    """:meth:`Snapshot.to_bytes` of some streams of a batch: one by one, or from copies, it is as slow as a pass.
 
     Of a stream at its beginning no state is written.
     """
-    written = zip(snapshots, _states_to_bytes(states), strict=True)
+    written = zip(snapshots, _states_to_bytes(states, streams), strict=True)
     return [snapshot._with(state if snapshot.seq else b"") for snapshot, state in written]
 
 
-def _states_to_bytes(states: State) -> list[bytes]:
+def _states_to_bytes(states: State, streams: Sequence[int]) -> list[bytes]:
     """Each stream's tensors as safetensors. The headers of all are the same, as the shapes are."""
-    tensors = {name: tensor.cpu() for name, tensor in states.tensors().items()}
-    if not states.batch_size:
+    if not streams:
         return []
-    one = save({name: tensor.narrow(batch_dim(tensor), 0, 1).contiguous() for name, tensor in tensors.items()})
+    one = save(states.select(0).tensors())
     header = one[: 8 + int.from_bytes(one[:8], "little")]
-    described = {name: told for name, told in json.loads(header[8:]).items() if name in tensors}
+    described = {name: told for name, told in json.loads(header[8:]).items() if name != "__metadata__"}
     order = sorted(described, key=lambda name: described[name]["data_offsets"])
-    rows = [tensors[name].movedim(batch_dim(tensors[name]), 0).contiguous().numpy() for name in order]
-    return [header + b"".join(row[i].tobytes() for row in rows) for i in range(states.batch_size)]
+    tensors = states.tensors()
+    rows = [tensors[name].movedim(batch_dim(tensors[name]), 0).cpu().numpy() for name in order]
+    return [header + b"".join([row[stream].tobytes() for row in rows]) for stream in streams]
 
 
 def model_of(data: bytes) -> str:

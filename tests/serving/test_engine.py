@@ -86,7 +86,7 @@ def interleave(data: st.DataObject, model: Model, slots: int, seed: int, most: i
                 engine.put(life.slot, None)
             elif what == "move" and engines[engine is engines[0]].streams < slots:
                 other = engines[engine is engines[0]]
-                state = engine.take([life.slot])
+                state = engine.state.select(life.slot)
                 engine.release(life.slot)
                 lives[k] = other, Life(opened(other, state).slot, life.inputs, life.outputs)
             elif what == "leave":

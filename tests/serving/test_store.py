@@ -219,12 +219,12 @@ def test_snapshots_that_are_written_together_are_those_of_each_alone(kind: str) 
     results = (pack_result(Result(9, b"numbers!")),)
     alone = [Snapshot("digest", "features", 9, 8, results, live.snapshot(i)) for i in (2, 0)]
     begun = Snapshot("digest", "features", 0, 0, (), None)
-    together = to_bytes_together([*alone, begun], live.snapshot([2, 0, 1]))
+    together = to_bytes_together([*alone, begun], live.state, [2, 0, 1])
     assert together == [snapshot.to_bytes() for snapshot in (*alone, begun)]
     assert alone[0].state is not None
     tensors = {name: tensor.contiguous() for name, tensor in alone[0].state.tensors().items()}
     assert together[0].endswith(save(tensors))
-    assert to_bytes_together([], live.snapshot([])) == []
+    assert to_bytes_together([], live.state, []) == []
 
 
 def snapshot_data() -> tuple[bytes, State]:
