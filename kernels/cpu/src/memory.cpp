@@ -6,12 +6,14 @@
 
 #ifdef __linux__
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 namespace streamdrnn {
 namespace {
 
 constexpr size_t CACHE_LINE = 64, LARGE_PAGE = 2 << 20;
+constexpr int64_t USUAL_SECOND_CACHE = 1 << 20;
 
 }  // namespace
 
@@ -35,6 +37,14 @@ void expect_writes(float *p, int64_t floats) {
 #else
     (void)p, (void)floats;
 #endif
+}
+
+int64_t second_cache() {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    const int64_t bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    if (bytes > 0) return bytes;
+#endif
+    return USUAL_SECOND_CACHE;
 }
 
 }  // namespace streamdrnn
