@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -28,7 +29,8 @@ class Batcher:
         self.engine = engine
         self._deliver = deliver
         self._steps, self._batch = metrics.steps.labels(name), metrics.batch.labels(name)
-        self._latency, self._passes = metrics.latency.labels(name), metrics.passes.labels(name)
+        self._latency, self._passes = partial(metrics.latency.observe, name), metrics.passes.labels(name)
+        metrics.latency.add(name)
         metrics.capacity.labels(name).set(engine.slots)
         metrics.waiting.labels(name).set_function(lambda: engine.waiting)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"model {name}")
@@ -98,6 +100,6 @@ class Batcher:
         now = time.monotonic()
         self._batch.observe(len(results))
         self._steps.inc(sum(len(result.outputs) for result in results))
+        self._latency([now - result.since for result in results])
         for result in results:
-            self._latency.observe(now - result.since)
             self._deliver(result)

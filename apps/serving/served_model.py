@@ -59,6 +59,7 @@ class ServedModel:
         self.frame_steps = min(limits.frame_steps, max(1, unread_steps // limits.window))
         self.max_frame: int = self.frame_steps * self._units_per_step
         self.input_size = self.engine.input_shape[0] if self.engine.input_shape else 1
+        self._sizes = {name: FORMATS[name].itemsize * self.input_size for name in self.formats}
         self.batcher = Batcher(self.name, self.engine, metrics, deliver)
 
     def describe(self) -> dict[str, Any]:
@@ -91,7 +92,7 @@ class ServedModel:
             RefusalError: the payload is too long, or is cut in the middle of a number or step.
         """
         dtype, row = FORMATS[name], self.input_size
-        size = dtype.itemsize * row
+        size = self._sizes[name]
         if len(payload) % size:
             raise RefusalError(
                 Code.BAD_MESSAGE, f"expected a multiple of {size} bytes after the header, got {len(payload)}"

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import ssl as tls
@@ -34,6 +35,8 @@ SPARE_WEBSOCKETS = 50
 _SMALLEST_MESSAGE = 64 * 1024
 CLOSE_SECONDS = 8
 """How long the connections of a server that stops may take to close, after its streams were saved."""
+_PASS_THREADS = 2
+"""They halve the time of a pass of many streams; one of few is computed by one thread, whatever there are."""
 _SWITCH_SECONDS = 0.0001
 _METRICS_SECONDS = 1.0
 _GARBAGE = 20_000
@@ -42,7 +45,7 @@ _GARBAGE = 20_000
 
 def settle_in() -> None:
     """Make this process one that serves and does nothing else; call it when the models are there."""
-    torch.set_num_threads(1)  # passes are short: threads would wait for one another longer than one computes
+    torch.set_num_threads(min(_PASS_THREADS, os.cpu_count() or 1))
     # The model's thread asks for the interpreter at every operation; at the default of 5 ms it would wait that long
     # each time while messages come in.
     sys.setswitchinterval(_SWITCH_SECONDS)

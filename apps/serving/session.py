@@ -22,20 +22,20 @@ class Outbox:
     """What a client is still to be sent, in order.
 
     Attributes:
-        say: sends a binary message at once, where it can (:meth:`Shortcut.say`); None where there is no such way.
+        say: sends a message at once, where it can (:meth:`Shortcut.say`); None where there is no such way.
     """
 
     def __init__(self) -> None:
         self._waiting = deque[Union[bytes, str, None]]()
         self._is_there = asyncio.Event()
-        self.say: Optional[Callable[[bytes], bool]] = None
+        self.say: Optional[Callable[[Union[bytes, str]], bool]] = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def put(self, message: Union[bytes, str, None]) -> None:
         """At the end; None is the end of all."""
-        if self.say is not None and not self._waiting and isinstance(message, bytes) and self.say(message):
+        if self.say is not None and not self._waiting and message is not None and self.say(message):
             return
         self._waiting.append(message)
         self._is_there.set()

@@ -1,11 +1,11 @@
-"""Binary messages past ASGI: what a server's own sockets offer to the conversations on them.
+"""Messages past ASGI: what a server's own sockets offer to the conversations on them.
 
 Every message through ASGI wakes a task, pauses the socket and lets it go on. A conversation works without the shortcut
 too, as behind Ray's proxy; with it, its messages come and go in the same order.
 """
 
 from collections.abc import Callable
-from typing import Any, Optional, Protocol
+from typing import Any, Optional, Protocol, Union
 
 EXTENSION = "streamdrnn.shortcut"
 """By which a WebSocket's ASGI scope has it, among the extensions."""
@@ -21,8 +21,8 @@ class Shortcut(Protocol):
 
     hear: Optional[Callable[[bytes], bool]]
 
-    def say(self, data: bytes) -> bool:
-        """Send a binary message now; False, and nothing is sent, if the peer has to read first or the end has begun."""
+    def say(self, message: Union[bytes, str]) -> bool:
+        """Send a message now; False, and nothing is sent, if the peer has to read first or the end has begun."""
 
 
 def shortcut_of(scope: Any) -> Optional[Shortcut]:

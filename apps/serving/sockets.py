@@ -14,6 +14,7 @@ from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
+from streamdrnn.apps.serving.frames import MOST_HEADER, frame_of, frame_size, message_of
 from streamdrnn.apps.serving.limits import Budget
 from streamdrnn.apps.serving.shortcut import EXTENSION
 
@@ -29,12 +30,6 @@ FRAMES_PER_SECOND, MOST_FRAMES = 10.0, 50.0
 """Frames that carry no message, on average and at once: pings, pongs, small parts, all that follows the end."""
 _SMALL_PART = 1024
 """Bytes; parts of messages as large as this are bounded by the size of a message."""
-_FIRST_SLICE = 512
-"""Bytes that are parsed at a time, as 85 empty frames fit; the next slices are larger while no frame is complete."""
-_MOST_HEADER = 14
-"""Bytes of a frame before its payload."""
-_MOST_AT_ONCE = 4096
-"""Bytes that are parsed at a time of a stream whose last message was as large."""
 
 
 class Admission:
@@ -147,14 +142,15 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.hear: Callable[[bytes], bool] | None = None
         self._is_awaited = False  # the application has taken all that came, and waits for more
         self._end: asyncio.TimerHandle | None = None
+        assert isinstance(self.conn.max_message_size, int)
+        self._most = self.conn.max_message_size
         self._unparsed = bytearray()
-        self._at_once = _FIRST_SLICE
         self._frames = Budget(FRAMES_PER_SECOND, MOST_FRAMES, time.monotonic())
 
     def data_received(self, data: bytes) -> None:
-        if not self._unparsed and not self.read_paused and len(data) <= self._at_once:
+        if not self.handshake_initiated:
             super().data_received(data)
-        else:
+        elif self._unparsed or self.read_paused or not self._heard(data):
             self._unparsed += data
             self._parse()
 
@@ -173,17 +169,11 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self._parse()
         return message
 
-    def say(self, data: bytes) -> bool:
+    def say(self, message: bytes | str) -> bool:
         if not self.writable.is_set() or self.transport.is_closing() or self.conn.state is not State.OPEN:
             return False
-        self.conn.send_binary(data)
-        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.write(frame_of(message))
         return True
-
-    def handle_events(self) -> None:
-        if self.conn.events:
-            self._slice = _FIRST_SLICE
-        super().handle_events()
 
     def handle_ping(self) -> None:
         self._spend()
@@ -205,15 +195,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().handle_text(event)
 
     def handle_bytes(self, event: Frame) -> None:
-        # What the application was told before comes first.
-        if self.hear is None or not self._is_awaited or not self.queue.empty() or not event.fin or self.close_sent:
-            self._count(event)
-            super().handle_bytes(event)
-            return
-        data = bytes(event.data)
-        self._at_once = min(len(data) + _MOST_HEADER, _MOST_AT_ONCE)
-        if not self.hear(data):
-            self.hear = None  # what follows waits, unparsed
+        self._count(event)
+        super().handle_bytes(event)
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
@@ -228,14 +211,27 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if self._end is not None:
             self._end.cancel()
 
+    def _heard(self, data: bytes) -> bool:
+        """Whether some bytes were one whole message that the application took, past the parser and ASGI."""
+        if self.hear is None or not self._is_awaited or self.conn.current_size is not None:  # the middle of a message
+            return False
+        message = message_of(data)
+        if message is None:
+            return False
+        if not self.hear(message):
+            self.hear = None  # what follows waits, unparsed
+        return True
+
     def _parse(self) -> None:
-        """Parse what was received, until a message waits to be taken."""
-        self._slice = _FIRST_SLICE
+        """Parse what was received frame by frame, until a message waits to be taken."""
         while self._unparsed and not self.read_paused and not self.transport.is_closing():
-            size, self._slice = self._slice, 2 * self._slice
-            part = bytes(self._unparsed[:size])
+            size = frame_size(self._unparsed)
+            if size is None or len(self._unparsed) < size <= self._most + MOST_HEADER:
+                return  # the rest of it is to come
+            frame = bytes(self._unparsed[:size])
             del self._unparsed[:size]
-            super().data_received(part)
+            if not self._heard(frame):
+                super().data_received(frame)
 
     def _count(self, event: Frame) -> None:
         if self.close_sent or (not event.fin and len(event.data) < _SMALL_PART):

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from websockets.server import ServerProtocol
 
 from streamdrnn.apps.serving import sockets
+from streamdrnn.apps.serving.frames import message_of
 from streamdrnn.apps.serving.limits import Limits
 from streamdrnn.client import connect
 from streamdrnn.client.protocol import Input, pack_input, unpack_result
@@ -273,6 +274,7 @@ FRAME_GARBAGE = {
     "reserved bits": frame(BINARY, b"", first=0xF0),
     "a part of no message": frame(0, b"abc"),
     "a message in a message": frame(TEXT, b"{", first=0) + frame(TEXT, b"}"),
+    "numbers in a message": frame(TEXT, b"{", first=0) + numbers(2, inputs(2)),
     "a ping in parts": frame(PING, b"", first=0),
     "a long ping": frame(PING, bytes(126)),
     "a close of one byte": frame(CLOSE, b"1"),
@@ -301,6 +303,29 @@ def test_what_is_no_frame_ends_its_connection_and_loses_nothing(server: Running,
         rest = wire.result()[1]
     got = np.frombuffer(unpack_result(first).payload, "<f4").reshape(-1, 2)
     assert_same(np.concatenate([got, rest]), offline(model, x))
+
+
+@pytest.mark.parametrize("size", [2**17, 2**30, 2**63 - 1])
+def test_who_announces_too_much_is_refused_before_it_is_sent(server: Running, size: int) -> None:
+    with connected(server.port, HANDSHAKE, frame(TEXT, OPEN), frame(BINARY, b"", length=size)) as peer:
+        _, refusal = read(peer, 2)
+    assert int.from_bytes(refusal[:2], "big") == 1009  # a close frame; RFC 6455, section 7.4.1
+
+
+def test_numbers_that_look_like_a_frame_are_numbers(server: Running, model: Path) -> None:
+    """They come in a segment of their own, after the beginning of the message that they are in."""
+    inner = numbers(1, np.zeros((10, 3), np.float32))  # whole rows of three
+    x = np.frombuffer(inner, "<f4").reshape(-1, 3).copy()
+    message = numbers(1, x)
+    assert message.endswith(inner)
+    with connected(server.port, HANDSHAKE, frame(TEXT, OPEN)) as peer:
+        read(peer, 1)
+        (shortcut,) = [one for one in server.connections if isinstance(one, sockets.BoundedWebSocket)]
+        peer.sendall(message[: -len(inner)])
+        wait_for(lambda: len(shortcut._unparsed) == len(message) - len(inner))
+        peer.sendall(inner)
+        (answer,) = read(peer, 1)
+    assert_same(np.frombuffer(unpack_result(answer).payload, "<f4").reshape(-1, 2), offline(model, x))
 
 
 @examples(15)
@@ -444,6 +469,12 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return events
 
     monkeypatch.setattr(ServerProtocol, "events_received", count)
+
+    def count_message(data: bytes) -> bytes | None:
+        parsed.append(1)
+        return message_of(data)
+
+    monkeypatch.setattr(sockets, "message_of", count_message)
     return parsed
 
 
