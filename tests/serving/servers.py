@@ -8,14 +8,17 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 import pytest
 import torch
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connect_websocket
 
@@ -32,6 +35,8 @@ from streamdrnn.kernels import cpu
 from tests.strategies import Network
 from tests.waiting import PATIENCE, wait_for
 
+LIMITS = Limits(streams=4, frame_steps=20, rate=100.0, burst_seconds=10.0, window=4, idle_seconds=30.0)
+"""Of those servers that have no limits of their own to test."""
 FEATURES = Network(3, (5, 4), (1, 3), "gru", dtype=torch.float32)
 
 
@@ -240,3 +245,30 @@ class Wire:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def refused(wire: Wire, code: int, what: str) -> None:
+    """After results at most, one error says what, and the connection is closed with its code; nothing else comes."""
+    message = wire.message()
+    while isinstance(message, bytes):
+        message = wire.message()
+    error = json.loads(message)
+    assert error["type"] == "error"
+    assert error["code"] == code, error
+    assert what in error["message"], error
+    with pytest.raises(ConnectionClosed) as closed:
+        wire.message()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == code
+    assert closed.value.rcvd.reason == error["message"].encode(errors="replace")[:120].decode()
+
+
+def get(url: str, **headers: Union[str, bytes]) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=dict[str, Any](headers)), timeout=PATIENCE
+        ) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
