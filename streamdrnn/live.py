@@ -28,11 +28,12 @@ class Live(Protocol):
 
     Attributes:
         state: where they stand, in the memory that is written.
-        takes_only_own: whether ``advance`` does not read what is beyond the ``lengths``.
+        looks_itself: whether ``advance`` raises ``ValueError``, and writes nothing, where a stream's own input is not
+            finite, and does not read what is beyond the ``lengths``.
     """
 
     state: Any
-    takes_only_own: bool
+    looks_itself: bool
 
     def advance(self, x: Tensor, lengths: Optional[Tensor], streams: Optional[Tensor]) -> Tensor:
         """A chunk with time first, as the model takes it; gives the outputs.
@@ -108,7 +109,7 @@ class LiveModel:
         state: where they stand; it is copied.
     """
 
-    takes_only_own = True
+    looks_itself = True
 
     def __init__(self, runtime: kernels.Runtime, state: ModelState) -> None:
         self._runtime = runtime
@@ -147,7 +148,7 @@ class LiveParts:
         ValueError: whoever computes the network cannot hold them so.
     """
 
-    takes_only_own = False
+    looks_itself = False
 
     def __init__(self, model: Any, state: Any, held: str) -> None:
         self.state = state.map(Tensor.contiguous)

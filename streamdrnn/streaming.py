@@ -186,8 +186,7 @@ class StreamingDRNN:
         if out is not None:
             self._check_out(out)
         with self._ready():
-            x = x_t[None] if self._frontend is None else x_t.t()
-            y = self._live.advance(x, _lengths(active, x.shape[0]), None)
+            y = self._advance("x_t", x_t[None] if self._frontend is None else x_t.t(), active, None, None)
             y_t = y[-1] if y.shape[0] else self._live.output_so_far()
         if out is None:
             return y_t
@@ -255,12 +254,9 @@ class StreamingDRNN:
             check_lengths(lengths, T, B)
             if bool((lengths == T).all()):
                 lengths = None  # what most live streams send needs no masks
-        chunk = self._checked("chunk", chunk, active, stream_dim=0 if batch_first else 1, lengths=lengths)
-        if lengths is None:
-            lengths = _lengths(active, T)
+        chunk = self._checked("chunk", chunk, active, stream_dim=0 if batch_first else 1)
         with self._ready():
-            x = chunk.transpose(0, 1) if batch_first else chunk
-            y = self._live.advance(x, lengths, index)
+            y = self._advance("chunk", chunk.transpose(0, 1) if batch_first else chunk, active, lengths, index)
             return y.transpose(0, 1) if batch_first else y
 
     def _distinct(self, streams: Streams) -> Tensor:
@@ -323,15 +319,8 @@ class StreamingDRNN:
         with self._lock, torch.inference_mode(False), torch.no_grad():
             put(self.state, snapshot, index)
 
-    def _checked(
-        self, name: str, x: Tensor, active: Optional[Tensor], stream_dim: int, lengths: Optional[Tensor] = None
-    ) -> Tensor:
-        """Raise unless the input fits; give it, under autocast in the parameters' dtype.
-
-        Args:
-            lengths: ``(B,)``, the steps or samples that are each stream's own. The rest may be anything; it becomes 0
-                unless all is finite and nobody reads it.
-        """
+    def _checked(self, name: str, x: Tensor, active: Optional[Tensor], stream_dim: int) -> Tensor:
+        """Raise unless the input fits; give it, under autocast in the parameters' dtype."""
         if traced(x) or (isinstance(active, Tensor) and traced(active)):
             raise ValueError(
                 f"{name}: a live stream cannot be traced or transformed; do that to its model, with a state"
@@ -342,24 +331,43 @@ class StreamingDRNN:
             check_like(name, x, parameter_of(self._rnn), any_float=True)
         if active is not None:
             check_active(active, x.shape[stream_dim])
+        return x
+
+    def _advance(
+        self,
+        name: str,
+        x: Tensor,
+        active: Optional[Tensor],
+        lengths: Optional[Tensor],
+        streams: Optional[Tensor],
+    ) -> Tensor:
+        """A chunk with time first, of those streams that are active, or of each so much as ``lengths`` say.
+
+        Raises:
+            ValueError: the named input is not finite where it is a stream's own.
+        """
+        looks_itself = self._live.looks_itself
+        if not looks_itself:
+            x = self._finite(name, x, active, lengths)
+        try:
+            return self._live.advance(x, _lengths(active, x.shape[0]) if lengths is None else lengths, streams)
+        except ValueError:
+            if looks_itself:
+                self._finite(name, x, active, lengths)
+            raise
+
+    def _finite(self, name: str, x: Tensor, active: Optional[Tensor], lengths: Optional[Tensor]) -> Tensor:
+        """Raise unless the input is finite where it is a stream's own; give it with zeros where it is nobody's."""
+        if lengths is not None:
+            own = steps_made(x.shape[0], lengths)
+            x = x.masked_fill(~(own if self._frontend is None else own[:, :, 0]), 0)
         # A NaN would stay in the stream's rings for ever. Looking for one on a GPU would stall it at every step. A sum
         # is finite only if all that it adds is, and takes a tenth of the time.
-        finite = x.is_cpu and bool(torch.isfinite(x.sum()))
-        if lengths is not None and not (finite and self._live.takes_only_own):
-            x = x.masked_fill(~self._own_part(x, lengths), 0)
-        if x.is_cpu and not finite and not torch.isfinite(x).all():
-            heard = x if active is None else x.index_select(stream_dim, active.nonzero().flatten())
+        if x.is_cpu and not torch.isfinite(x.sum()) and not torch.isfinite(x).all():
+            heard = x if active is None else x[:, active]
             if not torch.isfinite(heard).all():
                 raise ValueError(f"{name}: expected finite values, got NaN or infinity")
         return x
-
-    def _own_part(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Which of a chunk is the streams' own, as a mask that broadcasts to it."""
-        if self._frontend is not None:
-            return steps_made(x.shape[0], lengths)[:, :, 0]
-        if self._batch_first:
-            return steps_made(x.shape[1], lengths).transpose(0, 1)
-        return steps_made(x.shape[0], lengths)
 
 
 def _lengths(active: Optional[Tensor], steps: int) -> Optional[Tensor]:

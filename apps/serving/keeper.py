@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 ANSWER_SECONDS = 10.0
 """How long the store may take to answer."""
 _THREADS = 4
-_TOGETHER = 16
+_TOGETHER = 32
 """Streams that are saved at a time: more would hold up the next pass."""
 _CHECK_SECONDS = 1.0
 """For how long it is believed that the store works, or does not."""

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 10.0
 """How long a server that leaves takes at most to process what it has and to save its streams."""
-_SAVE_SECONDS = 0.05
+_SAVE_SECONDS = 0.1
 """How often those are found that are due to be saved."""
 _CHECK_SECONDS = 0.25
 

@@ -67,9 +67,7 @@ class ServeSizes(NamedTuple):
     streams: tuple[int, ...]
 
 
-SERVE = ServeSizes(
-    100, 100, 20, (25, 50, 75, 100, 125, 150, 200, 250, 300, 350, 400, 450, 500, 550, 600, 650, 700, 800)
-)
+SERVE = ServeSizes(100, 100, 20, (25, 50, 75, 100, 125, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1100))
 QUICK_SERVE = ServeSizes(40, 8, 2, (2,))
 
 
