@@ -6,7 +6,9 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -14,8 +16,13 @@ import numpy as np
 import psutil
 import pytest
 
+from streamdrnn.apps.bench.serving.sounds import Sounds
 from streamdrnn.apps.serving.limits import Limits
 from streamdrnn.apps.serving.store import CLOSED
+from streamdrnn.apps.speaker_id.model import asset
+from streamdrnn.apps.weights import load_to_run
+from streamdrnn.client import connect_async
+from streamdrnn.heads import Head
 from tests.serving.lives import Life
 from tests.serving.processes import Restartable
 from tests.serving.raw import LEAVE, PLACES_TO_LEAVE, connected
@@ -115,3 +122,79 @@ def test_ten_minutes_of_streams_that_push_and_reset_and_are_cut(tmp_path: Path) 
     assert growth < MOST_GROWTH, said
     assert max(files) < 50 + 2 * len(lives), said
     assert max(stored) < 2**16 * len(lives), said
+
+
+@pytest.mark.full
+def test_ten_minutes_of_five_hundred_voices_whose_servers_are_killed(tmp_path: Path) -> None:
+    """In the first half servers die in turn, and all results are those of the whole sounds; then nothing grows."""
+    model, messages = asset("speaker.safetensors"), round(SOAK_SECONDS / 0.1)
+    loaded = load_to_run(model)
+    assert isinstance(loaded, Head)
+    sounds = Sounds.make(loaded, "int8", 4, messages, 1600)
+    options = {"store": str(tmp_path / "streams.sqlite3"), "weights": "int8", "max_streams": VOICES}
+    servers = [Restartable([model], **options) for _ in range(2)]
+    dying = threading.Thread(target=die_in_turn, args=(servers, SOAK_SECONDS / 2))
+    try:
+        dying.start()
+        sizes = asyncio.run(
+            speak([server.url for server in servers], sounds, [partial(rss, server) for server in servers])
+        )
+    finally:
+        dying.join()
+        for server in servers:
+            server.kill()
+    seconds, *memory = (np.array(column) for column in zip(*sizes, strict=True))
+    calm = seconds > seconds[0] + 0.6 * SOAK_SECONDS
+    growth = [float(np.polyfit(seconds[calm], one[calm], 1)[0] * np.ptp(seconds[calm])) for one in memory]
+    said = f"memory at most {max(map(max, memory)) / 2**20:.0f} MiB, growth {[round(g / 2**20, 2) for g in growth]} MiB"
+    print(said)
+    assert max(growth) < MOST_GROWTH, said
+
+
+VOICES = 500
+
+
+def die_in_turn(servers: list[Restartable], seconds: float) -> None:
+    """Ten times, one server after the other, each begun anew."""
+    for i in range(10):
+        time.sleep(seconds / 10)
+        servers[i % 2].kill()
+        servers[i % 2].start()
+
+
+def rss(server: Restartable) -> int:
+    """Bytes; none of a server that has just died."""
+    with suppress(psutil.NoSuchProcess):
+        return int(psutil.Process(server.pid).memory_info().rss)
+    return 0
+
+
+async def speak(urls: list[str], sounds: Sounds, sizes: list[Callable[[], int]]) -> list[tuple[float, ...]]:
+    """All voices at once, as fast as people speak; each result is compared. Gives sizes over time."""
+    loop = asyncio.get_running_loop()
+    begin, told = loop.time() + 1, list[tuple[float, ...]]()
+
+    async def voice(k: int) -> None:
+        expected, at = sounds.expected[k % len(sounds.expected)], 0
+        both = urls[k % 2 :] + urls[: k % 2]
+        async with await connect_async(both, "speaker", "pcm16", give_up_after=120.0) as stream:
+            for i, message in enumerate(sounds.of(k)):
+                await asyncio.sleep(begin + 0.1 * (i + k / VOICES) - loop.time())
+                if loop.time() > begin + SOAK_SECONDS:  # the machine does not keep up; what was said was right
+                    return
+                y = await stream.push(message)
+                assert len(y)
+                assert np.array_equal(y, expected[at : at + len(y)])
+                at += len(y)
+
+    async def look() -> None:
+        while True:
+            told.append((loop.time(), *(size() for size in sizes)))
+            await asyncio.sleep(1)
+
+    looking = asyncio.create_task(look())
+    async with asyncio.TaskGroup() as voices:
+        for k in range(VOICES):
+            voices.create_task(voice(k))
+    looking.cancel()
+    return told
