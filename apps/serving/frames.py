@@ -34,9 +34,11 @@ def message_of(frame: bytes) -> Optional[bytes]:
     if len(frame) < 6 or frame[0] != _WHOLE_BINARY or not frame[1] & _MASKED:
         return None
     size, first = frame[1] & ~_MASKED, 2
+    if size == _LONG:
+        return None
     if size == _SHORT:
         size, first = int.from_bytes(frame[2:4], "big"), 4
-    if size == _LONG or len(frame) != first + 4 + size:
+    if len(frame) != first + 4 + size:
         return None
     return apply_mask(frame[first + 4 :], frame[first : first + 4])
 

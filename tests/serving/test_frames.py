@@ -2,7 +2,7 @@
 
 from typing import Union
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
@@ -31,6 +31,7 @@ def test_where_a_frame_ends(frame: Frame, mask: bool, after: bytes) -> None:
 
 
 @examples(200)
+@example(Frame(Opcode.BINARY, payload(127)), True, 0)  # as many bytes as mark a longer size
 @given(whole | pings, st.booleans(), st.integers(-3, 3))
 def test_a_message_is_one_whole_masked_binary_frame(frame: Frame, mask: bool, more: int) -> None:
     data = frame.serialize(mask=mask)

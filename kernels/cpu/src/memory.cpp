@@ -40,7 +40,7 @@ void expect_writes(float *p, int64_t floats) {
 }
 
 int64_t second_cache() {
-#ifdef _SC_LEVEL2_CACHE_SIZE
+#if defined(_SC_LEVEL2_CACHE_SIZE) && !defined(STREAMDRNN_LIBRARY)
     const int64_t bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
     if (bytes > 0) return bytes;
 #endif
