@@ -223,11 +223,16 @@ def test_curves_are_the_logs(tmp_path: Path) -> None:
     assert axes.lines[0].get_ydata() == pytest.approx([0.5, 1])
     (axes,) = figures.start_dilation(TABLES["start-dilation"], 9 * drawn).axes
     assert len({line.get_color() for line in axes.lines}) == 9
-    (axes,) = figures.learning_curves(TABLES["copy"], drawn).axes
+    (axes,) = figures.learning_curves(TABLES["copy"], [("nine, T = 500", stored)]).axes
     unit = math.log(8) / 0.04  # chance is 0.04 a step there, and ln 8 a symbol
     assert axes.lines[0].get_xdata().tolist() == [50, 100]  # type: ignore[union-attr]
     assert axes.lines[0].get_ydata() == pytest.approx([0.005 * unit, 0.01 * unit])
     assert axes.lines[1].get_ydata() == pytest.approx([math.log(8)] * 2)
+    every = figures.learning_curves(TABLES["copy"], [(row.name, stored) for row in TABLES["copy"].rows])
+    looks = [[(line.get_color(), line.get_linestyle()) for line in axes.lines] for axes in every.axes]
+    assert looks[0] == looks[1]
+    assert len(set(looks[0])) == len(looks[0]) == len(every.legends[0].texts) == 14
+    assert [axes.get_title() for axes in every.axes] == ["Copy memory, T = 500", "Copy memory, T = 1000"]
 
 
 @pytest.mark.full

@@ -8,6 +8,7 @@ import matplotlib as mpl
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from streamdrnn.apps.plot_style import COLOURS, STYLE
 from streamdrnn.apps.training.paper.stored_runs import StoredRun
@@ -74,22 +75,27 @@ def overview(rows: Sequence[Row], runs: Mapping[str, StoredRun | None]) -> Figur
 
 
 def learning_curves(table: Table, drawn: Drawn) -> Figure:
-    """The training loss against the step, a panel for each chance level."""
-    chances = sorted({run.results["chance"]["loss"] for _, run in drawn}, reverse=True)
-    figure = Figure(figsize=(1.2 + 5.4 * len(chances), 4.2), layout="constrained")
-    panels = figure.subplots(1, len(chances), squeeze=False)[0]
-    for axes, chance in zip(panels, chances, strict=True):
-        rows = [(name, run) for name, run in drawn if run.results["chance"]["loss"] == chance]
-        for number, (name, run) in enumerate(rows):
+    """The training loss against the step, a panel for each length of sequence, which ends the names of its rows."""
+    named = [(*name.rpartition(", ")[::2], run) for name, run in drawn]
+    networks = list(dict.fromkeys(network for network, _, _ in named))
+    lengths = list(dict.fromkeys(length for _, length, _ in named))
+    figure = Figure(figsize=(3.6 + 4.4 * len(lengths), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(lengths), squeeze=False, sharey=True)[0]
+    lines: dict[str, Line2D] = {}
+    for axes, length in zip(panels, lengths, strict=True):
+        for network, run in [(network, run) for network, its, run in named if its == length]:
             steps, losses = curve(run, "loss")
             losses = [run.loss_unit * loss for loss in losses]
-            axes.plot(steps, losses, color=COLOURS[number % len(COLOURS)], linewidth=1.2, label=name)
-        axes.axhline(math.log(SYMBOLS), color="black", linestyle=":", linewidth=1.0, label="chance")
+            number = networks.index(network)
+            colour, style = COLOURS[number % len(COLOURS)], ("-", "--", "-.")[number // len(COLOURS)]
+            (lines[network],) = axes.plot(steps, losses, style, color=colour, linewidth=1.2)
+        lines["chance"] = axes.axhline(math.log(SYMBOLS), color="black", linestyle=":", linewidth=1.0)
         axes.set_yscale("log")
         axes.set_xlabel("gradient steps")
-        axes.set_ylabel("training loss (nats per recalled symbol)")
-        axes.set_title(table.title)
-        axes.legend()
+        axes.set_title(f"{table.title}, {length}")
+    panels[0].set_ylabel("training loss (nats per recalled symbol)")
+    shown = [*networks, "chance"]
+    figure.legend(handles=[lines[name] for name in shown], labels=shown, loc="outside right upper")
     return figure
 
 
