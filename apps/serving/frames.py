@@ -16,8 +16,8 @@ _SHORT, _LONG = 126, 127
 """In place of a size up to 125: the size follows in two bytes, or in eight."""
 
 
-def frame_size(data: Union[bytes, bytearray]) -> Optional[int]:
-    """The bytes of the frame that begins some bytes, header included; None if that cannot be told yet."""
+def _payload(data: Union[bytes, bytearray]) -> Optional[tuple[int, int]]:
+    """Where the payload of the frame that begins some bytes begins and ends; None if that cannot be told yet."""
     if len(data) < 2:
         return None
     size, first = data[1] & ~_MASKED, 2
@@ -26,21 +26,25 @@ def frame_size(data: Union[bytes, bytearray]) -> Optional[int]:
         if len(data) < first:
             return None
         size = int.from_bytes(data[2:first], "big")
-    return first + (4 if data[1] & _MASKED else 0) + size
+    first += 4 if data[1] & _MASKED else 0
+    return first, first + size
 
 
-def message_of(frame: bytes) -> Optional[bytes]:
-    """The binary message that some bytes are, as a client's single frame of up to 64 KiB; None if they are not."""
-    if len(frame) < 6 or frame[0] != _WHOLE_BINARY or not frame[1] & _MASKED:
+def frame_size(data: Union[bytes, bytearray]) -> Optional[int]:
+    """The bytes of the frame that begins some bytes, header included; None if that cannot be told yet."""
+    payload = _payload(data)
+    return None if payload is None else payload[1]
+
+
+def message_of(frame: bytes, most: int) -> Optional[bytes]:
+    """The binary message of at most ``most`` bytes that a client's single frame is; None if it is not one."""
+    payload = _payload(frame)
+    if payload is None or frame[0] != _WHOLE_BINARY or not frame[1] & _MASKED:
         return None
-    size, first = frame[1] & ~_MASKED, 2
-    if size == _LONG:
+    first, end = payload
+    if end != len(frame) or end - first > most:
         return None
-    if size == _SHORT:
-        size, first = int.from_bytes(frame[2:4], "big"), 4
-    if len(frame) != first + 4 + size:
-        return None
-    return apply_mask(frame[first + 4 :], frame[first : first + 4])
+    return apply_mask(frame[first:], frame[first - 4 : first])
 
 
 def frame_of(message: Union[bytes, str]) -> bytes:

@@ -142,8 +142,6 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.hear: Callable[[bytes], bool] | None = None
         self._is_awaited = False  # the application has taken all that came, and waits for more
         self._end: asyncio.TimerHandle | None = None
-        assert isinstance(self.conn.max_message_size, int)
-        self._most = self.conn.max_message_size
         self._unparsed = bytearray()
         self._frames = Budget(FRAMES_PER_SECOND, MOST_FRAMES, time.monotonic())
 
@@ -213,9 +211,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     def _heard(self, data: bytes) -> bool:
         """Whether some bytes were one whole message that the application took, past the parser and ASGI."""
-        if self.hear is None or not self._is_awaited or self.conn.current_size is not None:  # the middle of a message
+        if self.hear is None or not self._is_awaited or self.frames:  # those of a message whose last one is to come
             return False
-        message = message_of(data)
+        message = message_of(data, self.config.ws_max_size)
         if message is None:
             return False
         if not self.hear(message):
@@ -226,7 +224,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         """Parse what was received frame by frame, until a message waits to be taken."""
         while self._unparsed and not self.read_paused and not self.transport.is_closing():
             size = frame_size(self._unparsed)
-            if size is None or len(self._unparsed) < size <= self._most + MOST_HEADER:
+            if size is None or len(self._unparsed) < size <= self.config.ws_max_size + MOST_HEADER:
                 return  # the rest of it is to come
             frame = bytes(self._unparsed[:size])
             del self._unparsed[:size]

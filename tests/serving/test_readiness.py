@@ -16,16 +16,7 @@ from streamdrnn.apps.serving.limits import Limits
 from streamdrnn.apps.serving.sqlite_store import SQLiteStore
 from streamdrnn.apps.serving.store import Saving
 from streamdrnn.client.protocol import Code
-from tests.serving.servers import (
-    Running,
-    Wire,
-    assert_same,
-    get,
-    inputs,
-    offline,
-    refused,
-    running,
-)
+from tests.serving.servers import Running, Wire, assert_same, get, inputs, offline, refused, running
 from tests.waiting import PATIENCE, wait_for
 
 

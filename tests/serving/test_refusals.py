@@ -15,17 +15,7 @@ from streamdrnn.apps.serving.engine import Result
 from streamdrnn.apps.serving.limits import Limits
 from streamdrnn.apps.serving.session import Session
 from streamdrnn.client.protocol import Code, Input, pack_input
-from tests.serving.servers import (
-    Running,
-    Wire,
-    assert_same,
-    get,
-    inputs,
-    offline,
-    refused,
-    running,
-    tagger_file,
-)
+from tests.serving.servers import Running, Wire, assert_same, get, inputs, offline, refused, running, tagger_file
 from tests.waiting import wait_for
 
 

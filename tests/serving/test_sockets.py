@@ -470,9 +470,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(ServerProtocol, "events_received", count)
 
-    def count_message(data: bytes) -> bytes | None:
+    def count_message(data: bytes, most: int) -> bytes | None:
         parsed.append(1)
-        return message_of(data)
+        return message_of(data, most)
 
     monkeypatch.setattr(sockets, "message_of", count_message)
     return parsed
