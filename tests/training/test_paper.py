@@ -146,8 +146,9 @@ def test_the_report_shows_what_was_run_and_how_to_run_the_rest(tmp_path: Path) -
     pretend(tmp_path / "runs", ROWS["mnist/dilated-gru-20"])
     reproduce.write_report(tmp_path / "runs", page)
     cells = report_line(page, "| dilated GRU, 9 layers of 20 | 99.0 % | read in Bai")
-    assert cells[3:8] == ["98.77 %", "21,000", "6000", "0", "1 h 07 min"]
+    assert cells[3:8] == ["98.77 %", "21,000", "6000", "0 of 0, 1, 2", "1 h 07 min"]
     assert cells[9] == "`streamdrnn train mnist --cell gru`"
+    assert report_line(page, "| dilated RNN, 9 layers of 20 | 97.7 %")[3:7] == ["not run", "", "", "none of 0, 1, 2"]
     lines = page.read_text().splitlines()
     assert (
         sum("not run" in line and "`streamdrnn train" in line for line in lines)
@@ -157,7 +158,7 @@ def test_the_report_shows_what_was_run_and_how_to_run_the_rest(tmp_path: Path) -
     pretend(tmp_path / "runs", ROWS["mnist/dilated-gru-20"], accuracy=0.9677, seed=2)
     reproduce.write_report(tmp_path / "runs", page)
     cells = report_line(page, "| dilated GRU, 9 layers of 20 | 99.0 % |")
-    assert cells[3:7] == ["97.77 % (96.77 % to 98.77 %)", "21,000", "6000", "0, 2"]
+    assert cells[3:7] == ["97.77 % (96.77 % to 98.77 %)", "21,000", "6000", "0, 2 of 0, 1, 2"]
 
 
 def test_losses_are_those_of_what_is_recalled(tmp_path: Path) -> None:

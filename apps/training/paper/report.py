@@ -29,12 +29,18 @@ def to_markdown(runs: Runs, command: str, plots: Mapping[str, Path], page: Path)
         "# The paper's results, and ours",
         "",
         f"Made by `{command}` from the runs themselves; nothing in it is typed. {done} of {len(runs)} runs are done, "
-        "each by its command, with `--out` and the folder of the run. Where the paper does not say how networks were "
-        "trained, and in the optimizer, its schedule and the first weights, the defaults of the command are ours.",
+        "each by its command, with `--out` and the folder of the run; where a row asks for several seeds, each is a "
+        "run.",
+        "",
+        "Networks are trained in our own way: by Adam on a schedule and with gradients cut to a norm, on MNIST with "
+        "decay of the weights and for 10,000 steps (the paper: RMSProp at a constant rate, 30,000 steps), from first "
+        "weights of ours. A GRU is torch's, whose reset gate comes after the product with the state; the paper's "
+        "comes before.",
         "",
         "The paper is Chang et al. 2017, _Dilated Recurrent Neural Networks_. Its own tables could not be read here: "
         "beside each of its figures stands where it was read, or that it is recalled. Of several seeds the mean is "
-        "given, and the least and the most. Times are of a machine on which other work ran too.",
+        "given, and the least and the most; and the time of the first. Times are of several machines on which other "
+        "work ran too: they are not to be compared closely.",
     ]
     if OVERVIEW in plots:
         lines += ["", f"![Accuracy, size and time]({_beside(page, plots[OVERVIEW])})"]
@@ -58,7 +64,7 @@ def _cells(table: Table, row: Row, runs: Runs) -> tuple[str, ...]:
     train = f"`streamdrnn train {' '.join(row.options)}`"
     done = {seed: run for seed in row.seeds if (run := runs[row.run_of(seed)])}
     if not done:
-        return (*known, "not run", "", "", "", "", "", train)
+        return (*known, "not run", "", "", _seeds(row, []), "", "", train)
     first = next(iter(done.values()))
     machine = first.configuration["machine"]
     return (
@@ -66,11 +72,16 @@ def _cells(table: Table, row: Row, runs: Runs) -> tuple[str, ...]:
         _score(table.metric, list(done.values())),
         f"{first.results['parameters']:,}",
         str(first.results["steps"]),
-        ", ".join(map(str, done)),
+        _seeds(row, list(done)),
         _duration(first.results["seconds"]),
         machine["gpu"] or f"{machine['processor']}, {machine['threads']} thread{'s' if machine['threads'] > 1 else ''}",
         train,
     )
+
+
+def _seeds(row: Row, done: Sequence[int]) -> str:
+    told, asked = (", ".join(map(str, seeds)) for seeds in (done, row.seeds))
+    return told if told == asked or len(row.seeds) == 1 else f"{told or 'none'} of {asked}"
 
 
 def _score(metric: Metric, runs: Sequence[StoredRun]) -> str:
