@@ -43,12 +43,12 @@ def stream(url: str, parts: Sequence[np.ndarray], cut_after: int | None = None, 
 def test_lost_connections_lose_no_result(server: Running, models: list[Path]) -> None:
     x = inputs(1500)
     answer = stream(
-        server.url, np.split(x, [0, 1, 101, 102, 300, 301, 700]), cut_after=7, model="tagger", format="features"
+        server.url, np.split(x, [0, 1, 101, 102, 300, 301, 700]), cut_after=5, model="tagger", format="features"
     )
     assert [len(part) for part in answer["outputs"]] == [0, 1, 100, 1, 198, 1, 399, 800]
     assert_same(np.concatenate(answer["outputs"]), offline(models[0], x))
     assert_same(answer["again"], offline(models[0], x))
-    assert answer["connections"] > 3
+    assert answer["connections"] >= 3  # twelve messages at least, four on each after that which opens it
     assert server.count("streamdrnn_streams", model="tagger") == 0
 
 
