@@ -1,6 +1,6 @@
-"""The networks that a task can be trained with: the dilated one, and what the paper compares it with."""
+"""The networks that a task can be trained with: the dilated one, and those that it is compared with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Optional, TypeAlias, Union
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from streamdrnn import Classifier, DilatedRNN, Tagger, load_model
+from streamdrnn.apps.training.ignored_options import refuse_ignored
 from streamdrnn.apps.training.initialisation import KEEP, MOST_KEEP_BIAS, initialise
 from streamdrnn.audio import FrontEnd
 from streamdrnn.baselines import LRU, DilatedCNN, MinGRU, SkipRNN, stacked_rnn
@@ -93,8 +94,8 @@ class NetworkRecipe:
         cell: of the recurrent networks.
         hidden_size: units of each layer; channels of a cnn or tcn.
         dilations: one per layer, from the bottom.
-        keep_bias: what a GRU's update gates or an LSTM's forget gates begin with (1 by default); more of it keeps the
-            state for longer at first.
+        keep_bias: what a GRU's update gates or an LSTM's forget gates begin with, by default a GRU's as torch draws
+            them and an LSTM's with 1; more of it keeps the state for longer at first.
         dropout: between two layers of a dilated or stacked network.
         backend: what computes the network; auto is the fastest.
     """
@@ -107,11 +108,14 @@ class NetworkRecipe:
     dropout: float = 0.0
     backend: BackendName = "auto"
 
+    def ignored(self) -> tuple[str, Mapping[str, Any]]:
+        """As :class:`Options` has it."""
+        none = {"cell": "gru", "dropout": 0.0}
+        return f"a {self.network} network", {k: v for k, v in none.items() if k not in KINDS[self.network].options}
+
     def check(self) -> None:
         """Raise ``ValueError`` for options that the network would ignore; sizes are checked by the network itself."""
-        for name, default in (("cell", "gru"), ("dropout", 0)):
-            if name not in KINDS[self.network].options and getattr(self, name) != default:
-                raise InputError(f"{name}: a {self.network} network has none, expected {default}")
+        refuse_ignored(self)
         if self.keep_bias is not None and not (KINDS[self.network].is_recurrent and self.cell in KEEP):
             raise InputError("keep_bias: expected with a gru or lstm, whose gates keep the state")
         if self.keep_bias is not None and not abs(self.keep_bias) <= MOST_KEEP_BIAS:

@@ -9,6 +9,7 @@ import tyro
 
 from streamdrnn.apps.training.commands import DataDir, Json, check_installed, report
 from streamdrnn.apps.training.embedder_recipe import EmbedderRecipe
+from streamdrnn.apps.training.ignored_options import without_ignored
 from streamdrnn.apps.training.tasks.activity import ActivityRecipe
 from streamdrnn.apps.training.tasks.copying import CopyRecipe
 from streamdrnn.apps.training.tasks.labelled_series import CSVRecipe
@@ -80,8 +81,8 @@ class TrainTask(Generic[R]):
     paper: Annotated[
         bool,
         tyro.conf.arg(
-            help="Train as the original code does: RMSProp at a constant 0.001 without clipping, in batches of 128; it"
-            " makes 30,000 --steps."
+            help="Train as the original code does: RMSProp at a constant 0.001 without clipping, in batches of 128. For"
+            " as long as it does give --steps 30000."
         ),
     ] = False
     download: Annotated[
@@ -101,9 +102,12 @@ class TrainTask(Generic[R]):
         from streamdrnn.apps.training.run_folder import RunFolder
         from streamdrnn.apps.training.trainer import Trainer
 
+        fields: Any = type(self.recipe).__dataclass_fields__
+        network, training = (fields[name].default_factory() for name in ("network", "training"))
         if self.paper:
-            usual: Any = type(self.recipe).__dataclass_fields__["training"].default_factory
-            self.recipe.training = self.recipe.training.as_in_paper(usual())
+            self.recipe.training = self.recipe.training.as_in_paper(training)
+        self.recipe.training = without_ignored(self.recipe.training, training)
+        self.recipe.network = without_ignored(self.recipe.network, network)
         self.recipe.training.check()
         if self.download:
             if self.recipe.data_set not in SOURCES:

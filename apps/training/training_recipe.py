@@ -1,9 +1,11 @@
-"""How any of the paper's tasks is trained."""
+"""How any task is trained."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
+from streamdrnn.apps.training.ignored_options import refuse_ignored
 from streamdrnn.errors import InputError
 
 RISING = 0.1
@@ -83,8 +85,13 @@ class TrainingRecipe:
                 raise InputError(f"{name}: the paper has its own, {PAPER[name]}; expected none with --paper")
         return replace(self, **PAPER)  # type: ignore[arg-type]
 
+    def ignored(self) -> tuple[str, Mapping[str, Any]]:
+        """As :class:`Options` has it."""
+        return "rmsprop", {"beta2": 0.999, "weight_decay": 0.0} if self.optimizer == "rmsprop" else {}
+
     def check(self) -> None:
         """Raise ``ValueError`` if nothing can be trained with this."""
+        refuse_ignored(self)
         for name in ("steps", "batch_size", "learning_rate", "validate_every", "checkpoint_every", "log_every"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name}: expected more than 0, got {getattr(self, name)}")

@@ -58,6 +58,7 @@ def test_train_as_in_the_paper(run: Run, tmp_path: Path) -> None:
     told = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert told["recipe"]["training"]["optimizer"] == "rmsprop"
     assert told["recipe"]["training"]["steps"] == 2
+    assert told["recipe"]["training"]["beta2"] == 0.999, "Adam's, which the task has of its own"
     outcome = run("train", "copy", *COPY, "--paper", "--out", tmp_path / "other")
     outcome.is_one_line_about("batch_size: the paper has its own, 128; expected none with --paper")
     assert not (tmp_path / "other").exists()
@@ -93,6 +94,7 @@ def test_train_on_text_and_write_some(run: Run, texts: Path) -> None:
         (("--learning-rate", "nan"), "learning_rate: expected more than 0, got nan"),
         (("--learning-rate", "inf"), "learning_rate: expected"),
         (("--beta2", "1"), "beta2: expected 0 to below 1, got 1"),
+        (("--optimizer", "rmsprop", "--weight-decay", "0.1"), "weight_decay: rmsprop has none, expected 0"),
         (("--clip", "-1"), "clip: expected 0 or more"),
         (("--seed", "-1"), "seed: expected 0 or more"),
         (("--seed", "2147483648"), "seed: expected less than 2147483648"),

@@ -80,7 +80,8 @@ def make_missing(
         after_each: called when one has come to its end.
 
     Raises:
-        ValueError: a folder has a run of another recipe, or some cannot be trained; the others are made first.
+        ValueError: a folder has a run of another recipe: nothing is made; or some cannot be trained: the others are
+            made first.
     """
     missing = []
     for job in jobs:
