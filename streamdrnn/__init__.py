@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from streamdrnn.dilated_rnn import DilatedRNN
     from streamdrnn.drnn_state import DRNNState
     from streamdrnn.heads import Classifier, SpeakerEmbedder, Tagger
+    from streamdrnn.initialisation import initialise
     from streamdrnn.model_state import ModelState
     from streamdrnn.sharing import from_pretrained, push_to_hub, save_pretrained
     from streamdrnn.streaming import StreamingDRNN
@@ -23,6 +24,7 @@ __all__ = [
     "StreamingDRNN",
     "Tagger",
     "from_pretrained",
+    "initialise",
     "load_model",
     "model_notes",
     "push_to_hub",
@@ -40,6 +42,7 @@ _HOMES = {
     "StreamingDRNN": "streaming",
     "Tagger": "heads",
     "from_pretrained": "sharing",
+    "initialise": "initialisation",
     "load_model": "checkpoint",
     "model_notes": "checkpoint",
     "push_to_hub": "sharing",

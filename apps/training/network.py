@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Optional, TypeAlias,
 import torch
 from torch import Tensor, nn
 
-from streamdrnn import Classifier, DilatedRNN, Tagger, load_model
+from streamdrnn import Classifier, DilatedRNN, Tagger, initialise, load_model
 from streamdrnn.apps.training.ignored_options import refuse_ignored
-from streamdrnn.apps.training.initialisation import KEEP, MOST_KEEP_BIAS, initialise
 from streamdrnn.audio import FrontEnd
 from streamdrnn.baselines import LRU, DilatedCNN, MinGRU, SkipRNN, stacked_rnn
 from streamdrnn.errors import InputError
@@ -110,16 +109,14 @@ class NetworkRecipe:
 
     def ignored(self) -> tuple[str, Mapping[str, Any]]:
         """As :class:`Options` has it."""
-        none = {"cell": "gru", "dropout": 0.0}
-        return f"a {self.network} network", {k: v for k, v in none.items() if k not in KINDS[self.network].options}
+        kind = KINDS[self.network]
+        has = (*kind.options, "keep_bias") if kind.is_recurrent else kind.options
+        none = {"cell": "gru", "dropout": 0.0, "keep_bias": None}
+        return f"a {self.network} network", {name: value for name, value in none.items() if name not in has}
 
     def check(self) -> None:
         """Raise ``ValueError`` for options that the network would ignore; sizes are checked by the network itself."""
         refuse_ignored(self)
-        if self.keep_bias is not None and not (KINDS[self.network].is_recurrent and self.cell in KEEP):
-            raise InputError("keep_bias: expected with a gru or lstm, whose gates keep the state")
-        if self.keep_bias is not None and not abs(self.keep_bias) <= MOST_KEEP_BIAS:
-            raise InputError(f"keep_bias: expected from -{MOST_KEEP_BIAS} to {MOST_KEEP_BIAS}, got {self.keep_bias}")
 
 
 class AudioInput(NamedTuple):
@@ -157,7 +154,7 @@ def build(
     options = {name: getattr(recipe, name) for name in kind.options}
     rnn: Any = kind.build(input_size, recipe.hidden_size, list(recipe.dilations), **options)
     if kind.is_recurrent:
-        initialise(rnn, recipe.cell, recipe.keep_bias)
+        initialise(rnn, recipe.keep_bias)
     frontend = None if audio_input is None else audio_input.frontend
     head = Tagger(rnn, num_outputs, frontend) if per_step else Classifier(rnn, num_outputs, frontend=frontend)
     if audio_input is not None:

@@ -6,30 +6,10 @@ from typing import Optional
 from streamdrnn.apps.training import network
 from streamdrnn.apps.training.network import Model, NetworkRecipe
 from streamdrnn.apps.training.run_folder import RunFolder
-from streamdrnn.apps.training.tasks.activity import ActivityRecipe
-from streamdrnn.apps.training.tasks.copying import CopyRecipe
-from streamdrnn.apps.training.tasks.labelled_series import CSVRecipe
-from streamdrnn.apps.training.tasks.mnist import MNISTRecipe, NoisyMNISTRecipe
-from streamdrnn.apps.training.tasks.overlap import OverlapRecipe
-from streamdrnn.apps.training.tasks.ptb import PTBRecipe
-from streamdrnn.apps.training.tasks.speaker import SpeakerRecipe
+from streamdrnn.apps.training.tasks.registry import RECIPES
 from streamdrnn.apps.training.tasks.task import Recipe, Task
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
 from streamdrnn.errors import InputError
-
-RECIPES: dict[str, type[Recipe]] = {
-    recipe.name: recipe
-    for recipe in (
-        CopyRecipe,
-        MNISTRecipe,
-        NoisyMNISTRecipe,
-        PTBRecipe,
-        SpeakerRecipe,
-        ActivityRecipe,
-        OverlapRecipe,
-        CSVRecipe,
-    )
-}
 
 
 def recipe_of(folder: RunFolder) -> Recipe:

@@ -3,20 +3,14 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeAlias, TypeVar, Union
 
 import tyro
 
 from streamdrnn.apps.training.commands import DataDir, Json, check_installed, report
 from streamdrnn.apps.training.embedder_recipe import EmbedderRecipe
 from streamdrnn.apps.training.ignored_options import without_ignored
-from streamdrnn.apps.training.tasks.activity import ActivityRecipe
-from streamdrnn.apps.training.tasks.copying import CopyRecipe
-from streamdrnn.apps.training.tasks.labelled_series import CSVRecipe
-from streamdrnn.apps.training.tasks.mnist import MNISTRecipe, NoisyMNISTRecipe
-from streamdrnn.apps.training.tasks.overlap import OverlapRecipe
-from streamdrnn.apps.training.tasks.ptb import PTBRecipe
-from streamdrnn.apps.training.tasks.speaker import SpeakerRecipe
+from streamdrnn.apps.training.tasks.registry import RECIPES
 from streamdrnn.apps.training.tasks.task import Recipe
 from streamdrnn.errors import InputError
 
@@ -123,9 +117,18 @@ class TrainTask(Generic[R]):
         report(results, self.json)
 
 
-def task_command(name: str, what: str, example: str) -> Any:
+def _task_command(recipe: type[Recipe]) -> Any:
     """The subcommand that trains a task."""
-    return tyro.conf.subcommand(name, description=f"{what}\n\nExample: streamdrnn train {name} {example}")
+    assert recipe.__doc__ is not None
+    what = recipe.__doc__.splitlines()[0]
+    description = f"{what}\n\nExample: streamdrnn train {recipe.name} {recipe.example}"
+    return Annotated[TrainTask[recipe], tyro.conf.subcommand(recipe.name, description=description)]  # type: ignore[valid-type]
+
+
+if TYPE_CHECKING:
+    AnyTask: TypeAlias = TrainTask[Recipe]
+else:  # what the command line offers
+    AnyTask = Union[tuple(map(_task_command, RECIPES.values()))]
 
 
 @dataclass
@@ -138,45 +141,7 @@ class Train:
     Example: streamdrnn train mnist --permuted --out runs/mnist
     """
 
-    task: Union[
-        Annotated[
-            TrainTask[CopyRecipe],
-            task_command("copy", "Recall ten symbols after a long blank.", "--blank 1000 --out runs/copy"),
-        ],
-        Annotated[
-            TrainTask[MNISTRecipe],
-            task_command("mnist", "Tell digits that are read pixel by pixel.", "--permuted --out runs/mnist"),
-        ],
-        Annotated[
-            TrainTask[NoisyMNISTRecipe],
-            task_command("noisy-mnist", "Tell digits that noise follows.", "--length 2000 --out runs/noisy"),
-        ],
-        Annotated[
-            TrainTask[PTBRecipe],
-            task_command("ptb", "Predict the next character of the Penn Treebank.", "--out runs/ptb"),
-        ],
-        Annotated[
-            TrainTask[SpeakerRecipe],
-            task_command(
-                "speaker",
-                "Tell which of N known speakers says this.",
-                "--dataset librispeech --features mfcc --dilations 1 2 4 8 --out runs/speaker",
-            ),
-        ],
-        Annotated[
-            TrainTask[ActivityRecipe],
-            task_command("activity", "Tell when there is speech, as a large teacher does.", "--out runs/activity"),
-        ],
-        Annotated[
-            TrainTask[OverlapRecipe],
-            task_command("overlap", "Tell when two people speak at once.", "--out runs/overlap"),
-        ],
-        Annotated[
-            TrainTask[CSVRecipe],
-            task_command("csv", "Label series of your own.", "--data walks.csv --out runs/walks"),
-        ],
-        Annotated[TrainEmbedder, tyro.conf.subcommand("embedder")],
-    ]
+    task: Union[AnyTask, Annotated[TrainEmbedder, tyro.conf.subcommand("embedder")]]
 
     def run(self) -> None:
         self.task.run()

@@ -21,6 +21,7 @@ class ActivityRecipe(SceneRecipe):
     """Tell when there is speech."""
 
     name: ClassVar[str] = "activity"
+    example: ClassVar[str] = "--out runs/activity"
     bands: ClassVar[int] = 32
 
     network: NetworkRecipe = field(default_factory=lambda: NetworkRecipe(hidden_size=36, dilations=(1, 2, 4)))

@@ -37,6 +37,7 @@ class CopyRecipe(Recipe):
     """
 
     name: ClassVar[str] = "copy"
+    example: ClassVar[str] = "--blank 1000 --out runs/copy"
 
     blank: int = 500
     network: NetworkRecipe = field(default_factory=lambda: NetworkRecipe(hidden_size=10))

@@ -31,6 +31,7 @@ class CSVRecipe(Recipe):
     """
 
     name: ClassVar[str] = "csv"
+    example: ClassVar[str] = "--data walks.csv --out runs/walks"
 
     data: Annotated[
         str,

@@ -36,6 +36,7 @@ class MNISTRecipe(Recipe):
     """
 
     name: ClassVar[str] = "mnist"
+    example: ClassVar[str] = "--permuted --out runs/mnist"
     data_set: ClassVar[Optional[str]] = "mnist"
 
     permuted: bool = False
@@ -55,6 +56,7 @@ class NoisyMNISTRecipe(Recipe):
     """
 
     name: ClassVar[str] = "noisy-mnist"
+    example: ClassVar[str] = "--length 2000 --out runs/noisy"
     data_set: ClassVar[Optional[str]] = "mnist"
 
     length: int = 1000

@@ -31,6 +31,7 @@ class OverlapRecipe(SceneRecipe):
     """Tell when two people speak at once."""
 
     name: ClassVar[str] = "overlap"
+    example: ClassVar[str] = "--out runs/overlap"
     in_16_bits: ClassVar[bool] = True
     bands: ClassVar[int] = 40
     fewest_speakers: ClassVar[int] = 2

@@ -46,6 +46,7 @@ class PTBRecipe(Recipe):
     """
 
     name: ClassVar[str] = "ptb"
+    example: ClassVar[str] = "--out runs/ptb"
     data_set: ClassVar[Optional[str]] = "ptb"
 
     window: int = 100

@@ -51,6 +51,7 @@ class SpeakerRecipe(Recipe):
     """
 
     name: ClassVar[str] = "speaker"
+    example: ClassVar[str] = "--dataset librispeech --features mfcc --dilations 1 2 4 8 --out runs/speaker"
 
     dataset: str = "vctk"
     features: Literal["raw", "mfcc"] = "raw"

@@ -119,6 +119,8 @@ class Recipe(ABC):
     """A task, a network, and how it is trained: the options of ``streamdrnn train TASK``.
 
     Attributes:
+        name: the task's.
+        example: options of a training, for the help, which begins with the first line of the recipe's docstring.
         data_set: the one that can be downloaded for it, if any.
         in_16_bits: whether the model is kept in 16 bits: in a file half as large.
     """
@@ -127,6 +129,7 @@ class Recipe(ABC):
     training: TrainingRecipe
 
     name: ClassVar[str]
+    example: ClassVar[str]
     data_set: ClassVar[Optional[str]] = None
     in_16_bits: ClassVar[bool] = False
 
