@@ -1,19 +1,12 @@
-"""Where data sets are, and what is in the speaker folders."""
+"""Where data sets are."""
 
 import os
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Optional
 
 import platformdirs
 
 DATA_VARIABLE = "STREAMDRNN_DATA"
-
-
-class Utterance(NamedTuple):
-    """One recording and who speaks in it."""
-
-    speaker: str
-    path: Path
 
 
 def data_folder(data_dir: Optional[Path], name: str) -> Path:
@@ -40,15 +33,3 @@ def data_folder(data_dir: Optional[Path], name: str) -> Path:
 def cache_folder() -> Path:
     """Where downloaded data sets are kept for a user who names no other place."""
     return platformdirs.user_cache_path("streamdrnn", appauthor=False)
-
-
-def librispeech(folder: Path) -> list[Utterance]:
-    """The utterances of a LibriSpeech folder, ``<speaker>-<chapter>-<number>.flac`` at any depth, by name.
-
-    Raises:
-        FileNotFoundError: there are none.
-    """
-    paths = sorted(folder.rglob("*-*-*.flac"), key=lambda path: path.name)
-    if not paths:
-        raise FileNotFoundError(f"{folder}: no <speaker>-<chapter>-<number>.flac in it")
-    return [Utterance(path.name.split("-")[0], path) for path in paths]

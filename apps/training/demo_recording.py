@@ -14,9 +14,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from streamdrnn.apps.training.data import librispeech
 from streamdrnn.apps.training.labelled_speech import RATE, Samples, root_mean_square
 from streamdrnn.apps.training.scenes import coloured_noises, in_a_room, over_a_telephone
+from streamdrnn.apps.training.speaker_folders import find_utterances
 from streamdrnn.audio import load_audio
 
 READERS = {
@@ -98,7 +98,7 @@ _FRAME = RATE // 50
 
 def make_demo(librispeech_folder: Path, folder: Path) -> None:
     """Write the conversation, the enrolments, and ``demo.json``, which says who really speaks when."""
-    paths = {utterance.speaker: utterance.path for utterance in librispeech(librispeech_folder)}
+    paths = {utterance.speaker: utterance.path for utterance in find_utterances(librispeech_folder)}
     left = {name: _fluent(load_audio(paths[number], RATE).numpy()) for name, (number, _) in READERS.items()}
     folder.mkdir(parents=True, exist_ok=True)
     voices = []

@@ -2,12 +2,19 @@
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
-from streamdrnn.apps.training.data import Utterance
 from streamdrnn.audio.files import is_audio
 
 _LIBRISPEECH = re.compile(r"(?P<speaker>\d+)-\d+-\d+\.flac")
 FSDD_NAME = re.compile(r"\d_(?P<speaker>[A-Za-z]+)_(?P<index>\d+)\.wav")
+
+
+class Utterance(NamedTuple):
+    """One recording and who speaks in it."""
+
+    speaker: str
+    path: Path
 
 
 def find_utterances(folder: Path) -> list[Utterance]:

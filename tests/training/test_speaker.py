@@ -13,14 +13,13 @@ from safetensors.torch import load_file
 
 from streamdrnn import Classifier, StreamingDRNN, load_model, model_notes
 from streamdrnn.apps.training import network
-from streamdrnn.apps.training.data import Utterance
 from streamdrnn.apps.training.evaluation import evaluate
 from streamdrnn.apps.training.metrics import UtteranceAccuracy
 from streamdrnn.apps.training.network import NetworkRecipe
 from streamdrnn.apps.training.prediction import predict
 from streamdrnn.apps.training.run_folder import RunFolder
 from streamdrnn.apps.training.runs import load_run
-from streamdrnn.apps.training.speaker_folders import find_utterances
+from streamdrnn.apps.training.speaker_folders import Utterance, find_utterances
 from streamdrnn.apps.training.tasks.speaker import SpeakerRecipe, SpeakerTask, Voice, make_frontend
 from streamdrnn.apps.training.trainer import Trainer
 from streamdrnn.apps.training.training_recipe import TrainingRecipe

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from streamdrnn.apps.training.data import Utterance, data_folder
+from streamdrnn.apps.training.data import data_folder
 from streamdrnn.apps.training.network import AudioInput, NetworkRecipe
-from streamdrnn.apps.training.speaker_folders import FSDD_NAME, find_utterances
+from streamdrnn.apps.training.speaker_folders import FSDD_NAME, Utterance, find_utterances
 from streamdrnn.apps.training.tasks.task import Batch, Recipe, Split, Task
 from streamdrnn.apps.training.training_recipe import TrainingRecipe
 from streamdrnn.audio import MFCC, FrontEnd, RawWaveform, load_audio
@@ -41,7 +41,7 @@ STANDARDISED_BY = 1000
 
 @dataclass
 class SpeakerRecipe(Recipe):
-    """Tell which of N known speakers says this.
+    """Tell which of N known speakers says this, as in the paper; new voices are known by `train embedder`'s model.
 
     Attributes:
         dataset: the folder in the data folder: of VCTK, LibriSpeech or FSDD, or any with <speaker>/*.wav.
@@ -142,7 +142,7 @@ def divide_by_time(samples: Tensor) -> dict[Part, Tensor]:
 
 
 class SpeakerTask(Task):
-    """Crops of a second or so.
+    """Crops of recordings, half a second long if nothing else is asked for.
 
     A crop of training is of a speaker, a recording and a place drawn at random. What validates and tests is cut into
     windows that follow one another; of a recording shorter than a window there is one, as long as the recording.

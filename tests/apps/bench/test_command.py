@@ -24,6 +24,7 @@ from streamdrnn.apps.bench.suites import SUITES, Suite
 from streamdrnn.apps.bench.tables import Table
 from streamdrnn.apps.bench.target import TARGETS
 from streamdrnn.apps.bench.workloads import QUICK_GPU, QUICK_SIZES, SIZES, Workload
+from streamdrnn.kernels import CELLS as ALL_CELLS
 from streamdrnn.kernels import HELD
 from tests.apps.bench.conftest import Outcome
 from tests.apps.bench.stand_in import on_cpu
@@ -39,6 +40,7 @@ def test_registries_have_all_that_can_be_asked_for() -> None:
     assert devices == set(SUITES) == set(TARGETS) == set(SIZES) == set(QUICK_SIZES)
     assert set(get_args(SuiteName)) == {name for suites in SUITES.values() for name in suites}
     assert set(get_args(Precision)) == set(LIMITS)
+    assert set(CELLS) == set(ALL_CELLS)
 
 
 def test_each_suite_imports_what_it_needs_when_it_runs() -> None:

@@ -13,7 +13,6 @@ from torch import Tensor
 from streamdrnn.apps.speaker_id.model import asset
 from streamdrnn.apps.training import embedder, teacher
 from streamdrnn.apps.training.angular_margin import angular_margin_loss
-from streamdrnn.apps.training.data import Utterance, librispeech
 from streamdrnn.apps.training.distortion import Chances, distort
 from streamdrnn.apps.training.embedder import Segments
 from streamdrnn.apps.training.embedder_recipe import EmbedderRecipe
@@ -202,17 +201,6 @@ def test_a_recipe_that_trains_nothing_is_refused_first(
 def test_the_shipped_model_is_small() -> None:
     assert asset("speaker.safetensors").stat().st_size <= 4e6
     assert asset("conversation.flac").stat().st_size <= 1e6
-
-
-def test_librispeech_folders_are_read_by_name(tmp_path: Path) -> None:
-    for name in ("19/198/19-198-0001.flac", "103-1240-0000.flac", "notes.txt"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    assert librispeech(tmp_path) == [
-        Utterance("103", tmp_path / "103-1240-0000.flac"),
-        Utterance("19", tmp_path / "19/198/19-198-0001.flac"),
-    ]
 
 
 def test_an_utterance_is_cut_once_and_whole() -> None:
