@@ -58,7 +58,7 @@ def overview(rows: Sequence[Row], runs: Mapping[str, StoredRun | None]) -> Figur
             papers = float(row.paper.value.split()[0])
             left.plot([size, size], [accuracy, papers], ":", color=colour, linewidth=1.0)
             left.plot(size, papers, marker, markerfacecolor="none", color=colour)
-        right.plot(run.results["seconds"] / 60, accuracy, marker, color=colour)
+        right.plot(run.minutes(run.results["steps"]), accuracy, marker, color=colour)
     left.set_xscale("log")
     left.set_xticks([5, 10, 20, 50, 100, 200], minor=False)
     left.set_xticks([], minor=True)
@@ -68,7 +68,7 @@ def overview(rows: Sequence[Row], runs: Mapping[str, StoredRun | None]) -> Figur
     left.set_ylabel("test accuracy (%)")
     left.set_title("Permuted MNIST. Filled: here; hollow: the paper")
     figure.legend(loc="outside right upper")
-    right.set_xlabel("minutes of training, one thread")
+    right.set_xlabel("minutes of training, one thread, undisturbed")
     right.set_xlim(left=0)
     right.set_title("Here")
     return figure
@@ -84,7 +84,7 @@ def learning_curves(table: Table, drawn: Drawn) -> Figure:
     lines: dict[str, Line2D] = {}
     for axes, length in zip(panels, lengths, strict=True):
         for network, run in [(network, run) for network, its, run in named if its == length]:
-            steps, losses = curve(run, "loss")
+            steps, losses = run.curve("loss")
             losses = [run.loss_unit * loss for loss in losses]
             number = networks.index(network)
             colour, style = COLOURS[number % len(COLOURS)], ("-", "--", "-.")[number // len(COLOURS)]
@@ -106,7 +106,7 @@ def layers(table: Table, drawn: Drawn) -> Figure:
     ends = []
     for colour, (name, run) in zip(_shades(len(drawn)), drawn, strict=True):
         count = len(run.configuration["recipe"]["network"]["dilations"])
-        steps, accuracies = curve(run, f"valid_{table.metric}")
+        steps, accuracies = run.curve(f"valid_{table.metric}")
         left.plot(steps, [100 * value for value in accuracies], color=colour, label=name)
         papers = FIGURE_5[count]
         left.plot(list(papers), [100 * value for value in papers.values()], ":", color=colour)
@@ -126,15 +126,14 @@ def layers(table: Table, drawn: Drawn) -> Figure:
 
 
 def start_dilation(table: Table, drawn: Drawn) -> Figure:
-    """Validation accuracy against the time that training has taken."""
+    """Validation accuracy against the time that training takes undisturbed."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes: Axes = figure.subplots()
     for colour, (name, run) in zip(_shades(len(drawn)), drawn, strict=True):
-        at = dict(zip(*curve(run, "seconds"), strict=True))
-        steps, accuracies = curve(run, f"valid_{table.metric}")
-        minutes = [at[step] / 60 for step in steps]
+        steps, accuracies = run.curve(f"valid_{table.metric}")
+        minutes = [run.minutes(step) for step in steps]
         axes.plot(minutes, [100 * value for value in accuracies], "o-", color=colour, label=name)
-    axes.set_xlabel("time of training (min)")
+    axes.set_xlabel("minutes of training, one thread, undisturbed")
     axes.set_ylabel("validation accuracy (%)")
     axes.set_xlim(left=0)
     axes.set_title(table.title)
@@ -152,9 +151,3 @@ FIGURES: dict[str, Callable[[Table, Drawn], Figure]] = {
     "layers": layers,
     "start dilation": start_dilation,
 }
-
-
-def curve(run: StoredRun, name: str) -> tuple[list[int], list[float]]:
-    """The steps and values of one of a run's logged quantities."""
-    lines = [(step, value) for step, kind, value in run.log if kind == name]
-    return [step for step, _ in lines], [value for _, value in lines]

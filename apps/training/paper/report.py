@@ -39,8 +39,9 @@ def to_markdown(runs: Runs, command: str, plots: Mapping[str, Path], page: Path)
         "",
         "The paper is Chang et al. 2017, _Dilated Recurrent Neural Networks_. Its own tables could not be read here: "
         "beside each of its figures stands where it was read, or that it is recalled. Of several seeds the mean is "
-        "given, and the least and the most; and the time of the first. Times are of several machines on which other "
-        "work ran too: they are not to be compared closely.",
+        "given, and the least and the most; and the time of the first. A time is that of the steps alone where nothing "
+        "disturbs them, each as fast as the fastest tenth was: other work ran on the machines too. Later revisions of "
+        "the code are faster than earlier ones.",
     ]
     if OVERVIEW in plots:
         lines += ["", f"![Accuracy, size and time]({_beside(page, plots[OVERVIEW])})"]
@@ -73,7 +74,7 @@ def _cells(table: Table, row: Row, runs: Runs) -> tuple[str, ...]:
         f"{first.results['parameters']:,}",
         str(first.results["steps"]),
         _seeds(row, list(done)),
-        _duration(first.results["seconds"]),
+        _duration(first.minutes(first.results["steps"])),
         machine["gpu"] or f"{machine['processor']}, {machine['threads']} thread{'s' if machine['threads'] > 1 else ''}",
         train,
     )
@@ -103,6 +104,6 @@ def _number(metric: Metric, value: float) -> str:
     return f"{value:.3f}" if metric == "bits" else f"{value:.2g}"
 
 
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
+def _duration(minutes: float) -> str:
+    hours, rest = divmod(round(minutes), 60)
+    return f"{hours} h {rest:02} min" if hours else f"{rest} min"

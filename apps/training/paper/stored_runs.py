@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import tyro
 
 from streamdrnn.apps.option_style import OPTION_STYLE
@@ -32,6 +33,19 @@ class StoredRun(NamedTuple):
     def loss_unit(self) -> float:
         """What makes a loss per step of the copy task one per recalled symbol, for which chance is ln 8."""
         return math.log(SYMBOLS) / float(self.results["chance"]["loss"])
+
+    def curve(self, name: str) -> tuple[list[int], list[float]]:
+        """The steps and values of one of its logged quantities."""
+        lines = [(step, value) for step, kind, value in self.log if kind == name]
+        return [step for step, _ in lines], [value for _, value in lines]
+
+    def minutes(self, steps: int) -> float:
+        """How long so many steps take where nothing disturbs them: each as long as the fastest tenth of them did.
+
+        Most runs shared their machine with other work, some of the time.
+        """
+        at, seconds = self.curve("seconds")
+        return steps * float(np.quantile(np.diff([0.0, *seconds]) / np.diff([0, *at]), 0.1)) / 60
 
 
 def stored_runs(folder: Path) -> dict[str, StoredRun | None]:
