@@ -43,7 +43,7 @@ def test_without_chance_every_character_is_the_likeliest_after_all_before_it(mod
 
 
 def test_characters_are_drawn_with_their_probabilities(model: Tagger) -> None:
-    draws = 2000
+    draws = 500
     for temperature in (0.5, 2.0):
         drawn = Counter(sample(model, length=1, temperature=temperature, seed=seed) for seed in range(draws))
         wanted = torch.softmax(logits_after(model, "ab") / temperature, 0)

@@ -48,13 +48,14 @@ def train(recipe: Recipe, folder: Path, task: Task | None = None, resume: bool =
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_network_learns_and_is_measured_again_from_its_run(tmp_path: Path, kind: str) -> None:
-    results = train(copying(kind, steps=60, learning_rate=0.01), tmp_path / "run")
+    wanted = copying(kind, steps=60, learning_rate=0.01, validate_every=30, checkpoint_every=30)
+    results = train(wanted, tmp_path / "run")
     losses = [value for _, name, value in read_log(tmp_path / "run" / "log.csv") if name == "loss"]
     assert len(losses) == 60
     assert losses[-1] < 0.7 * losses[0]
     folder = RunFolder(tmp_path / "run")
     recipe = recipe_of(folder)
-    assert recipe == copying(kind, steps=60, learning_rate=0.01)
+    assert recipe == wanted
     task = recipe.load(None)
     model = network.load(folder.model, recipe.network, task.input_size, task.num_outputs, task.per_step)
     assert evaluate(model, task, "test") == results["test"]
