@@ -156,7 +156,7 @@ async def _read(websocket: WebSocket, service: Service, session: Session) -> Non
 
 async def _write(websocket: WebSocket, session: Session) -> None:
     while True:
-        message = await session.outbox.first()
+        message = await session.outbox.take()
         if message is None:
             await websocket.close()
             return
@@ -164,7 +164,6 @@ async def _write(websocket: WebSocket, session: Session) -> None:
             await websocket.send_bytes(message)
         else:
             await websocket.send_text(message)
-        session.outbox.sent()
 
 
 async def _refuse(websocket: WebSocket, service: Service, refusal: RefusalError) -> None:

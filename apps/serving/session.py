@@ -22,12 +22,15 @@ class Outbox:
     """What a client is still to be sent, in order.
 
     Attributes:
+        results: how many results wait; a result is bytes.
         say: sends a message at once, where it can (:meth:`Shortcut.say`); None where there is no such way.
     """
 
     def __init__(self) -> None:
         self._waiting = deque[Union[bytes, str, None]]()
         self._is_there = asyncio.Event()
+        self._is_sending = False
+        self.results = 0
         self.say: Optional[Callable[[Union[bytes, str]], bool]] = None
 
     def __len__(self) -> int:
@@ -35,28 +38,31 @@ class Outbox:
 
     def put(self, message: Union[bytes, str, None]) -> None:
         """At the end; None is the end of all."""
-        if self.say is not None and not self._waiting and message is not None and self.say(message):
+        is_first = not (self._waiting or self._is_sending)
+        if self.say is not None and is_first and message is not None and self.say(message):
             return
+        self.results += isinstance(message, bytes)
         self._waiting.append(message)
         self._is_there.set()
 
-    async def first(self) -> Union[bytes, str, None]:
-        """The message to be sent next, when there is one; it stays the first until :meth:`sent`."""
+    async def take(self) -> Union[bytes, str, None]:
+        """The next message, when there is one. Until the next call it is being sent, and nothing overtakes it."""
+        self._is_sending = False
         await self._is_there.wait()
-        return self._waiting[0]
-
-    def sent(self) -> None:
-        """The first message is sent."""
-        self._waiting.popleft()
+        self._is_sending = True
+        message = self._waiting.popleft()
+        self.results -= isinstance(message, bytes)
         if not self._waiting:
             self._is_there.clear()
+        return message
 
 
 class Session:
     """A stream between its opening and its end.
 
     A result stays here until the client says that it has it, for which it has to: it may be no more than the window
-    ahead. So a client that does not read stops itself, with a bounded number of results that wait for it here.
+    ahead. It can have no result that its connection was not given. So a client that does not read stops itself, with a
+    bounded number of results that wait for it here, whatever it says that it has.
 
     Args:
         stream: its id.
@@ -206,9 +212,6 @@ class Session:
     def tell_saved(self, seq: int) -> None:
         """Tell the client that it need not send again what came up to here."""
         self.saved, self.saved_at = seq, time.monotonic()
-        if len(self.outbox) > _MOST_UNREAD * self._limits.window:
-            self.end(RefusalError(Code.TOO_FAST, "expected a client that reads what it asks for"))
-            return
         self.outbox.put(json.dumps({"type": "snapshot", "seq": seq}))
 
     def _check_sequence(self, seq: int, ack: int) -> None:
@@ -216,8 +219,9 @@ class Session:
             raise RefusalError(Code.BAD_SEQUENCE, f"seq: expected {self.received + 1}, got {seq}")
         if ack < self._ack:
             raise RefusalError(Code.BAD_SEQUENCE, f"ack: expected {self._ack} or more, got {ack}")
-        # A client that continues may have results of inputs that it is sending again, and that are not processed here.
-        ack = min(ack, self.processed)
+        # A client that continues may have results of inputs that it is sending again, and that are not processed here;
+        # one that does not read may claim to have those that still wait for it.
+        ack = min(ack, self.processed - self.outbox.results)
         if seq - ack > self._limits.window:
             raise RefusalError(
                 Code.BAD_SEQUENCE, f"seq: expected at most {self._limits.window} beyond the last result, got {seq}"
@@ -230,6 +234,9 @@ class Session:
         self._ack = ack
 
     def _spend(self, steps: float) -> None:
+        """Grant what the client asks for, whose answer will be in the outbox."""
+        if len(self.outbox) > _MOST_UNREAD * self._limits.window:
+            raise RefusalError(Code.TOO_FAST, "expected a client that reads what it asks for")
         wait = self._budget.spend(steps, time.monotonic())
         if wait is not None:
             raise RefusalError(

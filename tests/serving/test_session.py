@@ -1,0 +1,110 @@
+"""One stream without sockets: what it keeps for its client."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Union
+
+import pytest
+
+from streamdrnn.apps.serving.limits import Limits, RefusalError
+from streamdrnn.apps.serving.service import Service
+from streamdrnn.apps.serving.session import Session
+from streamdrnn.apps.serving.sqlite_store import SQLiteStore
+from streamdrnn.client.protocol import MAX_SEQUENCE, Code, Input, pack_input, unpack_result
+from tests.serving.servers import inputs
+
+WINDOW = 4
+
+
+@asynccontextmanager
+async def served(models: list[Path], store: Path) -> AsyncIterator[Service]:
+    service = Service(models, SQLiteStore(store, 3600.0), Limits(window=WINDOW), snapshot_seconds=1000.0)
+    await service.start()
+    try:
+        yield service
+    finally:
+        await service.stop()
+
+
+async def hear(session: Session, seq: int, ack: int) -> None:
+    session.hear_input(pack_input(Input(seq, ack, inputs(1).tobytes())))
+    await session.settled()
+
+
+@pytest.mark.parametrize("reads", [0, 3])
+def test_an_ack_of_what_the_connection_was_not_given_counts_for_nothing(
+    models: list[Path], tmp_path: Path, reads: int
+) -> None:
+    """Else a client that does not read, and says that it has everything, would fill the server's memory."""
+
+    async def live() -> None:
+        async with served(models, tmp_path / "s") as service:
+            session = await service.open("tagger", "features")
+            session.greet(0)
+            await hear(session, 1, 0)
+            for _ in range(1 + reads):  # a message that is being sent is given
+                await session.outbox.take()
+                await hear(session, session.received + 1, MAX_SEQUENCE)
+            given = session.received - session.outbox.results
+            with pytest.raises(RefusalError, match=f"at most {WINDOW} beyond the last result") as refusal:  # noqa: PT012
+                for _ in range(100):
+                    await hear(session, session.received + 1, MAX_SEQUENCE)
+            assert refusal.value.code == Code.BAD_SEQUENCE
+            assert session.received == given + WINDOW
+            assert session.outbox.results == len(session.snapshot().results) == WINDOW
+
+    asyncio.run(live())
+
+
+def test_what_is_sent_at_once_is_given(models: list[Path], tmp_path: Path) -> None:
+    said = list[Union[bytes, str]]()
+
+    def say(message: Union[bytes, str]) -> bool:
+        said.append(message)
+        return True
+
+    async def live() -> None:
+        async with served(models, tmp_path / "s") as service:
+            session = await service.open("tagger", "features")
+            session.outbox.say = say
+            for seq in range(1, 3 * WINDOW):
+                await hear(session, seq, MAX_SEQUENCE)
+            assert len(session.snapshot().results) == 1
+
+    asyncio.run(live())
+    assert [unpack_result(message).seq for message in said if isinstance(message, bytes)] == [*range(1, 3 * WINDOW)]
+
+
+def test_who_continues_may_have_results_of_what_it_sends_again(models: list[Path], tmp_path: Path) -> None:
+    """The last snapshot is older than what the client has; of what it says it has, nothing is kept for it again."""
+
+    async def live() -> None:
+        async with served(models, tmp_path / "s") as service:
+            stream = (await service.open("tagger", "features")).stream
+        async with served(models, tmp_path / "s") as service:
+            session = await service.restore(stream)
+            session.greet(3)
+            assert '"opened"' in str(await session.outbox.take())
+            for seq in range(1, 3 * WINDOW):
+                await hear(session, seq, max(3, seq - 1))
+                message = await session.outbox.take()
+                assert isinstance(message, bytes)
+                assert unpack_result(message).seq == seq
+            assert len(session.snapshot().results) <= 1
+
+    asyncio.run(live())
+
+
+def test_who_asks_and_does_not_read_is_refused(models: list[Path], tmp_path: Path) -> None:
+    async def live() -> None:
+        async with served(models, tmp_path / "s") as service:
+            session = await service.open("tagger", "features")
+            with pytest.raises(RefusalError, match="expected a client that reads what it asks for"):  # noqa: PT012
+                for _ in range(100):
+                    session.hear_snapshot()
+                    await service.save(session)
+            assert len(session.outbox) == 4 * WINDOW + 1
+
+    asyncio.run(live())
