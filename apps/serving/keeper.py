@@ -110,7 +110,10 @@ class Keeper:
             def write() -> list[Saving]:
                 slots = [session.slot for session, _ in found]
                 written = to_bytes_together([snapshot for _, snapshot in found], model.engine.state, slots)
-                return [Saving(s.stream, s.claim, data) for (s, _), data in zip(found, written, strict=True)]
+                return [
+                    Saving(session.stream, session.claim, snapshot.seq, data)
+                    for (session, snapshot), data in zip(found, written, strict=True)
+                ]
 
             return write
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import compress
 from typing import Any, Optional, Self
 
 import redis
@@ -52,58 +53,73 @@ class RedisStore:
 
     def add(self, stream: str, snapshot: bytes) -> int:
         with _errors(), self._client.pipeline() as pipe:
-            _write(pipe, _key(stream), 1, snapshot, self._keep_ms)
+            _write(pipe, Saving(stream, 1, 0, snapshot), self._keep_ms)
             pipe.execute()
         return 1
 
     def save(self, savings: Sequence[Saving]) -> list[bool]:
-        return [self._replace(*saving, self._keep_ms) for saving in savings]
+        return self._replace(savings, self._keep_ms)
 
     def claim(self, stream: str) -> Optional[Claimed]:
         key = _key(stream)
 
         def take(pipe: Any) -> Optional[Claimed]:
-            claim, snapshot = pipe.hmget(key, "claim", "snapshot")
+            claim, seq, snapshot = pipe.hmget(key, "claim", "seq", "snapshot")
             pipe.multi()
-            if claim is None or snapshot in (None, CLOSED):
+            if snapshot is None or _number(seq) == CLOSED:
                 return None
             pipe.hset(key, "claim", int(claim) + 1)
             pipe.pexpire(key, self._keep_ms)
             return Claimed(int(claim) + 1, snapshot)
 
-        claimed: Optional[Claimed] = self._unless_changed(key, take)
+        claimed: Optional[Claimed] = self._unless_changed([key], take)
         return claimed
 
     def remove(self, stream: str, claim: int) -> None:
-        self._replace(stream, claim, CLOSED, min(self._keep_ms, round(1000 * CLOSED_SECONDS)))
+        closed = Saving(stream, claim, CLOSED, b"")
+        self._replace([closed], min(self._keep_ms, round(1000 * CLOSED_SECONDS)))
 
     def check(self) -> int:
         with _errors():
             self._client.set(b"streamdrnn:check", 1, px=1000)
             return int(self._client.info("memory").get("used_memory", 0))
 
-    def _replace(self, stream: str, claim: int, snapshot: bytes, keep_ms: int) -> bool:
-        key = _key(stream)
+    def _replace(self, savings: Sequence[Saving], keep_ms: int) -> list[bool]:
+        """Write those that nothing later is kept of, all together; whether each was written."""
+        keys = [_key(saving.stream) for saving in savings]
 
-        def try_to(pipe: Any) -> bool:
-            latest, now = pipe.hmget(key, "claim", "snapshot")
+        def try_to(pipe: Any) -> list[bool]:
+            with self._client.pipeline(transaction=False) as reads:
+                for key in keys:
+                    reads.hmget(key, "claim", "seq")
+                kept = reads.execute()
             pipe.multi()
-            ours = latest is None or (int(latest) <= claim and now != CLOSED)
-            if ours:
-                _write(pipe, key, claim, snapshot, keep_ms)
+            ours = [
+                claim is None or ((int(claim), _number(seq)) <= (saving.claim, saving.seq) and _number(seq) != CLOSED)
+                for saving, (claim, seq) in zip(savings, kept, strict=True)
+            ]
+            for saving in compress(savings, ours):
+                _write(pipe, saving, keep_ms)
             return ours
 
-        return bool(self._unless_changed(key, try_to))
+        written: list[bool] = self._unless_changed(keys, try_to) if keys else []
+        return written
 
-    def _unless_changed(self, key: bytes, change: Callable[[Any], Any]) -> Any:
-        """Make a change, again as often as somebody else changed the same stream in the meantime; what it returns."""
+    def _unless_changed(self, keys: Sequence[bytes], change: Callable[[Any], Any]) -> Any:
+        """Make a change, again as often as somebody else changed the same streams in the meantime; what it returns."""
         with _errors():
-            return self._client.transaction(change, key, value_from_callable=True)
+            return self._client.transaction(change, *keys, value_from_callable=True)
 
 
-def _write(pipe: Any, key: bytes, claim: int, snapshot: bytes, keep_ms: int) -> None:
-    pipe.hset(key, mapping={"claim": claim, "snapshot": snapshot})
+def _write(pipe: Any, saving: Saving, keep_ms: int) -> None:
+    key = _key(saving.stream)
+    pipe.hset(key, mapping={"claim": saving.claim, "seq": saving.seq, "snapshot": saving.snapshot})
     pipe.pexpire(key, keep_ms)
+
+
+def _number(seq: Optional[bytes]) -> int:
+    """The last input of a row; 0.2 kept none."""
+    return int(seq or 0)
 
 
 @contextmanager

@@ -20,11 +20,13 @@ CREATE TABLE IF NOT EXISTS streams (
     key BLOB PRIMARY KEY,
     claim INTEGER NOT NULL,
     saved REAL NOT NULL,
-    snapshot BLOB NOT NULL
+    snapshot BLOB NOT NULL,
+    seq INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS streams_by_age ON streams (saved);
 CREATE TABLE IF NOT EXISTS checks (id INTEGER PRIMARY KEY CHECK (id = 1), at REAL NOT NULL);
 """
+_COLUMN_SINCE_0_2 = "ALTER TABLE streams ADD COLUMN seq INTEGER NOT NULL DEFAULT 0"
 _LOCKED_SECONDS = 4.0
 """How long a call waits for other processes that write."""
 _FOR_NEW_STREAMS = 0.9
@@ -68,7 +70,7 @@ class SQLiteStore:
             db.execute("DELETE FROM streams WHERE saved < ?", (now - self.keep_seconds,))
             taken = _bytes_of(db)
             if not self._is_full(taken):
-                db.execute("INSERT INTO streams VALUES (?, 1, ?, ?)", (key_of(stream), now, snapshot))
+                _put(db, Saving(stream, 1, 0, snapshot), now)
         self._check_room(taken)
         return 1
 
@@ -80,8 +82,7 @@ class SQLiteStore:
     def claim(self, stream: str) -> Optional[Claimed]:
         with self._transaction() as db:
             row = db.execute(
-                "UPDATE streams SET claim = claim + 1, saved = ? WHERE key = ? AND snapshot != ?"
-                " RETURNING claim, snapshot",
+                "UPDATE streams SET claim = claim + 1, saved = ? WHERE key = ? AND seq != ? RETURNING claim, snapshot",
                 (self._now(), key_of(stream), CLOSED),
             ).fetchone()
         return None if row is None else Claimed(*row)
@@ -89,7 +90,7 @@ class SQLiteStore:
     def remove(self, stream: str, claim: int) -> None:
         forgotten = self._now() - self.keep_seconds + min(CLOSED_SECONDS, self.keep_seconds)
         with self._transaction() as db:
-            _put(db, Saving(stream, claim, CLOSED), forgotten)
+            _put(db, Saving(stream, claim, CLOSED, b""), forgotten)
 
     def check(self) -> int:
         with self._transaction() as db:
@@ -114,6 +115,10 @@ class SQLiteStore:
         with self._connection() as db:
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(_SCHEMA)
+            with db:
+                db.execute("BEGIN IMMEDIATE")
+                if "seq" not in [name for _, name, *_ in db.execute("PRAGMA table_info (streams)")]:
+                    db.execute(_COLUMN_SINCE_0_2)
         self.path.chmod(0o600)  # whatever it was; only now is it known to be a store
 
     @contextmanager
@@ -138,12 +143,12 @@ class SQLiteStore:
 
 
 def _put(db: sqlite3.Connection, saving: Saving, saved: float) -> bool:
-    """Write a row, unless there is one that was claimed later or closed; whether it was written."""
+    """Write a row, unless the one there was claimed later, is closed or has later inputs; whether it was written."""
     written = db.execute(
-        "INSERT INTO streams VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
-        " SET claim = excluded.claim, saved = excluded.saved, snapshot = excluded.snapshot"
-        " WHERE claim <= excluded.claim AND snapshot != ?",
-        (key_of(saving.stream), saving.claim, saved, saving.snapshot, CLOSED),
+        "INSERT INTO streams (key, claim, saved, snapshot, seq) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
+        " SET claim = excluded.claim, saved = excluded.saved, snapshot = excluded.snapshot, seq = excluded.seq"
+        " WHERE (claim, seq) <= (excluded.claim, excluded.seq) AND seq != ?",
+        (key_of(saving.stream), saving.claim, saved, saving.snapshot, saving.seq, CLOSED),
     )
     return written.rowcount == 1
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional, Protocol
 
+from streamdrnn.client.protocol import MAX_SEQUENCE
 from streamdrnn.errors import InputError, ResourceError, installing
 
-CLOSED, CLOSED_SECONDS = b"closed", 600.0
-"""Kept of a stream that was closed, for so many seconds: a server that was cut off must not save it again."""
+CLOSED, CLOSED_SECONDS = MAX_SEQUENCE, 600.0
+"""Kept as the last input of a closed stream, for so many seconds: a server that was cut off must not save it again."""
 
 
 class StoreFullError(ResourceError):
@@ -24,10 +25,11 @@ class StoreFullError(ResourceError):
 
 
 class Saving(NamedTuple):
-    """A snapshot to be saved: of which stream, under which claim to it, and its bytes."""
+    """A snapshot to be saved: of which stream, under which claim to it, the last input in it, and its bytes."""
 
     stream: str
     claim: int
+    seq: int
     snapshot: bytes
 
 
@@ -42,8 +44,9 @@ class Store(Protocol):
     """Snapshots that several servers may share.
 
     A stream is one server's at a time: who claims it last. Of the others nothing more is saved, so that a server that
-    was thought dead does not overwrite what happened since. Each stream is saved whole or not at all, also when the
-    process is killed. Streams that were not saved for long enough are forgotten; so is everything when the store itself
+    was thought dead does not overwrite what happened since. Nor does a call that its caller no longer waits for: of one
+    claim no snapshot replaces one with later inputs. Each stream is saved whole or not at all, also when the process is
+    killed. Streams that were not saved for long enough are forgotten; so is everything when the store itself
     is lost. Whoever has a stream writes it again with its next snapshot.
 
     Every method may raise ``OSError``: the store cannot be used.
@@ -62,7 +65,11 @@ class Store(Protocol):
         """
 
     def save(self, savings: Sequence[Saving]) -> list[bool]:
-        """Replace the snapshots of streams, or keep them anew; for each, False if it was claimed since, or closed."""
+        """Replace the snapshots of streams, or keep them anew.
+
+        Returns:
+            for each, False if the stream was claimed since, closed, or saved with later inputs.
+        """
 
     def claim(self, stream: str) -> Optional[Claimed]:
         """Take a stream over, from whoever had it; None if there is no such stream."""

@@ -363,7 +363,7 @@ class Streams(RuleBasedStateMachine):
             assert model.engine.streams == 0
             assert len(model.engine._free) == LIMITS.streams
         with closing(sqlite3.connect(self.folder / "streams.sqlite3")) as store:
-            assert store.execute("SELECT count(*) FROM streams WHERE snapshot != ?", (CLOSED,)).fetchone() == (0,)
+            assert store.execute("SELECT count(*) FROM streams WHERE seq != ?", (CLOSED,)).fetchone() == (0,)
 
     def connect(self) -> Wire:
         self.wires.append(Wire(self.server.url))

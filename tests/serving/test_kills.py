@@ -50,4 +50,4 @@ def test_killed_at_any_moment(tmp_path: Path, kills: int) -> None:
     for life in lives:
         assert life.failure is None, life.failure
     with closing(sqlite3.connect(store)) as db:
-        assert db.execute("SELECT count(*) FROM streams WHERE snapshot != ?", (CLOSED,)).fetchone() == (0,)
+        assert db.execute("SELECT count(*) FROM streams WHERE seq != ?", (CLOSED,)).fetchone() == (0,)

@@ -75,12 +75,12 @@ def test_a_snapshot_that_was_tampered_with_is_refused_and_costs_no_place(models:
             json.dumps(fields | {"model": ["x"]}).encode() + b"\n" + rest,
             good.snapshot[:-4] + b"\0\0\xc0\x7f",
         ):
-            assert store.save([Saving(stream, claim, wrong)]) == [True]
+            assert store.save([Saving(stream, claim, 1, wrong)]) == [True]
             with Wire(server.url) as wire:
                 wire.say(type="restore", version=1, stream=stream, ack=1)
                 refused(wire, Code.UNKNOWN_STREAM, "stream: cannot be continued: ")
             claim += 1
-        assert store.save([Saving(stream, claim, good.snapshot)]) == [True]
+        assert store.save([Saving(stream, claim, 1, good.snapshot)]) == [True]
         with Wire(server.url) as wire:
             assert wire.restore(stream, 1)["seq"] == 1
 

@@ -1,19 +1,23 @@
-"""One stream without sockets: what it keeps for its client."""
+"""One stream without sockets: what it keeps for its client, and what the store keeps of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Union
 
 import pytest
 
+from streamdrnn.apps.serving import keeper
 from streamdrnn.apps.serving.limits import Limits, RefusalError
 from streamdrnn.apps.serving.service import Service
 from streamdrnn.apps.serving.session import Session
 from streamdrnn.apps.serving.sqlite_store import SQLiteStore
+from streamdrnn.apps.serving.store import Saving
 from streamdrnn.client.protocol import MAX_SEQUENCE, Code, Input, pack_input, unpack_result
 from tests.serving.servers import inputs
+from tests.waiting import PATIENCE, wait_for
 
 WINDOW = 4
 
@@ -106,5 +110,36 @@ def test_who_asks_and_does_not_read_is_refused(models: list[Path], tmp_path: Pat
                     session.hear_snapshot()
                     await service.save(session)
             assert len(session.outbox) == 4 * WINDOW + 1
+
+    asyncio.run(live())
+
+
+def test_a_save_that_was_given_up_does_not_undo_those_after_it(
+    models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client was told that its second input is saved, and does not send it again."""
+    goes_on, late, save = threading.Event(), list[list[bool]](), SQLiteStore.save
+
+    def stall(store: SQLiteStore, savings: Sequence[Saving]) -> list[bool]:
+        assert goes_on.wait(PATIENCE)
+        late.append(save(store, savings))
+        return late[0]
+
+    async def live() -> None:
+        async with served(models, tmp_path / "s") as service:
+            session = await service.open("tagger", "features")
+            await hear(session, 1, 0)
+            with monkeypatch.context() as hurried:
+                hurried.setattr(keeper, "ANSWER_SECONDS", 0.1)
+                hurried.setattr(SQLiteStore, "save", stall)
+                with pytest.raises(RefusalError, match="could not save"):
+                    await service.save(session)
+            await hear(session, 2, 1)
+            await service.save(session)
+            assert session.saved == 2
+            goes_on.set()
+            await asyncio.to_thread(wait_for, lambda: bool(late))
+        async with served(models, tmp_path / "s") as service:  # the other one has died
+            assert (await service.restore(session.stream)).processed == 2
 
     asyncio.run(live())

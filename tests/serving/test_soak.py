@@ -106,7 +106,7 @@ def test_ten_minutes_of_streams_that_push_and_reset_and_are_cut(tmp_path: Path) 
             thread.join(PATIENCE)
         assert [life.failure for life in lives if life.failure] == []
         with closing(sqlite3.connect(store)) as db:
-            assert db.execute("SELECT count(*) FROM streams WHERE snapshot != ?", (CLOSED,)).fetchone() == (0,)
+            assert db.execute("SELECT count(*) FROM streams WHERE seq != ?", (CLOSED,)).fetchone() == (0,)
     finally:
         enough.set()
         server.terminate()

@@ -1,10 +1,12 @@
 """What is saved is there, whole, and the last claim's alone."""
 
 import json
+import sqlite3
 import stat
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import fakeredis
@@ -18,7 +20,7 @@ from streamdrnn import StreamingDRNN
 from streamdrnn.apps.serving.redis_store import RedisStore
 from streamdrnn.apps.serving.snapshots import Snapshot, model_of, read_snapshot, to_bytes_together
 from streamdrnn.apps.serving.sqlite_store import SQLiteStore
-from streamdrnn.apps.serving.store import Saving, Store, StoreFullError, open_store
+from streamdrnn.apps.serving.store import Saving, Store, StoreFullError, key_of, open_store
 from streamdrnn.client.protocol import Result, pack_result
 from streamdrnn.state import check_fits
 from streamdrnn.streaming import State
@@ -45,19 +47,34 @@ def another(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
 def test_the_last_claim_saves_and_those_before_it_do_not(another: Open) -> None:
     store = another()
     first = store.add("s", b"0")
-    assert store.save([Saving("s", first, b"1")]) == [True]
+    assert store.save([Saving("s", first, 1, b"1")]) == [True]
     other = another().claim("s")
     assert other is not None
     assert other.snapshot == b"1"
     assert other.claim != first
-    assert store.save([Saving("s", first, b"stale"), Saving("s", other.claim, b"2")]) == [False, True]
+    assert store.save([Saving("s", first, 1, b"stale"), Saving("s", other.claim, 1, b"2")]) == [False, True]
     store.remove("s", first)
     again = store.claim("s")
     assert again is not None
     assert again.snapshot == b"2"
     store.remove("s", again.claim)
     assert store.claim("s") is None
-    assert store.save([Saving("s", again.claim, b"3")]) == [False]
+    assert store.save([Saving("s", again.claim, 1, b"3")]) == [False]
+
+
+def test_a_save_that_comes_late_replaces_no_later_one(another: Open) -> None:
+    """Its caller has given it up, saved the stream again since, and told the client so."""
+    store = another()
+    claim, other = store.add("s", b"0"), store.add("other", b"0")
+    assert store.save([Saving("s", claim, 2, b"2")]) == [True]
+    assert store.save([Saving("s", claim, 1, b"1"), Saving("other", other, 1, b"1")]) == [False, True]
+    assert store.save([Saving("s", claim, 2, b"the same inputs, acknowledged")]) == [True]
+    claimed = store.claim("s")
+    assert claimed is not None
+    assert claimed.snapshot == b"the same inputs, acknowledged"
+    assert store.save([Saving("s", claim, 3, b"by a server that was cut off")]) == [False]
+    assert store.save([Saving("s", claimed.claim, 2, b"2 again")]) == [True]
+    assert store.save([]) == []
 
 
 def test_streams_that_the_store_lost_are_kept_again_with_their_last_claim(another: Open) -> None:
@@ -67,9 +84,9 @@ def test_streams_that_the_store_lost_are_kept_again_with_their_last_claim(anothe
     assert last is not None
     forget_all(emptied)
     assert store.claim("s") is None
-    assert store.save([Saving("s", first, b"by a server that was cut off")]) == [True]
-    assert store.save([Saving("s", last.claim, b"1")]) == [True]
-    assert store.save([Saving("s", first, b"by a server that was cut off")]) == [False]
+    assert store.save([Saving("s", first, 1, b"by a server that was cut off")]) == [True]
+    assert store.save([Saving("s", last.claim, 1, b"1")]) == [True]
+    assert store.save([Saving("s", first, 1, b"by a server that was cut off")]) == [False]
     again = store.claim("s")
     assert again is not None
     assert again.claim > last.claim
@@ -81,7 +98,7 @@ def test_a_stream_that_was_closed_when_the_store_had_lost_it_stays_closed(anothe
     claim = store.add("s", b"0")
     forget_all(store)
     store.remove("s", claim)
-    assert store.save([Saving("s", claim, b"by a server that was cut off")]) == [False]
+    assert store.save([Saving("s", claim, 1, b"by a server that was cut off")]) == [False]
     assert store.claim("s") is None
 
 
@@ -105,11 +122,11 @@ def test_streams_that_nobody_continues_are_forgotten(another: Open, monkeypatch:
     store.remove("closed", closed)
     for _ in range(4):
         now += 0.4
-        assert store.save([Saving("kept", kept, b"")]) == [True]
+        assert store.save([Saving("kept", kept, 1, b"")]) == [True]
     store.add("new", b"")
     assert store.claim("old") is None
     assert store.claim("kept") is not None
-    assert store.save([Saving("closed", closed, b"")]) == [True]  # it is not remembered that it was closed
+    assert store.save([Saving("closed", closed, 1, b"")]) == [True]  # it is not remembered that it was closed
 
 
 def test_a_jump_of_the_time_of_day_makes_no_stream_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,14 +145,14 @@ def test_a_store_has_a_limit_in_bytes_and_goes_on_with_what_it_has(tmp_path: Pat
         for number in range(30):
             claims.append(store.add(str(number), bytes(100_000)))
     assert 15 <= len(claims) <= 18
-    assert store.save([Saving("0", claims[0], bytes(100_000))]) == [True]
+    assert store.save([Saving("0", claims[0], 1, bytes(100_000))]) == [True]
     with pytest.raises(StoreFullError):
         store.check()
     store.remove("1", claims[1])
     store.add("another", b"")
     assert 0 < store.check() < 2_000_000
     with pytest.raises(OSError, match="full"):
-        store.save([Saving("0", claims[0], bytes(3_000_000))])
+        store.save([Saving("0", claims[0], 1, bytes(3_000_000))])
     claimed = store.claim("0")
     assert claimed is not None
     assert claimed.snapshot == bytes(100_000)
@@ -158,10 +175,23 @@ def test_servers_at_the_same_time_lose_nothing(another: Open) -> None:
     claims = {str(k): another().add(str(k), b"") for k in range(8)}
 
     def save(n: int) -> list[bool]:
-        return another().save([Saving(str(n % 8), claims[str(n % 8)], str(n).encode())])
+        return another().save([Saving(str(n % 8), claims[str(n % 8)], 1, str(n).encode())])
 
     with ThreadPoolExecutor(8) as pool:
         assert all(kept == [True] for kept in pool.map(save, range(32)))
+
+
+def test_a_file_of_0_2_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "streams.sqlite3"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE streams (key BLOB PRIMARY KEY, claim INTEGER, saved REAL, snapshot BLOB)")
+        db.execute("INSERT INTO streams VALUES (?, 3, ?, ?)", (key_of("s"), time.time(), b"0"))
+    SQLiteStore(path, KEEP)
+    store = SQLiteStore(path, KEEP)
+    claimed = store.claim("s")
+    assert claimed is not None
+    assert claimed.snapshot == b"0"
+    assert store.save([Saving("s", claimed.claim, 1, b"1")]) == [True]
 
 
 def test_of_those_who_claim_at_the_same_time_the_last_one_has_it(another: Open) -> None:
@@ -169,7 +199,7 @@ def test_of_those_who_claim_at_the_same_time_the_last_one_has_it(another: Open) 
     with ThreadPoolExecutor(8) as pool:
         claims = [claimed.claim for claimed in pool.map(lambda _: another().claim("s"), range(16)) if claimed]
     assert len(set(claims)) == 16
-    assert another().save([Saving("s", claim, b"") for claim in sorted(claims)]) == [False] * 15 + [True]
+    assert another().save([Saving("s", claim, 1, b"") for claim in sorted(claims)]) == [False] * 15 + [True]
 
 
 def test_what_is_no_store_is_named_and_left_alone(tmp_path: Path) -> None:
