@@ -67,8 +67,7 @@ class SQLiteStore:
     def add(self, stream: str, snapshot: bytes) -> int:
         now = self._now()
         with self._transaction() as db:
-            db.execute("DELETE FROM streams WHERE saved < ?", (now - self.keep_seconds,))
-            taken = _bytes_of(db)
+            taken = self._forget_old(db, now)
             if not self._is_full(taken):
                 _put(db, Saving(stream, 1, 0, snapshot), now)
         self._check_room(taken)
@@ -93,11 +92,17 @@ class SQLiteStore:
             _put(db, Saving(stream, claim, CLOSED, b""), forgotten)
 
     def check(self) -> int:
+        now = self._now()
         with self._transaction() as db:
-            db.execute("REPLACE INTO checks VALUES (1, ?)", (self._now(),))
-            taken = _bytes_of(db)
+            taken = self._forget_old(db, now)
+            db.execute("REPLACE INTO checks VALUES (1, ?)", (now,))
         self._check_room(taken)
         return taken
+
+    def _forget_old(self, db: sqlite3.Connection, now: float) -> int:
+        """Forget the streams that are too old; the bytes that the others take."""
+        db.execute("DELETE FROM streams WHERE saved < ?", (now - self.keep_seconds,))
+        return _bytes_of(db)
 
     def _is_full(self, taken: int) -> bool:
         return taken > _FOR_NEW_STREAMS * self._most_bytes

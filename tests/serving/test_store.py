@@ -158,6 +158,22 @@ def test_a_store_has_a_limit_in_bytes_and_goes_on_with_what_it_has(tmp_path: Pat
     assert claimed.snapshot == bytes(100_000)
 
 
+def test_a_store_that_is_full_of_old_streams_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks whether there is room is told so, without a stream that is opened: none would be, in a cluster."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    store = SQLiteStore(tmp_path / "streams.sqlite3", KEEP, most_bytes=2_000_000)
+    with pytest.raises(StoreFullError):  # noqa: PT012
+        for number in range(30):
+            store.add(str(number), bytes(100_000))
+    with pytest.raises(StoreFullError):
+        store.check()
+    now += 2 * KEEP
+    assert store.check() < 100_000
+    assert store.add("another", b"") == 1
+
+
 def test_the_file_is_its_owners_and_does_not_know_the_ids(tmp_path: Path) -> None:
     path = tmp_path / "streams.sqlite3"
     path.touch(mode=0o644)
