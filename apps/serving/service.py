@@ -126,7 +126,7 @@ class Service:
                 Code.BAD_MESSAGE, f"format: expected one of {list(model.formats)}, got {input_format[:64]!r}"
             )
         stream = secrets.token_urlsafe(32)
-        snapshot = Snapshot(model.digest, input_format, 0, 0, (), None)
+        snapshot = Snapshot(model.digest, input_format, 0, 0, (), None, self.limits.first_steps())
         with self._slot(model) as slot:
             # Kept from the beginning, so that there is always something to continue from.
             claim = await self._keeper.add(stream, snapshot.to_bytes())
@@ -165,6 +165,7 @@ class Service:
 
     async def leave(self, session: Session) -> None:
         """Let a stream go: saved to be continued, unless its client closed it."""
+        session.end(None)  # nothing more is heard
         try:
             async with asyncio.timeout_at(self._leave_by):
                 await session.settled()

@@ -5,6 +5,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable
+from math import ldexp
 from typing import Any, Optional, Union
 
 from streamdrnn.apps.serving.engine import Result
@@ -88,8 +89,9 @@ class Session:
         self.format = snapshot.format
         self._limits = limits
         now = time.monotonic()
-        first = limits.first_steps() if snapshot.steps is None else snapshot.steps
-        self._budget = Budget(limits.rate, limits.rate * limits.burst_seconds, now, first)
+        # Each server that had it in between, and did not save it, had half of what those before it had left.
+        others = max(0, claim - snapshot.claim - 1)
+        self._budget = Budget(limits.rate, limits.rate * limits.burst_seconds, now, ldexp(snapshot.steps, -others))
         self.heard = now
         self.received = self.processed = self.saved = snapshot.seq
         self.save_at = self.saved_at = now
@@ -206,8 +208,11 @@ class Session:
 
     def snapshot(self) -> Snapshot:
         """The stream as it is now, but for the state, which the engine has."""
-        steps = self._budget.left(time.monotonic())
-        return Snapshot(self.model.digest, self.format, self.processed, self._ack, tuple(self._unread), None, steps)
+        left = self._budget.left(time.monotonic())
+        # While the stream goes on, its client may spend all of it here before the stream is continued elsewhere.
+        steps = left if self.ended.done() else left / 2
+        results = tuple(self._unread)
+        return Snapshot(self.model.digest, self.format, self.processed, self._ack, results, None, steps, self.claim)
 
     def tell_saved(self, seq: int) -> None:
         """Tell the client that it need not send again what came up to here."""

@@ -26,8 +26,9 @@ class Snapshot(NamedTuple):
         seq: the last input that ``state`` has heard.
         ack: the last result that the client said it has.
         results: the packed results from ``ack + 1`` to ``seq``.
-        steps: how many the client could still send at once; None if that was not kept.
         state: of one stream; None is the beginning, where ``seq`` is 0.
+        steps: how many the client may send at once under the next claim.
+        claim: the store's, under which it was taken; 0 before the first.
     """
 
     model: str
@@ -36,7 +37,8 @@ class Snapshot(NamedTuple):
     ack: int
     results: tuple[bytes, ...]
     state: Optional[State]
-    steps: Optional[float] = None
+    steps: float = 0.0
+    claim: int = 0
 
     def to_bytes(self) -> bytes:
         """One line of JSON, the results, then the state as safetensors."""
@@ -51,6 +53,7 @@ class Snapshot(NamedTuple):
             "ack": self.ack,
             "results": [len(result) for result in self.results],
             "steps": self.steps,
+            "claim": self.claim,
         }
         return b"".join([json.dumps(header).encode(), b"\n", *self.results, state])
 
@@ -110,9 +113,9 @@ def read_snapshot(data: bytes, beginning: State) -> Snapshot:
     if not rest and header["seq"]:
         raise ValueError("damaged snapshot: no state")
     state = _read_state(rest, beginning) if rest else None
-    return Snapshot(
-        header["model"], header["format"], header["seq"], header["ack"], tuple(results), state, header.get("steps")
-    )
+    model, written, seq, ack = (header[name] for name in ("model", "format", "seq", "ack"))
+    steps, claim = header.get("steps") or 0.0, header.get("claim", 0)  # 0.2 wrote no claim, and at first no steps
+    return Snapshot(model, written, seq, ack, tuple(results), state, steps, claim)
 
 
 def _parts(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -133,6 +136,7 @@ def _parts(data: bytes) -> tuple[dict[str, Any], bytes]:
         and header.get("format") in list(FORMATS)
         and _is_count(seq)
         and _is_count(ack)
+        and _is_count(header.get("claim", 0))
         and isinstance(sizes, list)
         and all(_is_count(size) for size in sizes)
         and ack <= seq <= MAX_SEQUENCE

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Union
@@ -238,6 +239,50 @@ def test_the_budget_belongs_to_the_stream(models: list[Path], tmp_path: Path) ->
             wire.restore(stream, 5)
             wire.send(6, full, 5)
             refused(wire, Code.TOO_FAST, "expected at most 0.01 steps per second")
+
+
+def test_a_stream_that_is_continued_before_it_is_saved_brings_no_further_burst(
+    models: list[Path], tmp_path: Path
+) -> None:
+    """Neither server can save what was spent there: each time the other one has the stream by then."""
+    limits = Limits(streams=1, frame_steps=20, rate=0.01, burst_seconds=100_000.0)
+    full, spent = np.zeros((20, 3), np.float32), list[int]()
+    with (
+        running(models, tmp_path / "s", limits, snapshot_seconds=1000.0) as server,
+        running(models, tmp_path / "s", limits, snapshot_seconds=1000.0) as another,
+        ExitStack() as held,
+    ):
+        wire = held.enter_context(Wire(server.url))
+        opened = wire.open()
+        for hop in range(8):
+            steps = int(opened["burst"]) // 20
+            for seq in range(1, steps + 1):
+                wire.send(seq, full, seq - 1)
+                assert wire.result()[0] == seq
+            spent.append(20 * steps)
+            wire = held.enter_context(Wire((another, server)[hop % 2].url))
+            opened = wire.restore(opened["stream"], 0)
+            assert opened["seq"] == 0
+    assert spent == [100, 40, 20, 0, 0, 0, 0, 0]
+
+
+def test_who_continues_after_a_servers_death_keeps_half_of_its_budget(models: list[Path], tmp_path: Path) -> None:
+    limits = Limits(streams=1, frame_steps=20, rate=0.01, burst_seconds=100_000.0)
+    full = np.zeros((20, 3), np.float32)
+    with (
+        running(models, tmp_path / "s", limits) as server,
+        running(models, tmp_path / "s", limits) as another,
+        Wire(server.url) as wire,  # that it saves no more is all that matters of a death
+    ):
+        stream = wire.open()["stream"]
+        wire.send(1, full)
+        assert wire.result()[0] == 1
+        wire.say(type="snapshot")
+        assert wire.hear() == {"type": "snapshot", "seq": 1}
+        for _ in range(2):
+            with Wire(another.url) as other:
+                assert other.restore(stream, 1)["burst"] == pytest.approx((100 - 20 - 20) / 2, abs=1)
+            another.wait_until_let_go()
 
 
 def test_results_that_wait_for_their_client_are_bounded(tmp_path: Path) -> None:
