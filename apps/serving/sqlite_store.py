@@ -1,9 +1,10 @@
 """A store in one SQLite file, for the servers of one machine."""
 
 import logging
+import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Optional
@@ -24,9 +25,24 @@ CREATE TABLE IF NOT EXISTS streams (
     seq INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS streams_by_age ON streams (saved);
-CREATE TABLE IF NOT EXISTS checks (id INTEGER PRIMARY KEY CHECK (id = 1), at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS clock (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    boot TEXT NOT NULL,
+    began REAL NOT NULL,
+    checked REAL NOT NULL
+);
 """
-_COLUMN_SINCE_0_2 = "ALTER TABLE streams ADD COLUMN seq INTEGER NOT NULL DEFAULT 0"
+_FROM_0_2 = (
+    "ALTER TABLE streams ADD COLUMN seq INTEGER NOT NULL DEFAULT 0",
+    "UPDATE streams SET saved = 0",  # by the time of day, as each server had it
+    "DROP TABLE IF EXISTS checks",
+)
+_START_CLOCK = """
+INSERT INTO clock SELECT 1, :boot, coalesce(max(saved), 0) - :uptime, 0 FROM streams WHERE true
+ON CONFLICT (id) DO UPDATE SET boot = excluded.boot, began = max(excluded.began, checked - :uptime)
+WHERE boot != excluded.boot
+"""
+"""The machine was started since: the clock goes on from where it was when the file was last written."""
 _LOCKED_SECONDS = 4.0
 """How long a call waits for other processes that write."""
 _FOR_NEW_STREAMS = 0.9
@@ -38,16 +54,26 @@ def default_path() -> Path:
     return Path(platformdirs.user_data_dir("streamdrnn")) / "streams.sqlite3"
 
 
-def steady_clock() -> Callable[[], float]:
-    """Seconds since 1970 without later jumps of the time of day, by which streams that live would be too old."""
-    offset = time.time() - time.monotonic()
-    return lambda: offset + time.monotonic()
+def uptime() -> float:
+    """Seconds since the machine was started, those in which it slept among them; the same for all its processes."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+def boot() -> str:
+    """A name of this run of the machine. Where it has none each call gives another: a clock may stop, but not jump."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        return secrets.token_hex()
 
 
 class SQLiteStore:
     """The snapshots in one file; see :class:`Store`. Every call is one transaction.
 
     A file that is removed is made again.
+
+    Streams grow old by a clock of the file's own, which counts the time in which the machine runs or sleeps. The time
+    of day may be set while servers run, and a server that began before would have another one.
 
     Args:
         path: the file; made if there is none. Only its owner may read it.
@@ -61,47 +87,44 @@ class SQLiteStore:
     def __init__(self, path: Path, keep_seconds: float, most_bytes: int = 2**30) -> None:
         self.path = path
         self.keep_seconds, self._most_bytes = keep_seconds, most_bytes
-        self._now = steady_clock()
         self._make()
 
     def add(self, stream: str, snapshot: bytes) -> int:
-        now = self._now()
         with self._transaction() as db:
-            taken = self._forget_old(db, now)
+            taken = self._forget_old(db)
             if not self._is_full(taken):
-                _put(db, Saving(stream, 1, 0, snapshot), now)
+                _put(db, Saving(stream, 1, 0, snapshot), _now(db))
         self._check_room(taken)
         return 1
 
     def save(self, savings: Sequence[Saving]) -> list[bool]:
-        now = self._now()
         with self._transaction() as db:
+            now = _now(db)
             return [_put(db, saving, now) for saving in savings]
 
     def claim(self, stream: str) -> Optional[Claimed]:
         with self._transaction() as db:
             row = db.execute(
                 "UPDATE streams SET claim = claim + 1, saved = ? WHERE key = ? AND seq != ? RETURNING claim, snapshot",
-                (self._now(), key_of(stream), CLOSED),
+                (_now(db), key_of(stream), CLOSED),
             ).fetchone()
         return None if row is None else Claimed(*row)
 
     def remove(self, stream: str, claim: int) -> None:
-        forgotten = self._now() - self.keep_seconds + min(CLOSED_SECONDS, self.keep_seconds)
+        younger = min(CLOSED_SECONDS, self.keep_seconds) - self.keep_seconds
         with self._transaction() as db:
-            _put(db, Saving(stream, claim, CLOSED, b""), forgotten)
+            _put(db, Saving(stream, claim, CLOSED, b""), _now(db) + younger)
 
     def check(self) -> int:
-        now = self._now()
         with self._transaction() as db:
-            taken = self._forget_old(db, now)
-            db.execute("REPLACE INTO checks VALUES (1, ?)", (now,))
+            taken = self._forget_old(db)
+            db.execute("UPDATE clock SET checked = ?", (_now(db),))
         self._check_room(taken)
         return taken
 
-    def _forget_old(self, db: sqlite3.Connection, now: float) -> int:
+    def _forget_old(self, db: sqlite3.Connection) -> int:
         """Forget the streams that are too old; the bytes that the others take."""
-        db.execute("DELETE FROM streams WHERE saved < ?", (now - self.keep_seconds,))
+        db.execute("DELETE FROM streams WHERE saved < ?", (_now(db) - self.keep_seconds,))
         return _bytes_of(db)
 
     def _is_full(self, taken: int) -> bool:
@@ -123,7 +146,9 @@ class SQLiteStore:
             with db:
                 db.execute("BEGIN IMMEDIATE")
                 if "seq" not in [name for _, name, *_ in db.execute("PRAGMA table_info (streams)")]:
-                    db.execute(_COLUMN_SINCE_0_2)
+                    for statement in _FROM_0_2:
+                        db.execute(statement)
+                db.execute(_START_CLOCK, {"boot": boot(), "uptime": uptime()})
         self.path.chmod(0o600)  # whatever it was; only now is it known to be a store
 
     @contextmanager
@@ -145,6 +170,12 @@ class SQLiteStore:
                 yield db
         except sqlite3.Error as error:
             raise ResourceError(f"{self.path}: cannot be used as a store of streams ({error})") from None
+
+
+def _now(db: sqlite3.Connection) -> float:
+    """The time by the file's clock."""
+    (began,) = db.execute("SELECT began FROM clock").fetchone()
+    return float(began) + uptime()
 
 
 def _put(db: sqlite3.Connection, saving: Saving, saved: float) -> bool:

@@ -1,6 +1,7 @@
 """What is saved is there, whole, and the last claim's alone."""
 
 import json
+import secrets
 import sqlite3
 import stat
 import time
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from streamdrnn import StreamingDRNN
+from streamdrnn.apps.serving import sqlite_store
 from streamdrnn.apps.serving.redis_store import RedisStore
 from streamdrnn.apps.serving.snapshots import Snapshot, model_of, read_snapshot, to_bytes_together
 from streamdrnn.apps.serving.sqlite_store import SQLiteStore
@@ -114,8 +116,8 @@ def forget_all(store: Store) -> None:
 
 def test_streams_that_nobody_continues_are_forgotten(another: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now)
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now)  # of the pretended Redis
+    monkeypatch.setattr(sqlite_store, "uptime", lambda: now)
     store = another(keep=1.5)
     store.add("old", b"")
     kept, closed = store.add("kept", b""), store.add("closed", b"")
@@ -129,13 +131,87 @@ def test_streams_that_nobody_continues_are_forgotten(another: Open, monkeypatch:
     assert store.save([Saving("closed", closed, 1, b"")]) == [True]  # it is not remembered that it was closed
 
 
-def test_a_jump_of_the_time_of_day_makes_no_stream_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = SQLiteStore(tmp_path / "streams.sqlite3", 24 * 3600.0)
-    store.add("s", b"0")
-    later = time.time() + 25 * 3600
+DAY = 24 * 3600.0
+
+
+@pytest.mark.parametrize("jump", [-DAY - 3600, DAY + 3600])
+def test_a_jump_of_the_time_of_day_makes_no_stream_too_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    """Neither for the servers that run nor for those that come, also where one began before the clock was set."""
+    before = SQLiteStore(tmp_path / "streams.sqlite3", DAY)
+    claim = before.add("s", b"0")
+    later = time.time() + jump
     monkeypatch.setattr(time, "time", lambda: later)
-    store.add("another", b"")
-    assert store.claim("s") is not None
+    after = SQLiteStore(tmp_path / "streams.sqlite3", DAY)
+    other = after.add("of the new server", b"")
+    before.add("another", b"")
+    assert before.save([Saving("s", claim, 1, b"1")]) == [True]
+    after.add("yet another", b"")
+    assert before.save([Saving("of the new server", other, 1, b"1")]) == [True]
+    for stream in ("s", "of the new server"):
+        claimed = after.claim(stream)
+        assert claimed is not None
+        assert claimed.snapshot == b"1"
+
+
+def test_a_stream_that_is_saved_after_the_machine_slept_is_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that was not saved since is as old as it is."""
+    before = SQLiteStore(tmp_path / "streams.sqlite3", DAY)
+    claim = before.add("s", b"0")
+    before.add("old", b"0")
+    clock, now, awake = time.clock_gettime, time.time(), time.monotonic()
+    monkeypatch.setattr(time, "clock_gettime", lambda which: clock(which) + 2 * DAY)
+    monkeypatch.setattr(time, "time", lambda: now + 2 * DAY)
+    monkeypatch.setattr(time, "monotonic", lambda: awake)
+    assert before.save([Saving("s", claim, 1, b"1")]) == [True]
+    after = SQLiteStore(tmp_path / "streams.sqlite3", DAY)
+    after.add("another", b"")
+    assert after.claim("s") is not None
+    assert after.claim("old") is None
+
+
+def test_servers_share_the_clock_where_nothing_tells_that_the_machine_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 10 * DAY
+    monkeypatch.setattr(sqlite_store, "uptime", lambda: now)
+    monkeypatch.setattr(sqlite_store, "boot", secrets.token_hex)
+    before = SQLiteStore(tmp_path / "streams.sqlite3", DAY)
+    claim = before.add("s", b"0")
+    now += 0.9 * DAY
+    after = SQLiteStore(tmp_path / "streams.sqlite3", DAY)
+    now += 0.9 * DAY
+    assert before.save([Saving("s", claim, 1, b"1")]) == [True]
+    after.add("another", b"")
+    assert after.claim("s") is not None
+    now += 1.1 * DAY
+    before.check()
+    assert after.claim("s") is None
+
+
+@pytest.mark.parametrize("up", [1.0, 100 * DAY], ids=["restarted", "of another machine"])
+def test_streams_grow_older_where_the_machine_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, up: float
+) -> None:
+    path, now = tmp_path / "streams.sqlite3", 10 * DAY
+    monkeypatch.setattr(sqlite_store, "uptime", lambda: now)
+    store = SQLiteStore(path, DAY)
+    store.add("old", b"")
+    now += 0.5 * DAY
+    store.add("young", b"")
+    now += 0.2 * DAY
+    store.check()
+    monkeypatch.setattr(sqlite_store, "boot", lambda: "another")
+    now = up
+    store = SQLiteStore(path, DAY)
+    for days, kept in ((0.2, 2), (0.2, 1), (0.5, 0)):  # old: 0.9, 1.1, 1.6 days; young: 0.4, 0.6, 1.1
+        now += days * DAY
+        SQLiteStore(path, DAY).check()
+        with closing(sqlite3.connect(path)) as db:
+            assert db.execute("SELECT count(*) FROM streams").fetchone() == (kept,)
 
 
 def test_a_store_has_a_limit_in_bytes_and_goes_on_with_what_it_has(tmp_path: Path) -> None:
@@ -160,9 +236,8 @@ def test_a_store_has_a_limit_in_bytes_and_goes_on_with_what_it_has(tmp_path: Pat
 
 def test_a_store_that_is_full_of_old_streams_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks whether there is room is told so, without a stream that is opened: none would be, in a cluster."""
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now)
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    now = 1000.0
+    monkeypatch.setattr(sqlite_store, "uptime", lambda: now)
     store = SQLiteStore(tmp_path / "streams.sqlite3", KEEP, most_bytes=2_000_000)
     with pytest.raises(StoreFullError):  # noqa: PT012
         for number in range(30):
