@@ -54,12 +54,13 @@ class Admission:
 
     def _admit(self) -> None:
         while self._waiting:
-            if not self._waiting[0].transport.is_closing():
+            connection = self._waiting[0]
+            if not connection.transport.is_closing():
                 wait = self._budget.spend(1, time.monotonic())
                 if wait is not None:
-                    self._waiting[0].loop.call_later(wait, self._admit)
+                    connection.loop.call_later(wait, self._admit)
                     return
-                self._waiting[0].admit()
+                connection.loop.call_soon(connection.admit)  # apart: an error of one must not keep the others here
             self._waiting.popleft()
 
 
@@ -101,7 +102,7 @@ class BoundedHTTP(H11Protocol):
     def admit(self) -> None:
         """It has its turn."""
         early, self._early = self._early, None
-        if early:
+        if early and not self.transport.is_closing():
             self.transport.resume_reading()
             super().data_received(early)
 
@@ -115,10 +116,19 @@ class BoundedHTTP(H11Protocol):
             self._end.cancel()
             super().handle_websocket_upgrade(event)
             return
-        text = b"too many connections"
-        headers = [("connection", "close"), ("content-type", "text/plain"), ("content-length", str(len(text)))]
-        answer = h11.Response(status_code=503, headers=headers), h11.Data(data=text), h11.EndOfMessage()
-        self.transport.write(b"".join(self.conn.send(part) or b"" for part in answer))
+        self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(HTTPStatus.BAD_REQUEST, msg)
+
+    def _refuse(self, status: HTTPStatus, reason: str) -> None:
+        """Answer without a body, which HEAD may not have, unless an answer has begun; and close."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            headers = [("connection", "close"), ("content-length", "0")]
+            answer = h11.Response(status_code=status, headers=headers, reason=reason), h11.EndOfMessage()
+            self.transport.write(b"".join(self.conn.send(part) or b"" for part in answer))
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # the application's own answer comes too late
         self.transport.close()
 
     @property

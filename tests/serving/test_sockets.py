@@ -1,5 +1,6 @@
 """Connections that no client library would make: each costs a bounded time and memory, and the others go on."""
 
+import asyncio
 import json
 import logging
 import socket
@@ -209,8 +210,28 @@ def test_so_many_new_connections_wait_and_no_more(monkeypatch: pytest.MonkeyPatc
     admission = sockets.Admission(most=2.0)
     for connection in connections:
         admission.ask(connection)
-    assert [connection.admit.called for connection in connections] == [True] * 2 + [False] * 13
+    assert [connection.loop.call_soon.called for connection in connections] == [True] * 2 + [False] * 13
     assert [connection.transport.abort.called for connection in connections] == [False] * 12 + [True] * 3
+
+
+def test_an_error_of_one_connection_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "CONNECTIONS_PER_SECOND", 1000.0)
+    errors = list[Exception]()
+
+    async def wait_for_turns() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: errors.append(context["exception"]))
+        connections = [Mock(loop=loop, **{"transport.is_closing.return_value": False}) for _ in range(3)]
+        connections[1].admit.side_effect = AssertionError("a bug of ours")
+        admission = sockets.Admission(most=1.0)
+        for connection in connections:
+            admission.ask(connection)
+        async with asyncio.timeout(PATIENCE):
+            while not connections[2].admit.called:
+                await asyncio.sleep(0.001)
+
+    asyncio.run(wait_for_turns())
+    assert [str(error) for error in errors] == ["a bug of ours"]
 
 
 def test_websockets_are_as_many_as_may_be_and_health_has_places_of_its_own(model: Path, tmp_path: Path) -> None:
@@ -220,9 +241,10 @@ def test_websockets_are_as_many_as_may_be_and_health_has_places_of_its_own(model
         for peer in peers:
             peer.sendall(HANDSHAKE)
             shake_hands(peer)
-        with connected(server.port) as late:
-            late.sendall(HANDSHAKE)
-            assert until_cut(late).startswith(b"HTTP/1.1 503")
+        for method in (b"GET", b"HEAD"):
+            with connected(server.port) as late:
+                late.sendall(HANDSHAKE.replace(b"GET", method))
+                assert until_cut(late).startswith(b"HTTP/1.1 503 too many connections")
         assert status(server) == status(server, "metrics") == 200
         peers[0].close()
         wait_for(lambda: len(server.connections) < most)
@@ -251,6 +273,7 @@ HTTP_GARBAGE = {
     "two lengths": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
     "a length below 0": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
     "chunks that are none": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+    "chunks that are none, of HEAD": b"HEAD / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
     "a path upwards": b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n",
     "a path of no characters": b"GET /%00%ff%2e%2e HTTP/1.1\r\nHost: x\r\n\r\n",
     "a WebSocket without key": HANDSHAKE.replace(b"Sec-WebSocket-Key", b"X-Key"),
