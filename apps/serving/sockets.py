@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -113,10 +114,13 @@ class BoundedHTTP(H11Protocol):
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         websockets = sum(isinstance(other, BoundedWebSocket) for other in self.connections)
         if websockets < self._places:
-            self._end.cancel()
+            self.ws_protocol_class = partial(BoundedWebSocket, end=self._end)  # type: ignore[assignment]
             super().handle_websocket_upgrade(event)
             return
         self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
+
+    def shutdown(self) -> None:
+        self.loop.call_soon(super().shutdown)  # apart, too
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(HTTPStatus.BAD_REQUEST, msg)
@@ -145,22 +149,33 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     stream is opened and after it has ended, too.
 
     It is a :class:`Shortcut` past ASGI, whose queues, tasks and pauses cost as much for each message as all the rest.
+
+    Args:
+        end: cuts the connection off, until the handshake is answered with 101.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, end: asyncio.TimerHandle, **options: Any) -> None:
         super().__init__(*args, **options)
         self.hear: Callable[[bytes], bool] | None = None
         self._is_awaited = False  # the application has taken all that came, and waits for more
-        self._end: asyncio.TimerHandle | None = None
+        self._end = end
         self._unparsed = bytearray()
         self._frames = Budget(FRAMES_PER_SECOND, MOST_FRAMES, time.monotonic())
 
     def data_received(self, data: bytes) -> None:
         if not self.handshake_initiated:
-            super().data_received(data)
+            self._shake_hands(data)
         elif self._unparsed or self.read_paused or not self._heard(data):
             self._unparsed += data
             self._parse()
+
+    def _shake_hands(self, data: bytes) -> None:
+        """Take the whole request; to websockets it may be none, though it is one to h11."""
+        super().data_received(data)
+        if not self.handshake_initiated and not self.transport.is_closing():
+            answer = b"".join(self.conn.data_to_send()) or self.conn.reject(HTTPStatus.BAD_REQUEST, "").serialize()
+            self.transport.write(answer)
+            self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -176,6 +191,12 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self._is_awaited = False
         self._parse()
         return message
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.accept" and self.handshake_complete:
+            self._end.cancel()
+            self._parse()  # before 101 even a ping would have been answered
 
     def say(self, message: bytes | str) -> bool:
         if not self.writable.is_set() or self.transport.is_closing() or self.conn.state is not State.OPEN:
@@ -210,14 +231,24 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().on_task_complete(task)
         if not self.disconnected:
             # To close alone would wait until all is read, for ever if need be.
+            self._end.cancel()
             self._end = self.loop.call_later(LEAVE_SECONDS, self.transport.abort)
             self._parse()  # the peer's answer to our close may be there already
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._unparsed.clear()
-        if self._end is not None:
-            self._end.cancel()
+        self._end.cancel()
+
+    def shutdown(self) -> None:
+        self.loop.call_soon(self._shut_down)  # apart: uvicorn asks all in one loop, and an error would end it
+
+    def _shut_down(self) -> None:
+        if self.conn.state is State.OPEN:
+            super().shutdown()
+        else:
+            self.stop_keepalive()
+            self.transport.close()
 
     def _heard(self, data: bytes) -> bool:
         """Whether some bytes were one whole message that the application took, past the parser and ASGI."""
@@ -232,7 +263,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     def _parse(self) -> None:
         """Parse what was received frame by frame, until a message waits to be taken."""
-        while self._unparsed and not self.read_paused and not self.transport.is_closing():
+        while self._unparsed and self.handshake_complete and not (self.read_paused or self.transport.is_closing()):
             size = frame_size(self._unparsed)
             if size is None or len(self._unparsed) < size <= self.config.ws_max_size + MOST_HEADER:
                 return  # the rest of it is to come

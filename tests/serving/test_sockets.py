@@ -5,6 +5,7 @@ import json
 import logging
 import socket
 import struct
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +19,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from streamdrnn.apps.serving import sockets
@@ -291,6 +294,58 @@ def test_what_is_no_handshake_is_refused(impatient: Running, garbage: bytes) -> 
     assert not answer or answer.startswith(b"HTTP/1.1 4"), answer
 
 
+ONLY_TO_H11 = {
+    "with a body": HANDSHAKE[:-2] + b"Content-Length: 1\r\n\r\n",
+    "in chunks": HANDSHAKE[:-2] + b"Transfer-Encoding: chunked\r\n\r\n",
+    "with a long header": HANDSHAKE[:-2] + b"X: " + b"a" * 9000 + b"\r\n\r\n",
+    "with a long target": HANDSHAKE.replace(b"/v1/stream", b"/v1/stream?" + b"a" * 9000),
+    "with many headers": HANDSHAKE[:-2] + b"".join(b"X-%d: a\r\n" % i for i in range(130)) + b"\r\n",
+    "with a control character": HANDSHAKE[:-2] + b"X: a\x01b\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("handshake", ONLY_TO_H11.values(), ids=ONLY_TO_H11)
+def test_a_handshake_that_websockets_refuses_is_answered(server: Running, handshake: bytes) -> None:
+    """h11 takes it."""
+    with connected(server.port, handshake) as peer:
+        assert until_cut(peer).startswith(b"HTTP/1.1 4")
+
+
+def websockets_of(server: Running) -> list[sockets.BoundedWebSocket]:
+    return [one for one in server.connections if isinstance(one, sockets.BoundedWebSocket)]
+
+
+def answer_handshakes_when(monkeypatch: pytest.MonkeyPatch, ready: Callable[[sockets.BoundedWebSocket], bool]) -> None:
+    send = WebSocketsSansIOProtocol.send
+
+    async def send_then(self: sockets.BoundedWebSocket, message: Any) -> None:
+        while not ready(self) and not self.disconnected:
+            await asyncio.sleep(0.01)
+        await send(self, message)
+
+    monkeypatch.setattr(WebSocketsSansIOProtocol, "send", send_then)
+
+
+def test_a_handshake_that_is_not_answered_keeps_no_place(impatient: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer_handshakes_when(monkeypatch, lambda websocket: False)
+    with connected(impatient.port) as peer:
+        peer.sendall(HANDSHAKE)
+        assert not until_cut(peer)
+
+
+@pytest.mark.parametrize(("early", "answer"), [(PING, PONG), (CLOSE, CLOSE), (3, CLOSE)])
+def test_frames_before_the_answer_to_the_handshake_are_heard_after_it(
+    server: Running, monkeypatch: pytest.MonkeyPatch, early: int, answer: int
+) -> None:
+    answer_handshakes_when(monkeypatch, lambda websocket: bool(websocket._unparsed))
+    with connected(server.port) as peer:
+        peer.sendall(HANDSHAKE)
+        wait_for(lambda: bool(websockets_of(server)))
+        peer.sendall(frame(early, b""))
+        shake_hands(peer)
+        assert peer.recv(1) == bytes([0x80 | answer])
+
+
 FRAME_GARBAGE = {
     "not masked": frame(BINARY, b"", masked=False),
     "an opcode that there is not": frame(3, b""),
@@ -345,7 +400,7 @@ def test_numbers_that_look_like_a_frame_are_numbers(server: Running, model: Path
     assert message.endswith(inner)
     with connected(server.port, HANDSHAKE, frame(TEXT, OPEN)) as peer:
         read(peer, 1)
-        (shortcut,) = [one for one in server.connections if isinstance(one, sockets.BoundedWebSocket)]
+        (shortcut,) = websockets_of(server)
         peer.sendall(message[: -len(inner)])
         wait_for(lambda: len(shortcut._unparsed) == len(message) - len(inner))
         peer.sendall(inner)
@@ -383,7 +438,7 @@ def test_nothing_is_said_to_a_client_that_has_left(server: Running, leave: Calla
     """A result that comes then must not end the passes."""
     with connected(server.port, HANDSHAKE, frame(TEXT, OPEN)) as peer:
         read(peer, 1)
-        (shortcut,) = [one for one in server.connections if isinstance(one, sockets.BoundedWebSocket)]
+        (shortcut,) = websockets_of(server)
         assert shortcut.say(b"something")
         leave(peer)
     wait_for(lambda: shortcut.disconnected)
@@ -513,3 +568,57 @@ def test_who_does_not_read_his_own_refusal_is_let_go(tmp_path: Path, monkeypatch
         wait_for(lambda: server.count("streamdrnn_refusals_total", code="idle") == 1)
         wait_for(lambda: not server.connections)
         assert server.count("streamdrnn_streams", model="wide") == 0
+
+
+@contextmanager
+def leaving(server: Running) -> Iterator[None]:
+    stopping = threading.Thread(target=server.stop)
+    stopping.start()
+    yield
+    stopping.join()
+
+
+def assert_is_told_to_go_elsewhere(peer: socket.socket) -> None:
+    assert until_cut(peer) == bytes([0x80 | CLOSE, 2]) + struct.pack(">H", 1012)
+
+
+def test_a_peer_that_closes_and_does_not_read_keeps_no_other_from_an_orderly_end(tmp_path: Path) -> None:
+    wide = tagger_file(tmp_path, "wide", outputs=4000)
+    opening, zeros = frame(TEXT, OPEN.replace(b"tagger", b"wide")), np.zeros((100, 3), np.float32)
+    sent = [HANDSHAKE, opening, *(numbers(seq, zeros) for seq in range(1, 9))]
+    with running([wide], tmp_path / "s", Limits(2, unread_bytes=10**9)) as server, ExitStack() as held:
+        stuck = held.enter_context(connected(server.port, *sent, receive_buffer=4096))
+        wait_for(lambda: any(not one.writable.is_set() for one in websockets_of(server)))
+        stuck.sendall(frame(CLOSE, struct.pack(">H", 1000)))
+        others = [held.enter_context(connected(server.port, HANDSHAKE)) for _ in range(2)]
+        wait_for(lambda: sum(one.conn.state is State.OPEN for one in websockets_of(server)) == len(others))
+        with leaving(server):
+            for other in others:
+                assert_is_told_to_go_elsewhere(other)
+            stuck.close()
+
+
+def test_an_error_of_one_connection_keeps_no_other_from_an_orderly_end(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutdown, broken = WebSocketsSansIOProtocol.shutdown, list[sockets.BoundedWebSocket]()
+
+    def break_once(self: sockets.BoundedWebSocket) -> None:
+        if not broken:
+            broken.append(self)
+            raise AssertionError("a bug of ours")
+        shutdown(self)
+
+    monkeypatch.setattr(WebSocketsSansIOProtocol, "shutdown", break_once)
+    with running([model], tmp_path / "s", Limits(2)) as server, ExitStack() as held:
+        peers = {}
+        for _ in range(3):
+            peer = held.enter_context(connected(server.port, HANDSHAKE))
+            peers[peer.getsockname()] = peer
+        with leaving(server):
+            wait_for(lambda: bool(broken))
+            peers.pop(broken[0].client).close()
+            for peer in peers.values():
+                assert_is_told_to_go_elsewhere(peer)
+    assert sum(bool(record.exc_info) for record in caplog.records) == 1
+    caplog.clear()
