@@ -40,7 +40,10 @@ async def _converse(websocket: WebSocket, service: Service, tokens: Tokens) -> N
     try:
         session = await _open(websocket, service, tokens)
     except RefusalError as refusal:
-        _note("refused", client=client, code=int(refusal.code), reason=str(refusal))
+        told = {"client": client, "code": int(refusal.code), "reason": str(refusal)}
+        if service.refusal_lines.spend(1, time.monotonic()) is None:
+            logs.event(logger, "refused", **told)
+        traces.note("refused", **told)
         await _refuse(websocket, service, refusal)
         return
     except WebSocketDisconnect:
@@ -65,15 +68,26 @@ async def _converse(websocket: WebSocket, service: Service, tokens: Tokens) -> N
         await asyncio.shield(service.leave(session))
     why: Optional[RefusalError] = session.ended.result() if session.ended.done() else None
     why = next((outcome for outcome in outcomes if isinstance(outcome, RefusalError)), why)
-    reason = str(why) if why else "closed by its client" if session.closed else "the connection ended"
-    ended = {"seq": session.processed, "seconds": round(time.monotonic() - began, 3), "reason": reason}
-    _note("stream ends", **named, **ended, code=int(why.code) if why else 1000 if session.closed else None)
+    code, reason = _end_of(session, why, None if shortcut is None else shortcut.failed)
+    seconds = round(time.monotonic() - began, 3)
+    _note("stream ends", **named, seq=session.processed, seconds=seconds, reason=reason, code=code)
     if why is not None:
         await _refuse(websocket, service, why)
         return
     for outcome in outcomes:
         if isinstance(outcome, Exception) and not isinstance(outcome, WebSocketDisconnect | RuntimeError):
             raise outcome
+
+
+def _end_of(
+    session: Session, why: Optional[RefusalError], failed: Optional[tuple[int, str]]
+) -> tuple[Optional[int], str]:
+    """The code and the reason of a stream's end."""
+    if why is not None:
+        return int(why.code), str(why)
+    if session.closed:
+        return 1000, "closed by its client"
+    return failed or (None, "the connection ended")
 
 
 def _note(what: str, **fields: Any) -> None:
@@ -168,7 +182,7 @@ async def _write(websocket: WebSocket, session: Session) -> None:
 
 async def _refuse(websocket: WebSocket, service: Service, refusal: RefusalError) -> None:
     """Say why, and close."""
-    service.metrics.refusals.labels(refusal.code.name.lower()).inc()
+    service.metrics.refused(refusal.code)
     text = json.dumps({"type": "error", "code": int(refusal.code), "message": str(refusal)})
     try:
         async with asyncio.timeout(_FAREWELL_SECONDS):

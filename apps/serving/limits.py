@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields
+from enum import Enum, auto
 from typing import Optional
 
 from streamdrnn.client.protocol import Code
@@ -14,6 +15,20 @@ class RefusalError(Exception):
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class Cut(Enum):
+    """Why the server cuts off a connection that it does not tell a :class:`Code`."""
+
+    TOO_MANY_WAITING = auto()
+    PLACE_NEEDED = auto()
+    TOO_MANY_WEBSOCKETS = auto()
+    TOO_SLOW = auto()
+    BAD_REQUEST = auto()
+    FORBIDDEN_ORIGIN = auto()
+    TOO_MANY_FRAMES = auto()
+    MESSAGE_TOO_LARGE = auto()
+    BAD_FRAME = auto()
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,14 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from typing import Union
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
+
+from streamdrnn.apps.serving.limits import Cut
+from streamdrnn.client.protocol import Code
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _STREAMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -60,10 +64,16 @@ class Metrics:
         )
         self.passes = Histogram("streamdrnn_pass_seconds", "Time of a pass.", ["model"], buckets=_SECONDS, registry=r)
         self.latency = Latencies("streamdrnn_latency_seconds", "From a message's arrival to its result.", _SECONDS, r)
-        self.refusals = Counter("streamdrnn_refusals", "Connections that were ended, by why.", ["code"], registry=r)
+        self._refusals = Counter("streamdrnn_refusals", "Connections that were ended, by why.", ["code"], registry=r)
+        for why in (*Code, *Cut):
+            self._refusals.labels(why.name.lower())  # 0 until it is counted
         self.snapshots = Counter("streamdrnn_snapshots", "Snapshots that were saved.", registry=r)
         self.store_failures = Counter("streamdrnn_store_failures", "Times that the store failed.", registry=r)
         self.store_bytes = Gauge("streamdrnn_store_bytes", "Size of the store when it was last checked.", registry=r)
         self.store_seconds = Histogram(
             "streamdrnn_store_seconds", "Time that the store took to answer.", ["call"], buckets=_SECONDS, registry=r
         )
+
+    def refused(self, why: Union[Code, Cut]) -> None:
+        """Count a connection that the server ends."""
+        self._refusals.labels(why.name.lower()).inc()

@@ -22,10 +22,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 import streamdrnn
 from streamdrnn.apps.serving.connection import converse
+from streamdrnn.apps.serving.limits import Cut
 from streamdrnn.apps.serving.service import Service
-from streamdrnn.apps.serving.sockets import Admission, BoundedHTTP, BoundedWebSocket
+from streamdrnn.apps.serving.sockets import Admission, BoundedHTTP
 from streamdrnn.apps.serving.tokens import Tokens
-from streamdrnn.client.protocol import PATH
+from streamdrnn.apps.serving.websocket import BoundedWebSocket
+from streamdrnn.client.protocol import PATH, Code
 from streamdrnn.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -114,6 +116,7 @@ def build_app(service: Service, tokens: Tokens, origins: Sequence[str] = ()) -> 
     async def stream(websocket: WebSocket) -> None:
         origin = websocket.headers.get("origin")
         if origin is not None and origin not in origins:
+            service.metrics.refused(Cut.FORBIDDEN_ORIGIN)
             await websocket.close()  # before it is accepted: HTTP 403
             return
         await converse(websocket, service, tokens)
@@ -130,6 +133,7 @@ def build_app(service: Service, tokens: Tokens, origins: Sequence[str] = ()) -> 
         sent = (authorization or "").encode("latin-1").decode(errors="replace")
         scheme, _, token = sent.partition(" ")
         if not tokens.allow(token if scheme.lower() == "bearer" else None):
+            service.metrics.refused(Code.UNAUTHORISED)
             raise HTTPException(401, "expected one of this server's tokens", {"WWW-Authenticate": "Bearer"})
 
     return app
@@ -157,7 +161,7 @@ class Server(uvicorn.Server):
         places = limits.streams * len(models) + SPARE_WEBSOCKETS
         config = uvicorn.Config(
             build_app(service, tokens, origins),
-            http=partial(BoundedHTTP, admission=Admission(places)),  # type: ignore[arg-type]
+            http=partial(BoundedHTTP, admission=Admission(places), refused=service.metrics.refused),  # type: ignore[arg-type]
             ws=BoundedWebSocket,
             ws_max_size=max(_SMALLEST_MESSAGE, *(2 * model.max_message for model in models)),
             ws_per_message_deflate=False,  # numbers hardly get smaller

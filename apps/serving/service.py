@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from streamdrnn.apps.serving.engine import Result
 from streamdrnn.apps.serving.keeper import Keeper
-from streamdrnn.apps.serving.limits import Limits, RefusalError
+from streamdrnn.apps.serving.limits import Budget, Limits, RefusalError
 from streamdrnn.apps.serving.metrics import Metrics
 from streamdrnn.apps.serving.served_model import ServedModel
 from streamdrnn.apps.serving.session import Session
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 10.0
 """How long a server that leaves takes at most to process what it has and to save its streams."""
+_LINES_PER_SECOND, _MOST_LINES = 1.0, 60.0
+"""Lines in the log about connections that are refused, on average and at once: strangers can cause them."""
 _SAVE_SECONDS = 0.1
 """How often those are found that are due to be saved."""
 _CHECK_SECONDS = 0.25
@@ -57,6 +59,7 @@ class Service:
         weights: str = AS_THEY_ARE,
     ) -> None:
         self.metrics = Metrics()
+        self.refusal_lines = Budget(_LINES_PER_SECOND, _MOST_LINES, time.monotonic())
         self.limits = limits
         self.models: dict[str, ServedModel] = {}
         for path in models:

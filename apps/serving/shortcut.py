@@ -17,9 +17,11 @@ class Shortcut(Protocol):
     Attributes:
         hear: takes a binary message, while the application waits for the next message and none is queued for it, and
             says whether it takes more. All other messages, and all while this is None, take the way of ASGI.
+        failed: the code and the reason of the close frame with which the server cut the peer off, if it has.
     """
 
     hear: Optional[Callable[[bytes], bool]]
+    failed: Optional[tuple[int, str]]
 
     def say(self, message: Union[bytes, str]) -> bool:
         """Send a message now; False, and nothing is sent, if the peer has to read first or the end has begun."""

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from streamdrnn.apps.serving.command import Serve
+from streamdrnn.apps.serving.limits import Cut
 from streamdrnn.client.protocol import Code
 from tests.browser import Browser, needs_chromium
 from tests.file_server import served
@@ -42,3 +43,9 @@ def test_every_code_is_described_and_there() -> None:
     rows = re.findall(r"^\| ((?:\d{4}(?:, )?)+) \|", PAGE, re.MULTILINE)
     described = {int(code) for row in rows for code in row.split(", ")}
     assert described == {int(code) for code in Code} | {1008, 1009}
+
+
+def test_every_reason_of_a_refusal_is_described_and_there() -> None:
+    section = PAGE[PAGE.index("### Refusals") : PAGE.index("## A client in JavaScript")]
+    described = set(re.findall(r"`([a-z_]+)`", section)) - {"streamdrnn_refusals_total", "code", "open", "restore"}
+    assert described == {why.name.lower() for why in (*Code, *Cut)}

@@ -359,6 +359,7 @@ def test_tokens(models: list[Path], tmp_path: Path) -> None:
             assert get(f"{server.http}/{page}", Authorization=f"Basic {right[0]}")[0] == 401
             assert get(f"{server.http}/{page}", Authorization=f"Bearer {right[1]}")[0] == 200
             assert get(f"{server.http}/{page}", Authorization=f"Bearer {right[2]}".encode())[0] == 200
+        assert server.count("streamdrnn_refusals_total", code="unauthorised") == 5 + 4
         assert get(f"{server.http}/healthz")[0] == 200
 
 
@@ -367,6 +368,7 @@ def test_web_pages_connect_only_if_they_are_allowed(models: list[Path], tmp_path
         with pytest.raises(InvalidStatus) as refusal:
             Wire(server.url, origin="https://bad.example")
         assert refusal.value.response.status_code == 403
+        assert server.count("streamdrnn_refusals_total", code="forbidden_origin") == 1
         with Wire(server.url, origin="https://good.example") as wire:
             assert wire.open()["type"] == "opened"
 

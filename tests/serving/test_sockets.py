@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, call
 
 import numpy as np
 import pytest
@@ -23,9 +23,10 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from streamdrnn.apps.serving import sockets
+from streamdrnn.apps.serving import sockets, websocket
 from streamdrnn.apps.serving.frames import message_of
-from streamdrnn.apps.serving.limits import Limits
+from streamdrnn.apps.serving.limits import Budget, Cut, Limits
+from streamdrnn.apps.serving.websocket import BoundedWebSocket
 from streamdrnn.client import connect
 from streamdrnn.client.protocol import Input, pack_input, unpack_result
 from tests.serving.raw import (
@@ -43,10 +44,11 @@ from tests.serving.raw import (
     frame,
     numbers,
     read,
+    reset,
     shake_hands,
     until_cut,
 )
-from tests.serving.servers import Running, Wire, assert_same, inputs, offline, running, tagger_file
+from tests.serving.servers import Running, Wire, assert_same, inputs, offline, refused, running, tagger_file
 from tests.strategies import examples
 from tests.waiting import PATIENCE, wait_for
 
@@ -75,7 +77,7 @@ def strict_server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def impatient(strict_server: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
     """A server in which whatever has a limit in time has a short one."""
     monkeypatch.setattr(sockets, "HTTP_SECONDS", SOON)
-    monkeypatch.setattr(sockets, "LEAVE_SECONDS", SOON)
+    monkeypatch.setattr(websocket, "LEAVE_SECONDS", SOON)
     return strict_server
 
 
@@ -89,7 +91,8 @@ def nothing_is_left(server: Running, strict_server: Running, caplog: pytest.LogC
     for one in (server, strict_server):
         wait_until_nobody_is_there(one)
         assert status(one) == 200
-    assert not [record.getMessage() for record in caplog.records if record.exc_info]
+    records = caplog.get_records("call") + caplog.records
+    assert not [record.getMessage() for record in records if record.exc_info]
 
 
 def wait_until_nobody_is_there(server: Running) -> None:
@@ -173,6 +176,7 @@ def test_who_connects_and_says_nothing_keeps_nobody_out(server: Running, model: 
         wait_for(lambda: is_ready(server))  # at once 200 connections wait, and one more is reset
         wait_for(lambda: len(server.connections) <= places + 1)
         assert not until_cut(mute[0])
+        assert server.count("streamdrnn_refusals_total", code="place_needed") >= places
         with Wire(server.url) as wire:
             assert wire.open()["type"] == "opened"
 
@@ -214,7 +218,8 @@ def test_so_many_new_connections_wait_and_no_more(monkeypatch: pytest.MonkeyPatc
     for connection in connections:
         admission.ask(connection)
     assert [connection.loop.call_soon.called for connection in connections] == [True] * 2 + [False] * 13
-    assert [connection.transport.abort.called for connection in connections] == [False] * 12 + [True] * 3
+    cut = [connection.cut.call_args_list for connection in connections]
+    assert cut == [[]] * 12 + [[call(Cut.TOO_MANY_WAITING)]] * 3
 
 
 def test_an_error_of_one_connection_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +252,8 @@ def test_websockets_are_as_many_as_may_be_and_health_has_places_of_its_own(model
         for method in (b"GET", b"HEAD"):
             with connected(server.port) as late:
                 late.sendall(HANDSHAKE.replace(b"GET", method))
-                assert until_cut(late).startswith(b"HTTP/1.1 503 too many connections")
+                assert until_cut(late).startswith(b"HTTP/1.1 503")
+        assert server.count("streamdrnn_refusals_total", code="too_many_websockets") == 2
         assert status(server) == status(server, "metrics") == 200
         peers[0].close()
         wait_for(lambda: len(server.connections) < most)
@@ -311,14 +317,14 @@ def test_a_handshake_that_websockets_refuses_is_answered(server: Running, handsh
         assert until_cut(peer).startswith(b"HTTP/1.1 4")
 
 
-def websockets_of(server: Running) -> list[sockets.BoundedWebSocket]:
-    return [one for one in server.connections if isinstance(one, sockets.BoundedWebSocket)]
+def websockets_of(server: Running) -> list[BoundedWebSocket]:
+    return [one for one in server.connections if isinstance(one, BoundedWebSocket)]
 
 
-def answer_handshakes_when(monkeypatch: pytest.MonkeyPatch, ready: Callable[[sockets.BoundedWebSocket], bool]) -> None:
+def answer_handshakes_when(monkeypatch: pytest.MonkeyPatch, ready: Callable[[BoundedWebSocket], bool]) -> None:
     send = WebSocketsSansIOProtocol.send
 
-    async def send_then(self: sockets.BoundedWebSocket, message: Any) -> None:
+    async def send_then(self: BoundedWebSocket, message: Any) -> None:
         while not ready(self) and not self.disconnected:
             await asyncio.sleep(0.01)
         await send(self, message)
@@ -327,7 +333,7 @@ def answer_handshakes_when(monkeypatch: pytest.MonkeyPatch, ready: Callable[[soc
 
 
 def test_a_handshake_that_is_not_answered_keeps_no_place(impatient: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer_handshakes_when(monkeypatch, lambda websocket: False)
+    answer_handshakes_when(monkeypatch, lambda _: False)
     with connected(impatient.port) as peer:
         peer.sendall(HANDSHAKE)
         assert not until_cut(peer)
@@ -337,7 +343,7 @@ def test_a_handshake_that_is_not_answered_keeps_no_place(impatient: Running, mon
 def test_frames_before_the_answer_to_the_handshake_are_heard_after_it(
     server: Running, monkeypatch: pytest.MonkeyPatch, early: int, answer: int
 ) -> None:
-    answer_handshakes_when(monkeypatch, lambda websocket: bool(websocket._unparsed))
+    answer_handshakes_when(monkeypatch, lambda one: bool(one._unparsed))
     with connected(server.port) as peer:
         peer.sendall(HANDSHAKE)
         wait_for(lambda: bool(websockets_of(server)))
@@ -506,8 +512,80 @@ def test_frames_that_carry_no_message_are_few(
             came = until_cut(peer)
         wait_for(lambda: len(server.connections) == 1)
         monkeypatch.undo()
-    assert sum(parsed) < sockets.MOST_FRAMES + 100
+    assert sum(parsed) < websocket.MOST_FRAMES + 100
     assert len(came) < 100_000
+
+
+@pytest.mark.parametrize(
+    ("reason", "sent"),
+    [
+        ("too_many_frames", [HANDSHAKE, frame(PING, b"") * 60]),
+        ("too_many_frames", [HANDSHAKE, frame(TEXT, OPEN), frame(PONG, b"") * 60]),
+        ("too_many_frames", [HANDSHAKE, frame(TEXT, b"{}"), frame(TEXT, b"{}") * 60]),
+        ("message_too_large", [HANDSHAKE, frame(BINARY, b"", length=2**30)]),
+        ("bad_frame", [HANDSHAKE, frame(3, b"")]),
+        ("bad_frame", [HANDSHAKE, frame(TEXT, b"\xff")]),
+        ("bad_frame", [HANDSHAKE, frame(TEXT, OPEN), frame(TEXT, b"\xff", first=0) + frame(0, b"")]),
+        ("bad_request", [b"GET /healthz\r\n\r\n"]),
+        ("bad_request", [ONLY_TO_H11["with a body"]]),
+        ("bad_request", [HANDSHAKE.replace(b"GET", b"POST")]),
+        ("too_slow", [b"GET /healthz HTTP/1.1\r\n"]),
+    ],
+)
+def test_connections_that_are_cut_off_are_counted_and_those_without_a_stream_leave_no_line(
+    impatient: Running, caplog: pytest.LogCaptureFixture, reason: str, sent: list[bytes]
+) -> None:
+    caplog.set_level(logging.INFO)
+    before = impatient.count("streamdrnn_refusals_total", code=reason)
+    with connected(impatient.port, *sent) as peer:
+        until_cut(peer)
+    assert impatient.count("streamdrnn_refusals_total", code=reason) == before + 1
+    wait_until_nobody_is_there(impatient)
+    assert bool(caplog.records) == any(OPEN in part or b"{}" in part for part in sent)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "attack"),
+    [
+        (1008, "too many frames without a message", frame(PING, b"") * 60),
+        (1009, "limit", frame(BINARY, b"", length=2**30)),
+        (1007, "expected text in UTF-8", frame(TEXT, b"\xff")),
+    ],
+)
+def test_the_end_of_a_stream_that_is_cut_off_is_logged_with_its_code(
+    server: Running, caplog: pytest.LogCaptureFixture, code: int, reason: str, attack: bytes
+) -> None:
+    caplog.set_level(logging.INFO)
+    with connected(server.port, HANDSHAKE, frame(TEXT, OPEN), attack) as peer:
+        until_cut(peer)
+    wait_until_nobody_is_there(server)
+    (fields,) = [vars(record)["fields"] for record in caplog.records if record.message == "stream ends"]
+    assert fields["code"] == code
+    assert reason in fields["reason"]
+
+
+def test_lines_about_strangers_are_few(server: Running, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    server.service.refusal_lines = Budget(1e-6, 2.0, time.monotonic())
+    before = server.count("streamdrnn_refusals_total", code="bad_message")
+    for _ in range(5):
+        with Wire(server.url) as wire:
+            wire.say(type="hello", version=1)
+            refused(wire, 4400, "expected open or restore first")
+    assert server.count("streamdrnn_refusals_total", code="bad_message") == before + 5
+    assert [record.message for record in caplog.records] == ["refused"] * 2
+
+
+def test_who_leaves_before_his_handshake_is_answered_leaves_no_traceback(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_handshakes_when(monkeypatch, lambda _: False)
+    for handshake in (HANDSHAKE, HANDSHAKE[:-2] + b"Origin: https://example.org\r\n\r\n"):
+        with connected(server.port) as peer:
+            peer.sendall(handshake)
+            wait_for(lambda: bool(websockets_of(server)))
+            reset(peer)
+        wait_until_nobody_is_there(server)
 
 
 def test_honest_pings_and_large_parts_are_welcome(server: Running, model: Path) -> None:
@@ -535,7 +613,7 @@ def test_what_follows_the_end_of_a_stream_is_bounded_too(
         with suppress(ConnectionError):
             peer.sendall(last + frame(BINARY, b"") * 50_000)
         until_cut(peer)
-    assert sum(parsed) < sockets.MOST_FRAMES + 200
+    assert sum(parsed) < websocket.MOST_FRAMES + 200
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -554,13 +632,13 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         parsed.append(1)
         return message_of(data, most)
 
-    monkeypatch.setattr(sockets, "message_of", count_message)
+    monkeypatch.setattr(websocket, "message_of", count_message)
     return parsed
 
 
 def test_who_does_not_read_his_own_refusal_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """His results fill all buffers, so that closing alone would wait for him."""
-    monkeypatch.setattr(sockets, "LEAVE_SECONDS", SOON)
+    monkeypatch.setattr(websocket, "LEAVE_SECONDS", SOON)
     wide, limits = tagger_file(tmp_path, "wide", outputs=4000), Limits(2, idle_seconds=SOON, unread_bytes=10**9)
     opening, zeros = frame(TEXT, OPEN.replace(b"tagger", b"wide")), np.zeros((100, 3), np.float32)
     sent = [HANDSHAKE, opening, *(numbers(seq, zeros) for seq in range(1, 33))]
@@ -601,9 +679,9 @@ def test_a_peer_that_closes_and_does_not_read_keeps_no_other_from_an_orderly_end
 def test_an_error_of_one_connection_keeps_no_other_from_an_orderly_end(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shutdown, broken = WebSocketsSansIOProtocol.shutdown, list[sockets.BoundedWebSocket]()
+    shutdown, broken = WebSocketsSansIOProtocol.shutdown, list[BoundedWebSocket]()
 
-    def break_once(self: sockets.BoundedWebSocket) -> None:
+    def break_once(self: BoundedWebSocket) -> None:
         if not broken:
             broken.append(self)
             raise AssertionError("a bug of ours")
