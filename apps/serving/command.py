@@ -87,7 +87,7 @@ class Serve:
         from streamdrnn.apps.serving.limits import Limits
         from streamdrnn.apps.serving.logs import configure
         from streamdrnn.apps.serving.origins import checked_origins
-        from streamdrnn.apps.serving.server import Server, settle_in
+        from streamdrnn.apps.serving.server import Server, allow_files, settle_in
         from streamdrnn.apps.serving.service import Service
         from streamdrnn.apps.serving.store import open_store
         from streamdrnn.apps.serving.tokens import Tokens
@@ -118,16 +118,17 @@ class Serve:
         )
         configure(self.log_format, self.log_level)
         settle_in()
-        ssl = {"ssl_certfile": self.ssl_certfile, "ssl_keyfile": self.ssl_keyfile} if self.ssl_certfile else None
+        certificate = (self.ssl_certfile, self.ssl_keyfile) if self.ssl_certfile else None
         at_end = export() if self.traces else None
-        server = Server(service, tokens, checked_origins(self.allow_origin), ssl, at_end)
+        server = Server(service, tokens, checked_origins(self.allow_origin), certificate, at_end)
+        allow_files(server.most_files)
         # Bound here, so that a port that is taken is an error like any other, and a free one is known.
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
             listener = socket.create_server((self.host, self.port), family=family, backlog=1024)
         except (OverflowError, TypeError) as error:  # the port is too large, the host too long
             raise InputError(f"host, port: {error}") from None
-        scheme, host = "wss" if ssl else "ws", f"[{self.host}]" if ":" in self.host else self.host
+        scheme, host = "wss" if certificate else "ws", f"[{self.host}]" if ":" in self.host else self.host
         url = f"{scheme}://{host}:{listener.getsockname()[1]}"
         print(f"serving {', '.join(sorted(service.models))} at {url}", flush=True)
         server.run([listener])

@@ -6,13 +6,14 @@ import logging
 import os
 import signal
 import socket
-import ssl as tls
+import ssl
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import torch
@@ -22,6 +23,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 import streamdrnn
 from streamdrnn.apps.serving.connection import converse
+from streamdrnn.apps.serving.door import Door
 from streamdrnn.apps.serving.limits import Cut
 from streamdrnn.apps.serving.service import Service
 from streamdrnn.apps.serving.sockets import Admission, BoundedHTTP
@@ -37,6 +39,8 @@ SPARE_WEBSOCKETS = 50
 _SMALLEST_MESSAGE = 64 * 1024
 CLOSE_SECONDS = 8
 """How long the connections of a server that stops may take to close, after its streams were saved."""
+_OTHER_FILES = 64
+"""Open files that are no connections: the store's, on four threads, the listening sockets, the process's own."""
 _PASS_THREADS = 2
 """They halve the time of a pass of many streams; one of few is computed by one thread, whatever there are."""
 _SWITCH_SECONDS = 0.0001
@@ -53,6 +57,32 @@ def settle_in() -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.freeze()  # nothing that is here now is ever garbage: looking through it would hold up a pass
     gc.set_threshold(_GARBAGE, 10, 10)
+
+
+def allow_files(most: int) -> None:
+    """Raise this process's limit of open files to what a server needs.
+
+    Raises:
+        ValueError: the system does not allow as many.
+    """
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < most:  # below 0: without a limit
+        raise InputError(
+            f"max_streams: connections and store may need {most} open files, and the system allows {hard}; "
+            "expected fewer streams or a higher limit (ulimit -Hn)"
+        )
+    if 0 <= soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _read_certificate(files: tuple[Path, Optional[Path]]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*files)
+    return context
 
 
 def build_app(service: Service, tokens: Tokens, origins: Sequence[str] = ()) -> FastAPI:
@@ -145,8 +175,11 @@ class Server(uvicorn.Server):
     On SIGHUP it reads tokens and certificates again; what is connected goes on.
 
     Args:
-        ssl: what of TLS is passed to uvicorn: ``ssl_certfile``, ``ssl_keyfile``, ``ssl_keyfile_password``.
+        certificate: the files of a certificate and of its key (None if that is in the same file), to serve TLS.
         at_end: called on a thread when all connections are closed.
+
+    Attributes:
+        most_files: how many files it may have open.
     """
 
     def __init__(
@@ -154,7 +187,7 @@ class Server(uvicorn.Server):
         service: Service,
         tokens: Tokens,
         origins: Sequence[str] = (),
-        ssl: Optional[dict[str, Any]] = None,
+        certificate: Optional[tuple[Path, Optional[Path]]] = None,
         at_end: Optional[Callable[[], None]] = None,
     ) -> None:
         limits, models = service.limits, service.models.values()
@@ -165,14 +198,16 @@ class Server(uvicorn.Server):
             ws=BoundedWebSocket,
             ws_max_size=max(_SMALLEST_MESSAGE, *(2 * model.max_message for model in models)),
             ws_per_message_deflate=False,  # numbers hardly get smaller
-            limit_concurrency=3 * places,  # see BoundedHTTP
+            limit_concurrency=3 * places,  # see BoundedHTTP; uvicorn's own refusal is never reached
             timeout_graceful_shutdown=CLOSE_SECONDS,
             log_config=None,  # the program's own
             log_level="error",  # a peer can cause warnings without end
-            **(ssl or {}),
         )
         super().__init__(config)
-        self._service, self._tokens, self._ssl, self._at_end = service, tokens, ssl, at_end
+        self._service, self._tokens, self._certificate, self._at_end = service, tokens, certificate, at_end
+        self._tls = None if certificate is None else _read_certificate(certificate)
+        self._door = Door(self._protocol, self._tls, places, service.metrics.refused)
+        self.most_files = 3 * places + _OTHER_FILES  # WebSockets, other connections, handshakes of TLS
 
     async def serve(self, sockets: Optional[list[socket.socket]] = None) -> None:
         if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
@@ -183,17 +218,26 @@ class Server(uvicorn.Server):
         """Read tokens and certificates again. What cannot be read is logged, and stays as it was."""
         try:
             self._tokens.reload()
-            if self._ssl is not None and self.config.ssl is not None:
-                certificate = self._ssl["ssl_certfile"], self._ssl["ssl_keyfile"]
-                tls.SSLContext(tls.PROTOCOL_TLS_SERVER).load_cert_chain(*certificate)  # raises if they do not fit
-                self.config.ssl.load_cert_chain(*certificate)
+            if self._certificate is not None and self._tls is not None:
+                _read_certificate(self._certificate)  # raises if the key does not fit
+                self._tls.load_cert_chain(*self._certificate)
         except (OSError, InputError) as error:  # ssl's errors are OSErrors
             logger.error("not everything could be read again: %s", error)
         else:
             logger.warning("tokens and certificates were read again")
 
+    async def startup(self, sockets: Optional[list[socket.socket]] = None) -> None:
+        await super().startup([])  # all but to listen
+        for listener in sockets or []:
+            self._door.open(listener)
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
     async def shutdown(self, sockets: Optional[list[socket.socket]] = None) -> None:
         await self._service.drain()
+        await self._door.close()
         await super().shutdown(sockets)
         if self._at_end is not None:
             await asyncio.to_thread(self._at_end)

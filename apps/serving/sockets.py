@@ -57,9 +57,9 @@ class Admission:
 class BoundedHTTP(H11Protocol):
     """HTTP, until a WebSocket begins. h11 itself takes no more than 16 KiB of headers.
 
-    A third of uvicorn's ``limit_concurrency`` are places for such connections. When all are taken, the oldest makes
-    room for the next: who connects and says nothing keeps nobody out. A third are for WebSockets; one more gets 503. A
-    third is left for those that end, which are still counted.
+    A third of uvicorn's ``limit_concurrency`` are places for such connections, until they are closed. When all are
+    taken, the oldest makes room for the next: who connects and says nothing keeps nobody out. As many are for
+    WebSockets; one more gets 503.
 
     Args:
         admission: of new connections, for all of a server.
@@ -69,6 +69,7 @@ class BoundedHTTP(H11Protocol):
     def __init__(self, *args: Any, admission: Admission, refused: Callable[[Cut], object], **options: Any) -> None:
         super().__init__(*args, **options)
         self._admission, self._refused = admission, refused
+        self._is_cut = False
         self._early: bytes | None = b""  # what came before its turn; None from then on
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -77,14 +78,15 @@ class BoundedHTTP(H11Protocol):
         others = [
             other
             for other in self.connections
-            if isinstance(other, BoundedHTTP) and other is not self and not other.transport.is_closing()
+            if isinstance(other, BoundedHTTP) and other is not self and not other._is_cut
         ]
         if len(others) >= self._places:
             min(others, key=lambda other: other._end.when()).cut(Cut.PLACE_NEEDED)
         self._admission.ask(self)
 
     def cut(self, why: Cut) -> None:
-        """End the connection now."""
+        """End the connection now; one that closes waits for its peer, with TLS."""
+        self._is_cut = True
         if not self.transport.is_closing():
             self._refused(why)
         self.transport.abort()

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -79,8 +80,8 @@ def assert_same(got: np.ndarray, want: np.ndarray) -> None:
         np.testing.assert_array_equal(got, want)
 
 
-def write_certificate(folder: Path) -> None:
-    """One that nobody signed but itself."""
+def write_certificate(folder: Path) -> tuple[Path, Path]:
+    """The files of one that nobody signed but itself, and of its key."""
     x509 = pytest.importorskip("cryptography.x509", reason="makes the certificate; Ray brings it")
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -94,6 +95,13 @@ def write_certificate(folder: Path) -> None:
     (folder / "cert.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(pem))
     secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / "key.pem").write_bytes(secret)
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def trusting_anybody() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 class Running:
@@ -133,10 +141,11 @@ def running(
     tokens: Sequence[str] = (),
     origins: Sequence[str] = (),
     port: int = 0,
+    certificate: Optional[tuple[Path, Path]] = None,
     **options: Any,
 ) -> Iterator[Running]:
     service = Service(models, SQLiteStore(store, 3600.0), limits or Limits(), **options)
-    server = Server(service, Tokens(list(tokens)), origins)
+    server = Server(service, Tokens(list(tokens)), origins, certificate)
     listener = socket.create_server(("127.0.0.1", port))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

@@ -11,8 +11,9 @@ import pytest
 from streamdrnn import DilatedRNN, Tagger, save_model
 from streamdrnn.apps.cli import main
 from streamdrnn.apps.serving.origins import checked_origins
+from streamdrnn.apps.serving.server import allow_files
 from streamdrnn.client import RefusedError, connect
-from tests.serving.servers import ServerProcess, tagger_file, write_certificate
+from tests.serving.servers import ServerProcess, tagger_file, trusting_anybody, write_certificate
 from tests.waiting import wait_for
 
 
@@ -61,6 +62,22 @@ def test_what_cannot_be_served_is_said_in_one_line(capsys: pytest.CaptureFixture
         assert "store: " in fails(capsys, model, "--store", wrong)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "Address already in use" in fails(capsys, model, *store, "--port", taken.getsockname()[1])
+
+
+def test_a_server_has_as_many_open_files_as_it_may_need(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource", reason="Windows has no such limit")
+    limits = list[tuple[int, int]]()
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limit: limits.append(limit))
+    for soft, hard, raised in [(300, 500, [(400, 500)]), (300, -1, [(400, -1)]), (400, 400, []), (-1, -1, [])]:
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=(soft, hard): limit)
+        limits.clear()
+        allow_files(400)
+        assert limits == raised
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (300, 300))
+    said = fails(capsys, tagger_file(tmp_path), "--store", tmp_path / "s", "--max-streams", 100)
+    assert "max_streams: connections and store may need 514 open files, and the system allows 300" in said
 
 
 @pytest.mark.parametrize(
@@ -120,11 +137,9 @@ def test_the_shipped_model_is_served_by_its_name_and_tokens_are_read_again(tmp_p
 
 
 def test_a_certificate_that_does_not_fit_its_key_leaves_the_one_before(tmp_path: Path) -> None:
-    write_certificate(tmp_path)
-    files = ("--ssl-certfile", tmp_path / "cert.pem", "--ssl-keyfile", tmp_path / "key.pem")
+    certfile, keyfile = write_certificate(tmp_path)
+    files = ("--ssl-certfile", certfile, "--ssl-keyfile", keyfile)
     server = ServerProcess("speaker", "--store", tmp_path / "s", "--port", 0, *files)
-    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
 
     def certificate() -> str:
         host, _, port = url.removeprefix("wss://").rpartition(":")
@@ -132,7 +147,7 @@ def test_a_certificate_that_does_not_fit_its_key_leaves_the_one_before(tmp_path:
 
     try:
         url = server.url()
-        with connect(url, "speaker", "pcm16", ssl=anybody) as stream:
+        with connect(url, "speaker", "pcm16", ssl=trusting_anybody()) as stream:
             key, before = (tmp_path / "key.pem").read_bytes(), certificate()
             write_certificate(tmp_path)
             right = (tmp_path / "key.pem").read_bytes()
