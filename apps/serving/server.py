@@ -81,7 +81,10 @@ def allow_files(most: int) -> None:
 
 def _read_certificate(files: tuple[Path, Optional[Path]]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*files)
+    try:
+        context.load_cert_chain(*files)
+    except ssl.SSLError as error:
+        raise InputError(f"ssl_certfile, ssl_keyfile: expected a certificate and its key in PEM ({error})") from None
     return context
 
 

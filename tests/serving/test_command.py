@@ -48,6 +48,7 @@ def test_what_cannot_be_served_is_said_in_one_line(capsys: pytest.CaptureFixture
         ((model, "--token-file", tmp_path / "short"), "fewer than 16 characters"),
         ((model, "--ssl-certfile", tmp_path / "missing.pem"), "missing.pem: no such file"),
         ((model, "--ssl-keyfile", tmp_path / "short"), "expected with an ssl_certfile"),
+        ((model, "--ssl-certfile", tmp_path / "short"), "ssl_certfile, ssl_keyfile: expected a certificate"),
         ((model, "--host", "256.0.0.1"), ""),
         ((model, "--host", "\N{LATIN SMALL LETTER A WITH DIAERESIS}" * 70), "host, port: "),
         ((model, "--port", 65536), "host, port: "),
