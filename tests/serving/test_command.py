@@ -11,7 +11,7 @@ import pytest
 from streamdrnn import DilatedRNN, Tagger, save_model
 from streamdrnn.apps.cli import main
 from streamdrnn.apps.serving.origins import checked_origins
-from streamdrnn.apps.serving.server import allow_files
+from streamdrnn.apps.serving.server import Server, allow_files
 from streamdrnn.client import RefusedError, connect
 from tests.serving.servers import ServerProcess, tagger_file, trusting_anybody, write_certificate
 from tests.waiting import wait_for
@@ -77,6 +77,7 @@ def test_a_server_has_as_many_open_files_as_it_may_need(
         allow_files(400)
         assert limits == raised
     monkeypatch.setattr(resource, "getrlimit", lambda _: (300, 300))
+    monkeypatch.setattr(Server, "run", lambda *_: None)
     said = fails(capsys, tagger_file(tmp_path), "--store", tmp_path / "s", "--max-streams", 100)
     assert "max_streams: connections and store may need 514 open files, and the system allows 300" in said
 
