@@ -75,6 +75,7 @@ class Service:
         self._live: dict[str, Session] = {}
         self._continuing = WeakValueDictionary[str, asyncio.Lock]()
         self._leave_by: Optional[float] = None
+        self._random = random.Random()  # not the program's, which others may draw from and seed
         self._tasks: list[asyncio.Task[None]] = []
         self.draining = False
 
@@ -228,7 +229,7 @@ class Service:
         if self.draining:
             raise RefusalError(Code.SERVER_LEAVES, "the server is leaving; try another")
         session = Session(stream, claim, model, slot, snapshot, self.limits)
-        session.save_at = time.monotonic() + random.uniform(0, self._snapshot_seconds)
+        session.save_at = time.monotonic() + self._random.uniform(0, self._snapshot_seconds)
         self._live[stream] = session
         self.metrics.streams.labels(model.name).set(model.engine.streams)
         return session

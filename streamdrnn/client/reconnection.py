@@ -13,6 +13,8 @@ from streamdrnn.client.exchange import PASSING, RefusedError
 from streamdrnn.client.protocol import PATH, Code
 from streamdrnn.errors import InputError
 
+_RANDOM = random.Random()
+"""Not the program's, whose seed may be that of all other clients."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0
 _SHORTEST_HEARTBEAT = 0.5
 """Seconds; servers bound how many pings they take."""
@@ -109,7 +111,7 @@ class Reconnection:
         if self._given_up is not None:
             raise self._given_up from (None if error is self._given_up else error)
         # Not all clients of a server that was lost are to come back at the same moment.
-        wait, self._wait = self._wait * random.uniform(0.5, 1), min(_LONGEST_WAIT, 2 * self._wait)
+        wait, self._wait = self._wait * _RANDOM.uniform(0.5, 1), min(_LONGEST_WAIT, 2 * self._wait)
         return wait
 
     def _why_give_up(self, error: Exception) -> Optional[ConnectionError]:

@@ -151,7 +151,7 @@ def running(
     thread.start()
     server_running = Running(server, service, listener.getsockname()[1], thread)
     try:
-        wait_for(lambda: server.started)
+        wait_for(lambda: server.started and bool(server._door._accepting))
         yield server_running
     finally:
         server_running.stop()

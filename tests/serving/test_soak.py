@@ -25,7 +25,7 @@ from streamdrnn.client import connect_async
 from streamdrnn.heads import Head
 from tests.serving.lives import Life
 from tests.serving.processes import Restartable
-from tests.serving.raw import LEAVE, PLACES_TO_LEAVE, connected
+from tests.serving.raw import HANDSHAKE, LEAVE, PLACES_TO_LEAVE, connected
 from tests.serving.servers import running, tagger_file
 from tests.waiting import PATIENCE, wait_for
 
@@ -68,6 +68,10 @@ def test_connects_and_disconnects_leave_nothing(tmp_path: Path, count: int) -> N
 
     with running([tagger_file(tmp_path)], tmp_path / "s", Limits(streams=100)) as server:
         loop = server.service._tasks[0].get_loop()
+        _, tasks = held()
+        with connected(server.port, HANDSHAKE):  # with the first one libuv opens a file that it keeps
+            pass
+        wait_for(lambda: held()[1] <= tasks)
         before = held()
         come_and_go(100)
         wait_for(as_before)
