@@ -13,6 +13,12 @@ from streamdrnn.apps.serving.store import CLOSED, CLOSED_SECONDS, Claimed, Savin
 from streamdrnn.errors import InputError, ResourceError
 
 _TIMEOUT = 3.0
+_TRIES = 20
+"""How often a change is tried that others come before."""
+
+
+class ChangedError(ResourceError):
+    """Others changed a stream at every try."""
 
 
 class RedisStore:
@@ -58,7 +64,16 @@ class RedisStore:
         return 1
 
     def save(self, savings: Sequence[Saving]) -> list[bool]:
-        return self._replace(savings, self._keep_ms)
+        try:
+            return self._replace(savings, self._keep_ms, tries=1)
+        except ChangedError:  # the stream that somebody else claims at this moment must not hold up the others
+            return [self._save_alone(saving) for saving in savings]
+
+    def _save_alone(self, saving: Saving) -> bool:
+        try:
+            return self._replace([saving], self._keep_ms)[0]
+        except ChangedError:
+            return False
 
     def claim(self, stream: str) -> Optional[Claimed]:
         key = _key(stream)
@@ -84,7 +99,7 @@ class RedisStore:
             self._client.set(b"streamdrnn:check", 1, px=1000)
             return int(self._client.info("memory").get("used_memory", 0))
 
-    def _replace(self, savings: Sequence[Saving], keep_ms: int) -> list[bool]:
+    def _replace(self, savings: Sequence[Saving], keep_ms: int, tries: int = _TRIES) -> list[bool]:
         """Write those that nothing later is kept of, all together; whether each was written."""
         keys = [_key(saving.stream) for saving in savings]
 
@@ -102,13 +117,25 @@ class RedisStore:
                 _write(pipe, saving, keep_ms)
             return ours
 
-        written: list[bool] = self._unless_changed(keys, try_to) if keys else []
+        written: list[bool] = self._unless_changed(keys, try_to, tries) if keys else []
         return written
 
-    def _unless_changed(self, keys: Sequence[bytes], change: Callable[[Any], Any]) -> Any:
-        """Make a change, again as often as somebody else changed the same streams in the meantime; what it returns."""
-        with _errors():
-            return self._client.transaction(change, *keys, value_from_callable=True)
+    def _unless_changed(self, keys: Sequence[bytes], change: Callable[[Any], Any], tries: int = _TRIES) -> Any:
+        """Make a change; what it returns.
+
+        Raises:
+            ChangedError: at every try somebody else changed the same streams in the meantime.
+        """
+        with _errors(), self._client.pipeline() as pipe:
+            for _ in range(tries):
+                try:
+                    pipe.watch(*keys)
+                    result = change(pipe)
+                    pipe.execute()
+                except redis.WatchError:
+                    continue
+                return result
+        raise ChangedError("Redis: others change the stream all the time")
 
 
 def _write(pipe: Any, saving: Saving, keep_ms: int) -> None:

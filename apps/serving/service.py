@@ -151,6 +151,7 @@ class Service:
         if session is not None:
             session.end(RefusalError(Code.REPLACED, "the stream was continued by another connection"))
             await session.gone.wait()
+        self._check_takes_streams()  # before it is claimed: whoever has it would lose it for nothing
         claimed = await self._keeper.claim(stream)
         if claimed is None:
             raise RefusalError(Code.UNKNOWN_STREAM, "stream: there is none of this id; it was closed, or is too old")
@@ -210,11 +211,17 @@ class Service:
         await session.settled()
         await self._keeper.save(session)
 
+    def _check_takes_streams(self) -> None:
+        """Raise ``RefusalError`` if no stream can begin here, of whatever model."""
+        if self.draining:
+            raise RefusalError(Code.SERVER_LEAVES, "the server is leaving; try another")
+        if all(model.engine.streams == model.engine.slots for model in self.models.values()):
+            raise RefusalError(Code.TOO_MANY_STREAMS, f"all {self.limits.streams} streams of each model are in use")
+
     @contextlib.contextmanager
     def _slot(self, model: ServedModel) -> Iterator[int]:
         """A free slot, given back if what it is for fails."""
-        if self.draining:
-            raise RefusalError(Code.SERVER_LEAVES, "the server is leaving; try another")
+        self._check_takes_streams()
         slot = model.engine.acquire()
         if slot is None:
             raise RefusalError(Code.TOO_MANY_STREAMS, f"all {self.limits.streams} streams of {model.name} are in use")

@@ -141,10 +141,9 @@ class SQLiteStore:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.touch(mode=0o600)  # what streams said is their clients' alone
         with self._connection() as db:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(_SCHEMA)
-            with db:
-                db.execute("BEGIN IMMEDIATE")
+            _write_ahead(db)
+            with db:  # at once: who finds a table finds the clock, too
+                db.executescript("BEGIN IMMEDIATE;" + _SCHEMA)
                 if "seq" not in [name for _, name, *_ in db.execute("PRAGMA table_info (streams)")]:
                     for statement in _FROM_0_2:
                         db.execute(statement)
@@ -170,6 +169,20 @@ class SQLiteStore:
                 yield db
         except sqlite3.Error as error:
             raise ResourceError(f"{self.path}: cannot be used as a store of streams ({error})") from None
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Let readers and a writer not wait for each other; this itself does not wait for others who do the same."""
+    until = time.monotonic() + _LOCKED_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _now(db: sqlite3.Connection) -> float:

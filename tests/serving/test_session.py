@@ -143,3 +143,29 @@ def test_a_save_that_was_given_up_does_not_undo_those_after_it(
             assert (await service.restore(session.stream)).processed == 2
 
     asyncio.run(live())
+
+
+def test_who_is_refused_for_want_of_room_takes_the_stream_from_nobody(models: list[Path], tmp_path: Path) -> None:
+    """A claim costs a stream half of what it has saved up, and its server loses it."""
+
+    async def live() -> None:
+        limits = Limits(streams=1, window=WINDOW)
+        full = Service([models[0]], SQLiteStore(tmp_path / "s", 3600.0), limits, snapshot_seconds=1000.0)
+        await full.start()
+        async with served(models, tmp_path / "s") as service:
+            session = await service.open("tagger", "features")
+            other = await full.open("tagger", "features")
+            for _ in range(3):
+                with pytest.raises(RefusalError, match="in use") as refusal:
+                    await full.restore(session.stream)
+                assert refusal.value.code == Code.TOO_MANY_STREAMS
+            await service.save(session)
+            assert session.saved == 0
+            assert not session.ended.done()
+            await full.close(other)
+            await full.leave(other)
+            taken = await full.restore(session.stream)
+            assert taken.claim == session.claim + 1
+        await full.stop()
+
+    asyncio.run(live())

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from streamdrnn import StreamingDRNN
-from streamdrnn.apps.serving import sqlite_store
+from streamdrnn.apps.serving import redis_store, sqlite_store
 from streamdrnn.apps.serving.redis_store import RedisStore
 from streamdrnn.apps.serving.snapshots import Snapshot, model_of, read_snapshot, to_bytes_together
 from streamdrnn.apps.serving.sqlite_store import SQLiteStore
@@ -438,3 +438,48 @@ def test_bytes_that_were_tampered_with_are_refused_or_make_a_state_of_the_model(
         assert len(read.results) == read.seq - read.ack
         if read.state is not None:
             check_fits("state", read.state, beginning, beginning.device, beginning.batch_size)
+
+
+def test_a_file_is_made_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that finds the tables finds the clock, too, by which streams are saved."""
+    path, found = tmp_path / "streams.sqlite3", list[int]()
+
+    def boot() -> str:
+        with closing(sqlite3.connect(path)) as db:
+            found.extend(db.execute("SELECT count(*) FROM sqlite_master").fetchone())
+        return "this one"
+
+    monkeypatch.setattr(sqlite_store, "boot", boot)
+    assert SQLiteStore(path, KEEP).add("s", b"0") == 1
+    assert found == [0]
+
+
+def test_servers_that_begin_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    for number in range(20):
+        path = tmp_path / str(number)
+        with ThreadPoolExecutor(4) as threads:
+            for store in threads.map(lambda _, path=path: SQLiteStore(path, KEEP), range(4)):
+                assert store.claim("s") is None
+
+
+def test_a_stream_that_others_claim_all_the_time_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = fakeredis.FakeServer()
+    store, other = (RedisStore(fakeredis.FakeRedis(server=server), KEEP) for _ in range(2))
+    taken, fine = store.add("taken", b"0"), store.add("fine", b"0")
+    write, tries = redis_store._write, list[str]()
+
+    def meddle(pipe: object, saving: Saving, keep_ms: int) -> None:
+        tries.append(saving.stream)
+        if len(tries) < 50:
+            other.claim("taken")
+        write(pipe, saving, keep_ms)
+
+    monkeypatch.setattr(redis_store, "_write", meddle)
+    assert store.save([Saving("taken", taken, 1, b"1"), Saving("fine", fine, 1, b"1")]) == [False, True]
+    assert tries == ["taken", "fine", "fine"]
+    tries.clear()
+    claimed = store.claim("taken")
+    assert claimed is not None
+    with pytest.raises(OSError, match="others change the stream all the time"):
+        store.remove("taken", claimed.claim + 100)  # as if it had been claimed meanwhile
+    assert len(tries) == redis_store._TRIES
