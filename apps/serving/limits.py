@@ -29,6 +29,7 @@ class Cut(Enum):
     TOO_MANY_FRAMES = auto()
     MESSAGE_TOO_LARGE = auto()
     BAD_FRAME = auto()
+    NO_PONG = auto()
 
 
 @dataclass(frozen=True)

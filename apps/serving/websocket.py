@@ -121,6 +121,12 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         is_too_big = isinstance(self.conn.parser_exc, PayloadTooBig)
         self._cut_off(Cut.MESSAGE_TOO_LARGE if is_too_big else Cut.BAD_FRAME)
 
+    def keepalive_timeout(self) -> None:
+        self.stop_keepalive()
+        if not self.close_sent and not self.transport.is_closing():
+            self.conn.fail(CloseCode.INTERNAL_ERROR, "no pong came")
+            self._cut_off(Cut.NO_PONG)
+
     def send_receive_event_to_app(self) -> None:
         """Take a whole message; uvicorn would log a text that is none, with a traceback."""
         if self.curr_msg_data_type == "text" and not self.close_sent:

@@ -544,6 +544,22 @@ def test_connections_that_are_cut_off_are_counted_and_those_without_a_stream_lea
     assert bool(caplog.records) == any(OPEN in part or b"{}" in part for part in sent)
 
 
+def test_who_answers_no_ping_is_counted_and_named(
+    strict_server: Running, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(strict_server._server.config, "ws_ping_interval", 0.05)
+    monkeypatch.setattr(strict_server._server.config, "ws_ping_timeout", 0.05)
+    before = strict_server.count("streamdrnn_refusals_total", code="no_pong")
+    with connected(strict_server.port, HANDSHAKE, frame(TEXT, OPEN)) as peer:
+        came = until_cut(peer)
+    assert (1011).to_bytes(2, "big") + b"no pong came" in came
+    assert strict_server.count("streamdrnn_refusals_total", code="no_pong") == before + 1
+    wait_until_nobody_is_there(strict_server)
+    (fields,) = [vars(record)["fields"] for record in caplog.records if record.message == "stream ends"]
+    assert (fields["code"], fields["reason"]) == (1011, "no pong came")
+
+
 @pytest.mark.parametrize(
     ("code", "reason", "attack"),
     [
