@@ -4,14 +4,17 @@ import asyncio
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Callable
 
-from streamdrnn.apps.serving.limits import Cut
+from streamdrnn.apps.serving.limits import Budget, Cut
 
 logger = logging.getLogger(__name__)
 
 HANDSHAKE_SECONDS = 10.0
 """How long a connection may take for the handshake of TLS."""
+HANDSHAKES_PER_SECOND = 100.0
+"""On average; after a time without any, as many at once as there are places. Each takes a millisecond or two."""
 _PAUSE_SECONDS = 1.0
 """How long no connection is accepted when the system has no file or no memory for one more."""
 
@@ -37,6 +40,7 @@ class Door:
         refused: Callable[[Cut], object],
     ) -> None:
         self._protocol, self._tls, self._places, self._refused = protocol, tls, places, refused
+        self._turns = Budget(HANDSHAKES_PER_SECOND, places, time.monotonic())
         self._accepting = list[asyncio.Task[None]]()
         self._entering = dict[asyncio.Task[None], None]()  # the oldest first
 
@@ -54,6 +58,8 @@ class Door:
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            while self._tls is not None and (wait := self._turns.spend(1, time.monotonic())) is not None:
+                await asyncio.sleep(wait)  # who comes meanwhile waits in the system's queue
             try:
                 connection, _ = await loop.sock_accept(listener)
             except ConnectionError:

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import socket
+import ssl
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -110,3 +111,33 @@ def test_a_system_without_files_is_waited_for(
     assert [record.message for record in caplog.records if record.levelno == logging.ERROR] == [
         "no connection can be accepted: [Errno 24] Too many open files"
     ]
+
+
+def test_handshakes_have_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes time of the loop in which streams are served."""
+    monkeypatch.setattr(door, "HANDSHAKES_PER_SECOND", 20.0)
+    waited = list[float]()
+
+    async def accept() -> None:
+        rest = asyncio.sleep
+
+        async def note(seconds: float) -> None:
+            waited.append(seconds)
+            await rest(0)
+
+        monkeypatch.setattr(asyncio, "sleep", note)
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(*write_certificate(tmp_path))
+        refused = Mock()
+        with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as held:
+            for _ in range(5):
+                held.enter_context(connected(listener.getsockname()[1]))
+            entrance = Door(Mock(), tls, 3, refused)
+            entrance.open(listener)
+            async with asyncio.timeout(PATIENCE):
+                while refused.call_count < 2:  # as many as came beyond the places
+                    await rest(0.01)
+            await entrance.close()
+
+    asyncio.run(accept())
+    assert max(waited) > 0.02, "the fourth has to wait for a twentieth of a second"
