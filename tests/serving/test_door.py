@@ -60,10 +60,10 @@ def test_who_shakes_hands_too_slowly_or_not_at_all_is_cut_off(
     monkeypatch.setattr(door, "HANDSHAKE_SECONDS", 0.5)
     with connected(server.port) as silent:
         assert not until_cut(silent)
-    assert refusals(server, "too_slow") == 1
+    wait_for(lambda: refusals(server, "too_slow") == 1)
     with connected(server.port, HEALTH) as wrong:
         until_cut(wrong)
-    assert refusals(server, "bad_request") == 1
+    wait_for(lambda: refusals(server, "bad_request") == 1)
     with connected(server.port, bytes.fromhex("16030100f8010000f40303")) as left:
         reset(left)
     assert_serves(server)

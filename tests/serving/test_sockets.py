@@ -539,7 +539,7 @@ def test_connections_that_are_cut_off_are_counted_and_those_without_a_stream_lea
     before = impatient.count("streamdrnn_refusals_total", code=reason)
     with connected(impatient.port, *sent) as peer:
         until_cut(peer)
-    assert impatient.count("streamdrnn_refusals_total", code=reason) == before + 1
+    wait_for(lambda: impatient.count("streamdrnn_refusals_total", code=reason) == before + 1)
     wait_until_nobody_is_there(impatient)
     assert bool(caplog.records) == any(OPEN in part or b"{}" in part for part in sent)
 
@@ -554,7 +554,7 @@ def test_who_answers_no_ping_is_counted_and_named(
     with connected(strict_server.port, HANDSHAKE, frame(TEXT, OPEN)) as peer:
         came = until_cut(peer)
     assert (1011).to_bytes(2, "big") + b"no pong came" in came
-    assert strict_server.count("streamdrnn_refusals_total", code="no_pong") == before + 1
+    wait_for(lambda: strict_server.count("streamdrnn_refusals_total", code="no_pong") == before + 1)
     wait_until_nobody_is_there(strict_server)
     (fields,) = [vars(record)["fields"] for record in caplog.records if record.message == "stream ends"]
     assert (fields["code"], fields["reason"]) == (1011, "no pong came")
