@@ -20,6 +20,8 @@ Drawn = list[tuple[str, StoredRun]]
 
 
 OVERVIEW = "overview"
+LEAST_LOSS = 1e-6
+"""Of those that are drawn; some networks come to 0."""
 
 
 def draw(runs: Mapping[str, StoredRun | None], folder: Path) -> dict[str, Path]:
@@ -85,7 +87,7 @@ def learning_curves(table: Table, drawn: Drawn) -> Figure:
     for axes, length in zip(panels, lengths, strict=True):
         for network, run in [(network, run) for network, its, run in named if its == length]:
             steps, losses = run.curve("loss")
-            losses = [run.loss_unit * loss for loss in losses]
+            losses = [max(LEAST_LOSS, run.loss_unit * loss) for loss in losses]
             number = networks.index(network)
             colour, style = COLOURS[number % len(COLOURS)], ("-", "--", "-.")[number // len(COLOURS)]
             (lines[network],) = axes.plot(steps, losses, style, color=colour, linewidth=1.2)
@@ -93,7 +95,7 @@ def learning_curves(table: Table, drawn: Drawn) -> Figure:
         axes.set_yscale("log")
         axes.set_xlabel("gradient steps")
         axes.set_title(f"{table.title}, {length}")
-    panels[0].set_ylabel("training loss (nats per recalled symbol)")
+    panels[0].set_ylabel(f"training loss, {LEAST_LOSS:g} or more (nats per symbol)")
     shown = [*networks, "chance"]
     figure.legend(handles=[lines[name] for name in shown], labels=shown, loc="outside right upper")
     return figure
