@@ -12,7 +12,7 @@ import pytest
 from streamdrnn.apps.serving import keeper
 from streamdrnn.apps.serving.limits import Limits, RefusalError
 from streamdrnn.apps.serving.service import Service
-from streamdrnn.apps.serving.session import Session
+from streamdrnn.apps.serving.session import Outbox, Session
 from streamdrnn.apps.serving.sqlite_store import SQLiteStore
 from streamdrnn.apps.serving.store import Saving
 from streamdrnn.client.protocol import MAX_SEQUENCE, Code, Input, pack_input, unpack_result
@@ -58,6 +58,29 @@ def test_an_ack_of_what_the_connection_was_not_given_counts_for_nothing(
             assert refusal.value.code == Code.BAD_SEQUENCE
             assert session.received == given + WINDOW
             assert session.outbox.results == len(session.snapshot().results) == WINDOW
+
+    asyncio.run(live())
+
+
+def test_nothing_overtakes_what_is_being_sent() -> None:
+    async def live() -> None:
+        outbox, said = Outbox(), list[Union[bytes, str]]()
+        outbox.put("1")
+        assert await outbox.take() == "1"
+
+        def say(message: Union[bytes, str]) -> bool:
+            said.append(message)
+            return True
+
+        outbox.say = say
+        outbox.put("2")  # the first may still be on its way
+        assert not said
+        assert await outbox.take() == "2"
+        idle = asyncio.create_task(outbox.take())
+        await asyncio.sleep(0)
+        outbox.put("3")
+        assert said == ["3"]
+        idle.cancel()
 
     asyncio.run(live())
 

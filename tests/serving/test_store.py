@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import fakeredis
 import pytest
@@ -455,7 +456,14 @@ def test_a_file_is_made_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_servers_that_begin_at_once_wait_for_each_other(tmp_path: Path) -> None:
-    for number in range(20):
+    busy, broken = sqlite3.OperationalError("database is locked"), sqlite3.OperationalError("disk I/O error")
+    busy.sqlite_errorcode, broken.sqlite_errorcode = sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR
+    db = Mock(**{"execute.side_effect": [busy, busy, None]})
+    sqlite_store._write_ahead(db)
+    assert db.execute.call_count == 3
+    with pytest.raises(sqlite3.OperationalError, match="disk"):
+        sqlite_store._write_ahead(Mock(**{"execute.side_effect": broken}))
+    for number in range(5):
         path = tmp_path / str(number)
         with ThreadPoolExecutor(4) as threads:
             for store in threads.map(lambda _, path=path: SQLiteStore(path, KEEP), range(4)):

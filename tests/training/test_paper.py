@@ -233,6 +233,9 @@ def test_curves_are_the_logs(tmp_path: Path) -> None:
     assert axes.lines[0].get_xdata().tolist() == [50, 100]  # type: ignore[union-attr]
     assert axes.lines[0].get_ydata() == pytest.approx([0.005 * unit, 0.01 * unit])
     assert axes.lines[1].get_ydata() == pytest.approx([math.log(8)] * 2)
+    solved = stored._replace(log=[(50, "loss", 0.01), (100, "loss", 0.0)])
+    (axes,) = figures.learning_curves(TABLES["copy"], [("nine, T = 500", solved)]).axes
+    assert axes.lines[0].get_ydata() == pytest.approx([0.01 * unit, figures.LEAST_LOSS])
     every = figures.learning_curves(TABLES["copy"], [(row.name, stored) for row in TABLES["copy"].rows])
     looks = [[(line.get_color(), line.get_linestyle()) for line in axes.lines] for axes in every.axes]
     assert looks[0] == looks[1]
