@@ -17,6 +17,7 @@ HANDSHAKE = (
     b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
+HANDSHAKE_WITH_A_BODY = HANDSHAKE[:-2] + b"Content-Length: 1\r\n\r\n"
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 OPEN = json.dumps({"type": "open", "version": 1, "model": "tagger", "format": "features"}).encode()
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
