@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Callable
 
+from streamdrnn.apps.serving.failures import failure_of
 from streamdrnn.apps.serving.limits import Budget, Cut
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,11 @@ class Door:
     def open(self, listener: socket.socket) -> None:
         listener.setblocking(False)
         self._accepting.append(asyncio.create_task(self._accept(listener)))
+
+    @property
+    def failure(self) -> BaseException | None:
+        """The error that ended the accepting of connections, if there is one: a bug."""
+        return failure_of(self._accepting)
 
     async def close(self) -> None:
         """Accept no more; the listening sockets stay open."""

@@ -87,7 +87,7 @@ class Replica:
     def check_health(self) -> None:
         """Raise if streams can not be opened here; Ray then puts another replica in this one's place."""
         if not self._service.ready:
-            raise RuntimeError("the service has failed")
+            raise RuntimeError("the service has failed") from self._service.failure
 
 
 def build(settings: Settings) -> serve.Application:

@@ -175,7 +175,8 @@ def build_app(service: Service, tokens: Tokens, origins: Sequence[str] = ()) -> 
 class Server(uvicorn.Server):
     """A server that saves its streams before it leaves, on SIGTERM or SIGINT; :meth:`run` takes the listening sockets.
 
-    On SIGHUP it reads tokens and certificates again; what is connected goes on.
+    On SIGHUP it reads tokens and certificates again; what is connected goes on. When an error ends work of its own it
+    leaves, too, with ``RuntimeError``: who supervises it starts another.
 
     Args:
         certificate: the files of a certificate and of its key (None if that is in the same file), to serve TLS.
@@ -216,6 +217,16 @@ class Server(uvicorn.Server):
         if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
         await super().serve(sockets)
+        if self._failure is not None:  # whatever it is, a bug: not to be taken for a user's mistake
+            raise RuntimeError("an error ended the server's work") from self._failure
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether it is time to leave; asked ten times a second."""
+        return await super().on_tick(counter) or self._failure is not None
+
+    @property
+    def _failure(self) -> Optional[BaseException]:
+        return self._service.failure or self._door.failure
 
     def reload(self) -> None:
         """Read tokens and certificates again. What cannot be read is logged, and stays as it was."""

@@ -12,6 +12,7 @@ from typing import Optional
 from weakref import WeakValueDictionary
 
 from streamdrnn.apps.serving.engine import Result
+from streamdrnn.apps.serving.failures import failure_of
 from streamdrnn.apps.serving.keeper import Keeper
 from streamdrnn.apps.serving.limits import Budget, Limits, RefusalError
 from streamdrnn.apps.serving.metrics import Metrics
@@ -105,7 +106,12 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether the server works, and is not about to leave."""
-        return not self.draining and bool(self._tasks) and not any(task.done() for task in self._tasks)
+        return not self.draining and bool(self._tasks) and self.failure is None
+
+    @property
+    def failure(self) -> Optional[BaseException]:
+        """The error that ended some of its work, if there is one: a bug."""
+        return failure_of(self._tasks)
 
     async def why_not(self) -> str:
         """Why no stream can be opened now; empty if one can."""
