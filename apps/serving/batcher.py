@@ -32,6 +32,7 @@ class Batcher:
         self._latency, self._passes = partial(metrics.latency.observe, name), metrics.passes.labels(name)
         metrics.latency.add(name)
         metrics.capacity.labels(name).set(engine.slots)
+        metrics.streams.labels(name).set(0)
         metrics.waiting.labels(name).set_function(lambda: engine.waiting)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"model {name}")
         self._wake = asyncio.Event()

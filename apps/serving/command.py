@@ -1,5 +1,6 @@
 """`streamdrnn serve`: models for other programs, over WebSockets."""
 
+import os
 import signal
 import socket
 from dataclasses import dataclass
@@ -107,6 +108,7 @@ class Serve:
             rate=self.max_rate,
             idle_seconds=self.idle_seconds,
         )
+        allow_files(limits, len(self.models))  # before there is memory for as many streams
         tokens = Tokens.read(self.token_file)
         service = Service(
             [model_file(model) for model in self.models],
@@ -121,7 +123,6 @@ class Serve:
         certificate = (self.ssl_certfile, self.ssl_keyfile) if self.ssl_certfile else None
         at_end = export() if self.traces else None
         server = Server(service, tokens, checked_origins(self.allow_origin), certificate, at_end)
-        allow_files(server.most_files)
         # Bound here, so that a port that is taken is an error like any other, and a free one is known.
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
@@ -132,6 +133,8 @@ class Serve:
         url = f"{scheme}://{host}:{listener.getsockname()[1]}"
         print(f"serving {', '.join(sorted(service.models))} at {url}", flush=True)
         server.run([listener])
+        if server.has_failed:
+            os._exit(1)  # sys.exit would wait for all threads, as for one that the store never answers
 
 
 def check_installed() -> None:

@@ -20,7 +20,7 @@ def configure(format: Format, level: Level) -> None:
     """Write to standard error from a level up."""
     handler = logging.StreamHandler()
     handler.setFormatter(_JSON() if format == "json" else _Text("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(handlers=[handler], level=level.upper())
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)  # in place of what --debug set up
 
 
 def event(logger: logging.Logger, what: str, **fields: Any) -> None:

@@ -80,12 +80,13 @@ class RedisStore:
 
         def take(pipe: Any) -> Optional[Claimed]:
             claim, seq, snapshot = pipe.hmget(key, "claim", "seq", "snapshot")
+            left_ms = int(pipe.pttl(key))
             pipe.multi()
             if snapshot is None or _number(seq) == CLOSED:
                 return None
             pipe.hset(key, "claim", int(claim) + 1)
             pipe.pexpire(key, self._keep_ms)
-            return Claimed(int(claim) + 1, snapshot)
+            return Claimed(int(claim) + 1, max(0, self._keep_ms - left_ms) / 1000, snapshot)
 
         claimed: Optional[Claimed] = self._unless_changed([key], take)
         return claimed

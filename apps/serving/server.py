@@ -24,7 +24,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 import streamdrnn
 from streamdrnn.apps.serving.connection import converse
 from streamdrnn.apps.serving.door import Door
-from streamdrnn.apps.serving.limits import Cut
+from streamdrnn.apps.serving.limits import Cut, Limits
 from streamdrnn.apps.serving.service import Service
 from streamdrnn.apps.serving.sockets import Admission, BoundedHTTP
 from streamdrnn.apps.serving.tokens import Tokens
@@ -59,12 +59,18 @@ def settle_in() -> None:
     gc.set_threshold(_GARBAGE, 10, 10)
 
 
-def allow_files(most: int) -> None:
-    """Raise this process's limit of open files to what a server needs.
+def _places(limits: Limits, models: int) -> int:
+    """How many WebSockets there may be."""
+    return limits.streams * models + SPARE_WEBSOCKETS
+
+
+def allow_files(limits: Limits, models: int) -> None:
+    """Raise this process's limit of open files to what a server of so many models needs.
 
     Raises:
         ValueError: the system does not allow as many.
     """
+    most = 3 * _places(limits, models) + _OTHER_FILES  # WebSockets, other connections, handshakes of TLS
     try:
         import resource
     except ModuleNotFoundError:  # Windows has no such limit
@@ -176,14 +182,14 @@ class Server(uvicorn.Server):
     """A server that saves its streams before it leaves, on SIGTERM or SIGINT; :meth:`run` takes the listening sockets.
 
     On SIGHUP it reads tokens and certificates again; what is connected goes on. When an error ends work of its own it
-    leaves, too, with ``RuntimeError``: who supervises it starts another.
+    leaves, too.
 
     Args:
         certificate: the files of a certificate and of its key (None if that is in the same file), to serve TLS.
         at_end: called on a thread when all connections are closed.
 
     Attributes:
-        most_files: how many files it may have open.
+        has_failed: whether it left because an error had ended its work; the log has its traceback.
     """
 
     def __init__(
@@ -194,8 +200,8 @@ class Server(uvicorn.Server):
         certificate: Optional[tuple[Path, Optional[Path]]] = None,
         at_end: Optional[Callable[[], None]] = None,
     ) -> None:
-        limits, models = service.limits, service.models.values()
-        places = limits.streams * len(models) + SPARE_WEBSOCKETS
+        models = service.models.values()
+        places = _places(service.limits, len(models))
         config = uvicorn.Config(
             build_app(service, tokens, origins),
             http=partial(BoundedHTTP, admission=Admission(places), refused=service.metrics.refused),  # type: ignore[arg-type]
@@ -211,22 +217,20 @@ class Server(uvicorn.Server):
         self._service, self._tokens, self._certificate, self._at_end = service, tokens, certificate, at_end
         self._tls = None if certificate is None else _read_certificate(certificate)
         self._door = Door(self._protocol, self._tls, places, service.metrics.refused)
-        self.most_files = 3 * places + _OTHER_FILES  # WebSockets, other connections, handshakes of TLS
+        self.has_failed = False
 
     async def serve(self, sockets: Optional[list[socket.socket]] = None) -> None:
         if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
         await super().serve(sockets)
-        if self._failure is not None:  # whatever it is, a bug: not to be taken for a user's mistake
-            raise RuntimeError("an error ended the server's work") from self._failure
 
     async def on_tick(self, counter: int) -> bool:
         """Whether it is time to leave; asked ten times a second."""
-        return await super().on_tick(counter) or self._failure is not None
-
-    @property
-    def _failure(self) -> Optional[BaseException]:
-        return self._service.failure or self._door.failure
+        failure = self._service.failure or self._door.failure
+        if failure is not None:
+            self.has_failed = True
+            logger.critical("an error ended the server's work", exc_info=failure)
+        return await super().on_tick(counter) or self.has_failed
 
     def reload(self) -> None:
         """Read tokens and certificates again. What cannot be read is logged, and stays as it was."""

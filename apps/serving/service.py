@@ -140,7 +140,7 @@ class Service:
         with self._slot(model) as slot:
             # Kept from the beginning, so that there is always something to continue from.
             claim = await self._keeper.add(stream, snapshot.to_bytes())
-            return await self._begin(stream, claim, model, slot, snapshot)
+            return await self._begin(stream, claim, 0.0, model, slot, snapshot)
 
     async def restore(self, stream: str) -> Session:
         """A stream that this or another server had, from its latest snapshot; whoever has it now loses it.
@@ -170,7 +170,7 @@ class Service:
                 snapshot = read_snapshot(claimed.snapshot, model.engine.beginning())
                 if snapshot.format not in model.formats:
                     raise ValueError(f"damaged snapshot: {snapshot.format} is no format of its model")
-                return await self._begin(stream, claimed.claim, model, slot, snapshot)
+                return await self._begin(stream, claimed.claim, claimed.away, model, slot, snapshot)
         except ValueError as error:
             raise RefusalError(Code.UNKNOWN_STREAM, f"stream: cannot be continued: {error}") from None
 
@@ -237,11 +237,13 @@ class Service:
             model.engine.release(slot)
             raise
 
-    async def _begin(self, stream: str, claim: int, model: ServedModel, slot: int, snapshot: Snapshot) -> Session:
+    async def _begin(
+        self, stream: str, claim: int, away: float, model: ServedModel, slot: int, snapshot: Snapshot
+    ) -> Session:
         await model.batcher.between(lambda: lambda: model.engine.put(slot, snapshot.state))
         if self.draining:
             raise RefusalError(Code.SERVER_LEAVES, "the server is leaving; try another")
-        session = Session(stream, claim, model, slot, snapshot, self.limits)
+        session = Session(stream, claim, away, model, slot, snapshot, self.limits)
         session.save_at = time.monotonic() + self._random.uniform(0, self._snapshot_seconds)
         self._live[stream] = session
         self.metrics.streams.labels(model.name).set(model.engine.streams)

@@ -68,6 +68,7 @@ class Session:
     Args:
         stream: its id.
         claim: under which the store keeps it.
+        away: seconds since it was any server's, by the store.
         model: what answers.
         slot: the stream's in the model's engine.
         snapshot: where it continues.
@@ -83,7 +84,14 @@ class Session:
     """
 
     def __init__(
-        self, stream: str, claim: int, model: ServedModel, slot: int, snapshot: Snapshot, limits: Limits
+        self,
+        stream: str,
+        claim: int,
+        away: float,
+        model: ServedModel,
+        slot: int,
+        snapshot: Snapshot,
+        limits: Limits,
     ) -> None:
         self.stream, self.claim, self.model, self.slot = stream, claim, model, slot
         self.format = snapshot.format
@@ -91,7 +99,8 @@ class Session:
         now = time.monotonic()
         # Each server that had it in between, and did not save it, had half of what those before it had left.
         others = max(0, claim - snapshot.claim - 1)
-        self._budget = Budget(limits.rate, limits.rate * limits.burst_seconds, now, ldexp(snapshot.steps, -others))
+        left = ldexp(snapshot.steps, -others) + limits.rate * away
+        self._budget = Budget(limits.rate, limits.rate * limits.burst_seconds, now, left)
         self.heard = now
         self.received = self.processed = self.saved = snapshot.seq
         self.save_at = self.saved_at = now

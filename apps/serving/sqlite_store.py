@@ -70,7 +70,7 @@ def boot() -> str:
 class SQLiteStore:
     """The snapshots in one file; see :class:`Store`. Every call is one transaction.
 
-    A file that is removed is made again.
+    A file that is removed, emptied or replaced is made again.
 
     Streams grow old by a clock of the file's own, which counts the time in which the machine runs or sleeps. The time
     of day may be set while servers run, and a server that began before would have another one.
@@ -87,6 +87,7 @@ class SQLiteStore:
     def __init__(self, path: Path, keep_seconds: float, most_bytes: int = 2**30) -> None:
         self.path = path
         self.keep_seconds, self._most_bytes = keep_seconds, most_bytes
+        self._file: Optional[tuple[int, int]] = None
         self._make()
 
     def add(self, stream: str, snapshot: bytes) -> int:
@@ -103,11 +104,14 @@ class SQLiteStore:
             return [_put(db, saving, now) for saving in savings]
 
     def claim(self, stream: str) -> Optional[Claimed]:
+        key = key_of(stream)
         with self._transaction() as db:
+            now = _now(db)
             row = db.execute(
-                "UPDATE streams SET claim = claim + 1, saved = ? WHERE key = ? AND seq != ? RETURNING claim, snapshot",
-                (_now(db), key_of(stream), CLOSED),
+                "SELECT claim + 1, max(0, ? - saved), snapshot FROM streams WHERE key = ? AND seq != ?",
+                (now, key, CLOSED),
             ).fetchone()
+            db.execute("UPDATE streams SET claim = claim + 1, saved = ? WHERE key = ? AND seq != ?", (now, key, CLOSED))
         return None if row is None else Claimed(*row)
 
     def remove(self, stream: str, claim: int) -> None:
@@ -149,11 +153,20 @@ class SQLiteStore:
                         db.execute(statement)
                 db.execute(_START_CLOCK, {"boot": boot(), "uptime": uptime()})
         self.path.chmod(0o600)  # whatever it was; only now is it known to be a store
+        self._file = self._found()
+
+    def _found(self) -> Optional[tuple[int, int]]:
+        """Which file is at the path; None if there is none, or nothing in it."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return (found.st_dev, found.st_ino) if found.st_size else None
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        if not self.path.exists():
-            logger.error("%s was removed; it is made again, and filled by the streams that live", self.path)
+        if self._file is None or self._found() != self._file:
+            logger.error("%s was removed or replaced; it is made again, and filled by the streams that live", self.path)
             self._make()
         with self._connection() as db, db:
             db.execute("BEGIN IMMEDIATE")

@@ -34,9 +34,16 @@ class Saving(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """A stream that is the caller's from now on: its claim, and its latest snapshot."""
+    """A stream that is the caller's from now on.
+
+    Attributes:
+        claim: its new one.
+        away: seconds since it was last saved or claimed.
+        snapshot: the latest.
+    """
 
     claim: int
+    away: float
     snapshot: bytes
 
 

@@ -1,8 +1,10 @@
-"""Errors of our own that end the work of a server: it leaves with a traceback, so that another is started."""
+"""Errors of our own that end the work of a server: it logs them and leaves, so that another is started."""
 
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -66,11 +68,12 @@ def come(port: int) -> None:
     [(break_passes, push), (break_saving, push), (break_accepting, come)],
     ids=["passes", "saving", "accepting"],
 )
-def test_a_server_whose_work_fails_leaves_with_its_traceback(
+def test_a_server_whose_work_fails_leaves_and_says_why(
     break_: Callable[[Server, pytest.MonkeyPatch], None],
     meet: Callable[[int], None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(service, "DRAIN_SECONDS", 0.2)  # passes that failed are waited for
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -79,7 +82,42 @@ def test_a_server_whose_work_fails_leaves_with_its_traceback(
         break_(server, monkeypatch)
         peer = threading.Thread(target=meet, args=(listener.getsockname()[1],))
         peer.start()
-        with pytest.raises(RuntimeError, match="an error ended the server's work") as left:
-            asyncio.run(asyncio.wait_for(server.serve([listener]), PATIENCE))
+        asyncio.run(asyncio.wait_for(server.serve([listener]), PATIENCE))
     peer.join()
-    assert str(left.value.__cause__) == "a bug of ours"
+    assert server.has_failed
+    (said,) = [record for record in caplog.records if record.message == "an error ended the server's work"]
+    assert said.exc_info is not None
+    assert str(said.exc_info[1]) == "a bug of ours"
+
+
+BROKEN = """
+import asyncio, sys, time
+from streamdrnn.apps.cli import main
+from streamdrnn.apps.serving import service
+from streamdrnn.apps.serving.sqlite_store import SQLiteStore
+
+async def fail(service):
+    while not service._live:
+        await asyncio.sleep(0.01)
+    raise OSError("a bug of ours")
+
+service.DRAIN_SECONDS = 0.2
+service.Service._end_idle = fail
+SQLiteStore.save = lambda *_: time.sleep(1000)
+main(["serve", *sys.argv[1:]])
+"""
+
+
+def test_a_process_whose_work_fails_ends_whatever_its_store_does(tmp_path: Path) -> None:
+    options = ["--store", str(tmp_path / "s"), "--port", "0", "--log-format", "json"]
+    command = [sys.executable, "-c", BROKEN, str(tagger_file(tmp_path)), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        with Wire(url) as wire:
+            wire.open()
+            _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    lines = [json.loads(line) for line in said.splitlines()]
+    (error,) = [line for line in lines if line["level"] == "critical"]
+    assert "OSError: a bug of ours" in error["traceback"]

@@ -36,7 +36,7 @@ def test_a_stream_has_a_line_at_its_beginning_and_one_at_its_end_and_neither_is_
 @pytest.mark.parametrize("format", ["text", "json"])
 def test_one_event_is_one_line(format: logs.Format, capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
-    before, root.handlers = (root.handlers, root.level), []
+    before, root.handlers = (root.handlers, root.level), [logging.StreamHandler()]  # as --debug has one
     try:
         logs.configure(format, "info")
         logs.event(logging.getLogger("a"), "refused", reason="two\nlines", code=4400)

@@ -36,6 +36,7 @@ def test_health_models_metrics_and_openapi(server: Running, wire: Wire) -> None:
     }
     metrics = get(f"{server.http}/metrics")[1].decode()
     assert 'streamdrnn_streams{model="tagger"} 1.0' in metrics
+    assert 'streamdrnn_streams{model="audio"} 0.0' in metrics  # though none was ever open
     assert stream not in metrics
     for name in ("capacity", "waiting", "pass_seconds", "store_bytes", "store_seconds"):
         assert f"streamdrnn_{name}" in metrics

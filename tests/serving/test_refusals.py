@@ -241,6 +241,28 @@ def test_the_budget_belongs_to_the_stream(models: list[Path], tmp_path: Path) ->
             refused(wire, Code.TOO_FAST, "expected at most 0.01 steps per second")
 
 
+def test_time_away_is_earned_as_time_on_a_server_is(models: list[Path], tmp_path: Path) -> None:
+    """Else who is told to try again later would be told so for ever."""
+    limits = Limits(streams=1, frame_steps=20, rate=50.0, burst_seconds=100.0)
+    full = np.zeros((20, 3), np.float32)
+    with running(models, tmp_path / "s", limits) as server:
+        with Wire(server.url) as wire:
+            opened = wire.open()
+            fits = int(opened["burst"]) // 20
+            for seq in range(1, fits + 1):
+                wire.send(seq, full, seq - 1)
+                assert wire.result()[0] == seq
+            for seq in range(fits + 1, fits + 4):
+                wire.send(seq, full, fits)
+            refused(wire, Code.TOO_FAST, "try again in")
+        server.wait_until_let_go()
+        time.sleep(0.5)
+        with Wire(server.url) as wire:
+            assert wire.restore(opened["stream"], fits)["burst"] > 0.5 * 50
+            wire.send(fits + 1, full, fits)
+            assert wire.result()[0] == fits + 1
+
+
 def test_a_stream_that_is_continued_before_it_is_saved_brings_no_further_burst(
     models: list[Path], tmp_path: Path
 ) -> None:

@@ -65,6 +65,20 @@ def test_the_last_claim_saves_and_those_before_it_do_not(another: Open) -> None:
     assert store.save([Saving("s", again.claim, 1, b"3")]) == [False]
 
 
+def test_a_store_says_how_long_a_stream_was_away(another: Open) -> None:
+    store = another()
+    claim = store.add("s", b"0")
+    for is_saved in (False, True, False):
+        if is_saved:
+            time.sleep(0.3)
+            assert store.save([Saving("s", claim, 1, b"1")]) == [True]
+        time.sleep(0.3)
+        claimed = store.claim("s")
+        assert claimed is not None
+        assert 0.29 < claimed.away < 0.55
+        claim = claimed.claim
+
+
 def test_a_save_that_comes_late_replaces_no_later_one(another: Open) -> None:
     """Its caller has given it up, saved the stream again since, and told the client so."""
     store = another()
@@ -491,3 +505,40 @@ def test_a_stream_that_others_claim_all_the_time_holds_up_no_other(monkeypatch: 
     with pytest.raises(OSError, match="others change the stream all the time"):
         store.remove("taken", claimed.claim + 100)  # as if it had been claimed meanwhile
     assert len(tries) == redis_store._TRIES
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def replace(path: Path) -> None:
+    """By another store, for everybody to read."""
+    other = path.with_name("other")
+    SQLiteStore(other, KEEP)
+    other.chmod(0o644)
+    other.replace(path)
+
+
+@pytest.mark.parametrize("lose", [empty, remove, replace])
+def test_a_file_that_is_lost_is_made_again(
+    tmp_path: Path, lose: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "streams.sqlite3"
+    store, other = SQLiteStore(path, KEEP), SQLiteStore(path, KEEP)
+    claim = store.add("s", b"0")
+    assert other.check() > 0
+    assert not caplog.records
+    lose(path)
+    assert store.save([Saving("s", claim, 1, b"1")]) == [True]
+    claimed = other.claim("s")
+    assert claimed is not None
+    assert claimed.snapshot == b"1"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert 1 <= len(caplog.records) <= 2  # once for each store
+    store.check()
+    other.check()
+    assert len(caplog.records) <= 2

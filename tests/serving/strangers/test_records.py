@@ -2,6 +2,7 @@
 
 import logging
 import time
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,13 @@ def test_connections_that_are_cut_off_are_counted_and_those_without_a_stream_lea
     assert bool(caplog.records) == any(OPEN in part or b"{}" in part for part in sent)
 
 
+def end_of_the_stream(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
+    """The fields of its line in the log, which is written when the stream is let go already."""
+    wait_for(lambda: any(record.message == "stream ends" for record in caplog.records))
+    (fields,) = [vars(record)["fields"] for record in caplog.records if record.message == "stream ends"]
+    return dict(fields)
+
+
 def test_who_answers_no_ping_is_counted_and_named(
     strict_server: Running, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,8 +70,7 @@ def test_who_answers_no_ping_is_counted_and_named(
         came = until_cut(peer)
     assert (1011).to_bytes(2, "big") + b"no pong came" in came
     wait_for(lambda: strict_server.count("streamdrnn_refusals_total", code="no_pong") == before + 1)
-    wait_until_nobody_is_there(strict_server)
-    (fields,) = [vars(record)["fields"] for record in caplog.records if record.message == "stream ends"]
+    fields = end_of_the_stream(caplog)
     assert (fields["code"], fields["reason"]) == (1011, "no pong came")
 
 
@@ -81,8 +88,7 @@ def test_the_end_of_a_stream_that_is_cut_off_is_logged_with_its_code(
     caplog.set_level(logging.INFO)
     with connected(server.port, HANDSHAKE, frame(TEXT, OPEN), attack) as peer:
         until_cut(peer)
-    wait_until_nobody_is_there(server)
-    (fields,) = [vars(record)["fields"] for record in caplog.records if record.message == "stream ends"]
+    fields = end_of_the_stream(caplog)
     assert fields["code"] == code
     assert reason in fields["reason"]
 
