@@ -42,8 +42,9 @@ class Restartable:
         return self._process.pid
 
     def start(self) -> None:
-        self._process = _processes.Process(target=serve, args=(self._options,))
-        self._process.start()
+        process = _processes.Process(target=serve, args=(self._options,))
+        process.start()
+        self._process = process  # only now does it have a number, which others may ask for
 
     def kill(self) -> None:
         """As a machine dies: nothing is saved any more."""

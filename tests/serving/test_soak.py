@@ -196,9 +196,10 @@ async def speak(urls: list[str], sounds: Sounds, sizes: list[Callable[[], int]])
             told.append((loop.time(), *(size() for size in sizes)))
             await asyncio.sleep(1)
 
-    looking = asyncio.create_task(look())
-    async with asyncio.TaskGroup() as voices:
-        for k in range(VOICES):
-            voices.create_task(voice(k))
-    looking.cancel()
+    async with asyncio.TaskGroup() as all_:
+        looking = all_.create_task(look())
+        async with asyncio.TaskGroup() as voices:
+            for k in range(VOICES):
+                voices.create_task(voice(k))
+        looking.cancel()
     return told
