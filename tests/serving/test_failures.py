@@ -112,11 +112,13 @@ def test_a_process_whose_work_fails_ends_whatever_its_store_does(tmp_path: Path)
     options = ["--store", str(tmp_path / "s"), "--port", "0", "--log-format", "json"]
     command = [sys.executable, "-c", BROKEN, str(tagger_file(tmp_path)), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().split()[-1]
-        with Wire(url) as wire:
-            wire.open()
-            _, said = process.communicate(timeout=PATIENCE)
+        try:
+            assert process.stdout is not None
+            with Wire(process.stdout.readline().split()[-1]) as wire:
+                wire.open()
+                _, said = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
     assert process.returncode == 1
     lines = [json.loads(line) for line in said.splitlines()]
     (error,) = [line for line in lines if line["level"] == "critical"]
