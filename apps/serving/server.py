@@ -189,7 +189,7 @@ class Server(uvicorn.Server):
         at_end: called on a thread when all connections are closed.
 
     Attributes:
-        has_failed: whether it left because an error had ended its work; the log has its traceback.
+        has_failed: whether an error has ended its work; the log has its traceback.
     """
 
     def __init__(
@@ -226,11 +226,14 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Whether it is time to leave; asked ten times a second."""
+        self._note_failure()
+        return await super().on_tick(counter) or self.has_failed
+
+    def _note_failure(self) -> None:
         failure = self._service.failure or self._door.failure
-        if failure is not None:
+        if failure is not None and not self.has_failed:
             self.has_failed = True
             logger.critical("an error ended the server's work", exc_info=failure)
-        return await super().on_tick(counter) or self.has_failed
 
     def reload(self) -> None:
         """Read tokens and certificates again. What cannot be read is logged, and stays as it was."""
@@ -255,6 +258,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: Optional[list[socket.socket]] = None) -> None:
         await self._service.drain()
+        self._note_failure()  # of that, too
         await self._door.close()
         await super().shutdown(sockets)
         if self._at_end is not None:

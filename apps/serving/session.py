@@ -68,7 +68,7 @@ class Session:
     Args:
         stream: its id.
         claim: under which the store keeps it.
-        away: seconds since it was any server's, by the store.
+        away: seconds since the store last had it saved or claimed.
         model: what answers.
         slot: the stream's in the model's engine.
         snapshot: where it continues.

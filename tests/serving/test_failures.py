@@ -21,7 +21,7 @@ from streamdrnn.apps.serving.sqlite_store import SQLiteStore
 from streamdrnn.apps.serving.tokens import Tokens
 from streamdrnn.client.protocol import Code
 from tests.serving.raw import connected
-from tests.serving.servers import Wire, inputs, tagger_file
+from tests.serving.servers import Wire, inputs, running, tagger_file
 from tests.waiting import PATIENCE
 
 
@@ -88,6 +88,22 @@ def test_a_server_whose_work_fails_leaves_and_says_why(
     (said,) = [record for record in caplog.records if record.message == "an error ended the server's work"]
     assert said.exc_info is not None
     assert str(said.exc_info[1]) == "a bug of ours"
+
+
+def test_work_that_fails_while_a_server_leaves_is_told_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        fail()
+
+    async def drain(leaving: Service) -> None:
+        leaving._tasks.append(asyncio.create_task(work()))
+        await asyncio.wait(leaving._tasks[-1:])
+
+    monkeypatch.setattr(Service, "drain", drain)
+    with running([tagger_file(tmp_path)], tmp_path / "s"):
+        pass
+    assert [record.message for record in caplog.records] == ["an error ended the server's work"]
 
 
 BROKEN = """
