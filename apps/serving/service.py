@@ -106,7 +106,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether the server works, and is not about to leave."""
-        return not self.draining and bool(self._tasks) and self.failure is None
+        return not self.draining and bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     @property
     def failure(self) -> Optional[BaseException]:
