@@ -1,5 +1,7 @@
 """What rooms, microphones, noise and telephones do to recordings, imitated on many of them at once, on any device."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -31,7 +33,7 @@ MILD = Chances(room=0.15, response=0.5, noise=0.3, codec=0.1, telephone=0.15, cl
 def distort(samples: Tensor, noises: Tensor, generator: Generator, chances: Chances) -> Tensor:
     """Put each recording into a room, before a microphone, among noise, through a codec, over a telephone.
 
-    The level becomes any.
+    The level becomes any. Each step is computed for the recordings alone that it happens to.
 
     Args:
         samples: ``(B, N)``, from -1 to 1.
@@ -41,42 +43,51 @@ def distort(samples: Tensor, noises: Tensor, generator: Generator, chances: Chan
     Returns:
         ``(B, N)``, rounded to 16 bits.
     """
-    random = _Random(samples, generator)
-    level = _level(samples)
-    heard = _filtered(random, samples / level, chances)
-    heard = torch.where(random.happens(chances.noise), heard + _noise(random, samples, noises), heard)
-    heard = torch.where(random.happens(chances.hum), heard + _hum(random, samples.shape[1]), heard)
-    heard = torch.where(random.happens(chances.codec), _coded(random, heard), heard)
-    narrow = _over_a_telephone(random, heard)
-    heard = torch.where(random.happens(chances.telephone), narrow, heard)
-    heard = heard / _level(heard)
+    random = _Random(torch.arange(len(samples), device=samples.device), generator)
+    voices = samples / _level(samples)
     # A voice is -45 to -15 dB of full scale on average, and its peaks are about 15 dB above; clipping cuts into it.
-    heard = heard * 10 ** (random.uniform(-45, -15) / 20)
-    peak = heard.abs().amax(1, keepdim=True)
-    bound = torch.where(random.happens(chances.clipping), peak * random.uniform(0.1, 0.6), peak)
-    heard = torch.maximum(torch.minimum(heard, bound), -bound)
-    heard = heard + torch.where(random.happens(chances.offset), 10 ** random.uniform(-3.5, -1.5), 0)
+    heard = _happened(random, voices.clone(), chances.room, _in_a_room)
+    heard = _happened(random, heard, chances.response, _through_a_microphone)
+    heard = _happened(random, heard, chances.noise, partial(_among_noise, noises=noises, voices=voices))
+    heard = _happened(random, heard, chances.hum, _with_hum)
+    heard = _happened(random, heard, chances.codec, _coded)
+    heard = _happened(random, heard, chances.telephone, _over_a_telephone)
+    heard = heard / _level(heard) * 10 ** (random.uniform(-45, -15) / 20)
+    heard = _happened(random, heard, chances.clipping, _clipped)
+    heard = _happened(random, heard, chances.offset, _offset)
     return (heard.clamp(-1, 1) * 32767).round() / 32767
 
 
 class _Random:
-    """Numbers ``(B, 1)``, one for each recording."""
+    """Numbers ``(B, 1)``, one for each of some recordings.
 
-    def __init__(self, samples: Tensor, generator: Generator) -> None:
-        self.batch = len(samples)
-        self.generator, self.device = generator, samples.device
+    Attributes:
+        rows: ``(B,)``, where in the batch they are.
+    """
+
+    def __init__(self, rows: Tensor, generator: Generator) -> None:
+        self.rows = rows
+        self.generator, self.device = generator, rows.device
 
     def uniform(self, low: float, high: float, size: int = 1) -> Tensor:
-        return low + (high - low) * torch.rand(self.batch, size, generator=self.generator, device=self.device)
+        return low + (high - low) * torch.rand(len(self.rows), size, generator=self.generator, device=self.device)
 
     def normal(self, size: int) -> Tensor:
-        return torch.randn(self.batch, size, generator=self.generator, device=self.device)
+        return torch.randn(len(self.rows), size, generator=self.generator, device=self.device)
 
     def happens(self, chance: float) -> Tensor:
         return self.uniform(0, 1) < chance
 
     def choice(self, count: int) -> Tensor:
-        return torch.randint(count, (self.batch,), generator=self.generator, device=self.device)
+        return torch.randint(count, self.rows.shape, generator=self.generator, device=self.device)
+
+
+def _happened(random: _Random, heard: Tensor, chance: float, imitation: Callable[[_Random, Tensor], Tensor]) -> Tensor:
+    """Recordings ``(B, N)``, those of them written to which an imitation of ``(B', N)`` happens."""
+    rows = random.happens(chance)[:, 0].nonzero()[:, 0]
+    if len(rows):
+        heard[rows] = imitation(_Random(rows, random.generator), heard[rows])
+    return heard
 
 
 def _level(samples: Tensor) -> Tensor:
@@ -84,15 +95,26 @@ def _level(samples: Tensor) -> Tensor:
     return samples.square().mean(1, keepdim=True).sqrt().clamp(min=1e-4)
 
 
-def _filtered(random: _Random, samples: Tensor, chances: Chances) -> Tensor:
-    """A room's reflections and a microphone's response, as one product of spectra."""
+def _in_a_room(random: _Random, samples: Tensor) -> Tensor:
+    size = _transform_size(samples.shape[1])
+    return _filtered(samples, torch.fft.rfft(_reflections(random), size))
+
+
+def _through_a_microphone(random: _Random, samples: Tensor) -> Tensor:
+    return _filtered(samples, _response(random, _transform_size(samples.shape[1])))
+
+
+def _filtered(samples: Tensor, response: Tensor) -> Tensor:
+    """Recordings ``(B, N)`` through responses ``(B, size / 2 + 1)``, of :func:`_transform_size`."""
     N = samples.shape[1]
-    size = 1 << (N + _TAIL - 1).bit_length()
-    spectrum = torch.fft.rfft(samples, size)
-    room = torch.where(random.happens(chances.room), torch.fft.rfft(_reflections(random), size), 1)
-    response = torch.where(random.happens(chances.response), _response(random, size), 1)
-    heard: Tensor = torch.fft.irfft(spectrum * room * response, size)[:, :N]
+    size = _transform_size(N)
+    heard: Tensor = torch.fft.irfft(torch.fft.rfft(samples, size) * response, size)[:, :N]
     return heard
+
+
+def _transform_size(length: int) -> int:
+    """Enough for a recording and a room's tail, and without large prime factors, which make transforms slow."""
+    return -(-(length + _TAIL) // 4096) * 4096
 
 
 def _reflections(random: _Random) -> Tensor:
@@ -119,24 +141,23 @@ def _response(random: _Random, size: int) -> Tensor:
     return gain
 
 
-def _noise(random: _Random, samples: Tensor, noises: Tensor) -> Tensor:
+def _among_noise(random: _Random, samples: Tensor, noises: Tensor, voices: Tensor) -> Tensor:
     """A clip, or a babble of the batch's other voices, at 0 to 25 dB below a mean square of 1."""
     N = samples.shape[1]
     start = int(torch.randint(noises.shape[1] - N + 1, (), generator=random.generator, device=random.device))
     clip = noises[random.choice(len(noises)), start : start + N]
-    voices = samples / _level(samples)
-    babble = sum(voices.roll(shift, 0) for shift in (1, 3, 4, 7))
+    babble = sum(voices[(random.rows + shift) % len(voices)] for shift in (1, 3, 4, 7))
     noise = torch.where(random.happens(0.25), babble, clip)
-    return noise / _level(noise) * 10 ** (-random.uniform(0, 25) / 20)
+    return samples + noise / _level(noise) * 10 ** (-random.uniform(0, 25) / 20)
 
 
-def _hum(random: _Random, length: int) -> Tensor:
+def _with_hum(random: _Random, samples: Tensor) -> Tensor:
     """Mains: 50 or 60 Hz with harmonics, at 5 to 30 dB below a mean square of 1."""
-    time = torch.arange(length, device=random.device) / RATE
+    time = torch.arange(samples.shape[1], device=random.device) / RATE
     pitch = torch.where(random.happens(0.5), 50.0, 60.0)
     phases = random.uniform(0, 6.3, 5)
     waves = [(6.2832 * k * pitch * time + phases[:, k - 1 : k]).sin() / k for k in range(1, 6)]
-    return torch.stack(waves).sum(0) * 10 ** (-random.uniform(5, 30) / 20)
+    return samples + torch.stack(waves).sum(0) * 10 ** (-random.uniform(5, 30) / 20)
 
 
 def _coded(random: _Random, samples: Tensor) -> Tensor:
@@ -165,3 +186,12 @@ def _over_a_telephone(random: _Random, samples: Tensor) -> Tensor:
     coded = torch.copysign(torch.expm1(code / 127 * 5.5452) / 255, narrow)
     heard: Tensor = torch.fft.irfft(torch.fft.rfft(coded), N)
     return heard
+
+
+def _clipped(random: _Random, samples: Tensor) -> Tensor:
+    bound = samples.abs().amax(1, keepdim=True) * random.uniform(0.1, 0.6)
+    return torch.maximum(torch.minimum(samples, bound), -bound)
+
+
+def _offset(random: _Random, samples: Tensor) -> Tensor:
+    return samples + 10 ** random.uniform(-3.5, -1.5)

@@ -41,6 +41,8 @@ SPEEDS = (1.0, 0.9, 1.1, 0.82, 1.22)
 """At which every voice is heard; as pitch and formants move along, the others are other voices. The more of them, the
 better (Yamamoto, Lee, Okabe, Koshinaka 2019, "Speaker augmentation and bandwidth extension for deep speaker
 embedding")."""
+WINDOW, HOP = 512, 320
+"""Samples of a frame of features, and from a frame to the next: 20 ms."""
 SHORTEST_CROP, LONGEST_CROP = 40, 180
 """Frames of 20 ms: 0.8 to 3.6 s."""
 LEAD = 25
@@ -239,7 +241,7 @@ def train(job: Job, report: Report) -> SpeakerEmbedder:
 
 def new_embedder(recipe: EmbedderRecipe) -> SpeakerEmbedder:
     """The network of a recipe, with new weights."""
-    frontend = LogMel(RATE, hop_length=320, n_mels=recipe.bands)
+    frontend = LogMel(RATE, n_fft=WINDOW, hop_length=HOP, n_mels=recipe.bands)
     dilations = [2**layer for layer in range(recipe.layers)]
     rnn = DilatedRNN(frontend.num_features, recipe.hidden_size, dilations=dilations, dropout=recipe.dropout)
     return SpeakerEmbedder(rnn, EMBEDDING_SIZE, frontend)
@@ -413,11 +415,11 @@ def _batch(
     They are distorted if there are chances of that.
     """
     device = segments.samples.device
-    B = max(8, round(recipe.batch_seconds * 50 / T))
+    B = max(8, round(recipe.batch_seconds * RATE / (T * HOP)))
     owners = torch.multinomial(segments.weight, B, replacement=True, generator=generator)
     among = (torch.rand(B, generator=generator, device=device) * segments.number[owners]).long()
     index = segments.first[owners] + among
-    N, before = T * 320, lead * 320
+    N, before = (T - 1) * HOP + WINDOW, lead * HOP
     start = torch.randint(segments.samples.shape[1] - N + 1, (B, 1), generator=generator, device=device)
     at = start + torch.arange(N, device=device)
     crops = float32(segments.samples[index[:, None], at])

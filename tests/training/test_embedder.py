@@ -113,6 +113,18 @@ def test_training_learns_and_goes_on_where_it_was(segments: Segments, tmp_path: 
     assert known.double().mean() >= 0.5, "chance is one in six"
 
 
+@pytest.mark.parametrize("T", [embedder.SHORTEST_CROP, embedder.LONGEST_CROP])
+@pytest.mark.parametrize("lead", [0, embedder.LEAD])
+def test_a_crop_has_its_frames(segments: Segments, T: int, lead: int) -> None:
+    """The shortest crops are heard whole, and the longest are not longer than a segment."""
+    noises, generator = torch.zeros(1, 5 * RATE), torch.Generator().manual_seed(0)
+    samples, owners, taught = embedder._batch(segments, noises, T, lead, None, RECIPE, generator)
+    frontend = embedder.new_embedder(RECIPE).frontend
+    assert frontend is not None
+    assert frontend(samples.T)[0].shape[:2] == (T + lead, len(owners))
+    assert len(taught) == len(owners)
+
+
 def test_stretches_of_a_crop_are_judged_beside_all_of_it() -> None:
     y = torch.randn(70, 5, 8).double()
     torch.manual_seed(0)
@@ -237,7 +249,7 @@ def distorted(samples: Tensor, **chances: float) -> Tensor:
 
 
 def voices_like(B: int = 4) -> Tensor:
-    return torch.stack([voice_like(RATE) * (1 + 0.1 * number) for number in range(B)])
+    return torch.stack([voice_like(RATE).roll(999 * number) * (1 + 0.1 * number) for number in range(B)])
 
 
 def correlation(one: Tensor, other: Tensor) -> Tensor:
@@ -278,7 +290,8 @@ def test_a_codec_loses_what_is_far_below_the_loudest() -> None:
     hertz = torch.fft.rfftfreq(RATE - 4000, 1 / RATE)
     of_loud, of_near, of_far = (power[:, (hertz - at).abs() < 50].sum(1) for at in (500, 1500, 3000))
     assert (of_near > 10 ** (-26 / 10) * of_loud).all()
-    assert (of_far < 10 ** (-80 / 10) * of_loud).all(), "66 dB below is lost"
+    # A faint recording's rounding to 16 bits leaves -78 dB of noise in such a band.
+    assert (of_far < 10 ** (-75 / 10) * of_loud).all(), "66 dB below is lost"
 
 
 def test_noise_is_0_to_25_decibels_below() -> None:
