@@ -153,7 +153,7 @@ CPU = Sizes(
         Workload("copy", batch=32, steps=1020, inputs=10, hidden=10, layers=9, loops=True),
         Workload("wide", batch=16, steps=784, inputs=1, hidden=50, layers=9),
         Workload("recording", batch=1, steps=8000, inputs=64, hidden=64, layers=6),
-        Workload("voices", batch=64, steps=100, inputs=64, hidden=192, layers=5),  # the speaker model
+        Workload("voices", batch=64, steps=100, inputs=64, hidden=192, layers=5),  # an earlier speaker model
     ),
     loops=CPU_LOOPS,
     growth=Workload("growth", batch=1, steps=1000, inputs=32, hidden=32, layers=6),

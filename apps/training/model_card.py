@@ -68,7 +68,7 @@ sure than a large model. Several people who speak at once were not tried. Not fo
 random rooms, through random microphones, among noise, over telephones, and the teacher's embeddings of the same speech
 when it is clean. Every voice is also heard at {len(SPEEDS) - 1} other speeds, as another voice. A finish follows
 on sound that is nearer to recordings. Last, the projection alone learns from the network's mean outputs over voices as
-recorded, mildly distorted and over a telephone.
+recorded, mildly distorted, in noisy rooms and over a telephone.
 
 | recipe | |
 | --- | --- |

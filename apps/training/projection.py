@@ -23,12 +23,12 @@ SEGMENTS = 12
 CONDITIONS: tuple[tuple[float, Optional[Chances]], ...] = (
     (1.0, None),
     (0.5, MILD),
+    (0.5, Chances(telephone=0.0)),
     (0.15, MILD._replace(telephone=1.0)),
 )
-"""How often each is an example, in proportion; None is as recorded, the last is over a telephone. The network has
-learned what heavy distortion does; here nearer to use is better."""
-WINDOWS = (slice(-55, None), slice(100), slice(None))
-"""Frames of 20 ms of which the mean output is an example: the last 1.1 s, the first 2 s, all."""
+"""How often each is an example, in proportion; None is as recorded, the last is over a telephone."""
+WINDOWS = (slice(-28, None), slice(50), slice(None))
+"""Frames of 40 ms of which the mean output is an example: the last 1.1 s, the first 2 s, all."""
 _BATCH = 512
 _DROPOUT = 0.2
 _PULL = 1e-2

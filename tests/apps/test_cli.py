@@ -410,7 +410,7 @@ def test_export_writes_what_it_says(run: Run, tmp_path: Path) -> None:
     assert outcome.code == 0
     assert outcome.out.count("\n") == 1
     assert outcome.out.startswith(f"wrote {out} (")
-    assert "SpeakerEmbedder, step (batch, 320) -> (batch, 192), chunk (steps, batch, 320)" in outcome.out
+    assert "SpeakerEmbedder, step (batch, 640) -> (batch, 192), chunk (steps, batch, 640)" in outcome.out
     assert not outcome.err
     run("export", "speaker", "--format", "torchscript", "--out", out).is_one_line_about("voice.pt: is there already")
     (described,) = run("export", "speaker", "--format", "torchscript", "--out", out, "--overwrite", "--json").objects()

@@ -139,14 +139,32 @@ def test_stretches_of_a_crop_are_judged_beside_all_of_it() -> None:
     torch.testing.assert_close(shortest, shortest[:1].expand_as(shortest))
 
 
+def share_of(kind: Chances | None, plan: embedder.Plan) -> float:
+    return sum(share for share, chances in plan.mixture if chances == kind)
+
+
 def test_the_finish_is_less_distorted_and_has_a_larger_margin() -> None:
     first, last = (embedder.plan_of(step, RECIPE) for step in (RECIPE.steps - 1, RECIPE.steps))
-    assert [chances for _, chances in first.mixture] == [Chances()]
-    assert sum(share for share, _ in last.mixture) == pytest.approx(1)
-    assert any(chances is None for _, chances in last.mixture)
+    for plan in (first, last):
+        assert sum(share for share, _ in plan.mixture) == pytest.approx(1)
+    assert share_of(None, last) >= share_of(None, first) > 0
+    assert share_of(Chances(), first) > share_of(Chances(), last) > 0
+    assert last.teacher_weight < first.teacher_weight
     end = embedder.plan_of(RECIPE.all_steps - 1, RECIPE)
     assert end.margin > last.margin >= first.margin
     assert end.learning_rate < last.learning_rate
+
+
+def test_the_finish_begins_with_the_voices_where_they_are(segments: Segments) -> None:
+    torch.manual_seed(0)
+    training = embedder.Training(embedder.new_embedder(RECIPE), len(segments.number))
+    training.centre(segments)
+    for number, first in enumerate(segments.first.tolist()):
+        own = float32(segments.samples[first:][: min(3, int(segments.number[number]))])
+        y, _ = training.embedder.rnn(training.features(own))
+        middle = training.embedder.embed(y.mean(0)).mean(0)
+        assert torch.cosine_similarity(training.centres[number], middle, dim=0) > 0.9999
+        assert float(training.centres[number].detach().norm()) == pytest.approx(1, abs=1e-5)
 
 
 def test_the_level_is_out_of_the_network(segments: Segments) -> None:
