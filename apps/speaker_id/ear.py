@@ -46,6 +46,7 @@ class Ear:
         self._pending = torch.zeros(0)
         self._blocks: list[Tensor] = []  # of the tick that is under way
         self._passed_over = 0  # of these, before the last loss: the model does not hear them
+        self._detected = 0  # of these, what the detectors have heard
         self._speech: list[float] = []  # what the detectors said in it
         self._overlap: list[float] = []
         self._last = tick_zero(model)
@@ -94,6 +95,7 @@ class Ear:
         begun = len(self._blocks) * self._block + len(self._pending)
         rest = min(samples, tick - begun if begun else 0)
         ticks += self._hear(torch.zeros(rest))
+        self._detect()
         self._stream.reset()
         self._passed_over = len(self._blocks)
         self._speech_detector.reset()
@@ -124,18 +126,25 @@ class Ear:
         self._pending = pending[whole:].clone()
         ticks = []
         for block in pending[:whole].split(self._block) if whole else ():
-            self._speech += self._speech_detector.push(block)
-            self._overlap += self._overlap_detector.push(block)
             self._blocks.append(block)
             if len(self._blocks) == _TICK_BLOCKS:
                 ticks.append(self._end_tick())
         return ticks
 
+    def _detect(self) -> None:
+        """Let the detectors hear what they have not heard yet of the tick that is under way."""
+        if unheard := self._blocks[self._detected :]:
+            sound = torch.cat(unheard)
+            self._speech += self._speech_detector.push(sound)
+            self._overlap += self._overlap_detector.push(sound)
+        self._detected = len(self._blocks)
+
     def _end_tick(self) -> Tick:
         # All blocks at once: what a call costs anyway is more than the computing for a block.
+        self._detect()
         if unheard := self._blocks[self._passed_over :]:
             self._stream.push(torch.cat(unheard)[:, None])
-        self._passed_over = 0
+        self._passed_over = self._detected = 0
         state = self._stream.state
         assert isinstance(state, ModelState)
         samples = torch.cat(self._blocks)
