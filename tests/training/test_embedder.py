@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from streamdrnn import DilatedRNN
 from streamdrnn.apps.speaker_id.model import asset
 from streamdrnn.apps.training import embedder, teacher
 from streamdrnn.apps.training.angular_margin import angular_margin_loss
@@ -153,6 +154,18 @@ def test_the_finish_is_less_distorted_and_has_a_larger_margin() -> None:
     end = embedder.plan_of(RECIPE.all_steps - 1, RECIPE)
     assert end.margin > last.margin >= first.margin
     assert end.learning_rate < last.learning_rate
+
+
+def test_upper_layers_hear_something_from_the_start() -> None:
+    """With torch's weights of the inputs what differs between voices is fainter in each layer than in the one below."""
+    torch.manual_seed(0)
+    recipe = EmbedderRecipe()
+    begun = embedder.new_embedder(recipe).rnn
+    usual = DilatedRNN(recipe.bands, recipe.hidden_size, dilations=begun.dilations)
+    x = torch.randn(50, 8, recipe.bands)
+    with torch.no_grad():
+        faint, clear = (rnn(x)[0].std(1).mean() for rnn in (usual, begun))
+    assert clear > 10 * faint
 
 
 def test_the_finish_begins_with_the_voices_where_they_are(segments: Segments) -> None:
