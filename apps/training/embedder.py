@@ -22,7 +22,7 @@ from streamdrnn.apps.training import checkpoint
 from streamdrnn.apps.training.angular_margin import angular_margin_loss
 from streamdrnn.apps.training.checkpoint import Checkpoint, Progress
 from streamdrnn.apps.training.distortion import MILD, Chances, distort
-from streamdrnn.apps.training.embedder_recipe import HOP, WINDOW, EmbedderRecipe
+from streamdrnn.apps.training.embedder_recipe import HANN, HOP, WINDOW, EmbedderRecipe
 from streamdrnn.apps.training.labelled_speech import load_noises
 from streamdrnn.apps.training.projection import hear, tune_projection
 from streamdrnn.apps.training.scenes import coloured_noises
@@ -61,6 +61,7 @@ _FIRST_GAIN, _GAIN = 4.0, 5.0
 Small ones make the features of a deep layer faint, so that it learns late: after the same 600 steps a model erred in
 13.1 % of the trials with these, in 14.5 % without."""
 _SEGMENTS_OF_CENTRE = 3
+"""Enough for a centre to begin with; training moves it."""
 _LONG_PAUSES = 1.25
 _CHECKPOINT_STEPS = 500
 _TOLD_STEPS = 50
@@ -247,7 +248,7 @@ def train(job: Job, report: Report) -> SpeakerEmbedder:
 
 def new_embedder(recipe: EmbedderRecipe) -> SpeakerEmbedder:
     """The network of a recipe, with new weights."""
-    frontend = LogMel(RATE, n_fft=WINDOW, win_length=800, hop_length=HOP, n_mels=recipe.bands)
+    frontend = LogMel(RATE, n_fft=WINDOW, win_length=HANN, hop_length=HOP, n_mels=recipe.bands)
     dilations = [2**layer for layer in range(recipe.layers)]
     rnn = DilatedRNN(frontend.num_features, recipe.hidden_size, dilations=dilations, dropout=recipe.dropout)
     with torch.no_grad():

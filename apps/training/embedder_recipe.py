@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from streamdrnn.errors import InputError
 
-WINDOW, HOP = 1024, 640
-"""Samples of a frame of features, and from a frame to the next: 40 ms. With frames of 20 ms the network takes twice the
-time, and was no better."""
+WINDOW, HANN, HOP = 1024, 800, 640
+"""Samples of a frame of features, of its Hann window (50 ms), and from a frame to the next (40 ms). With frames of
+20 ms the network takes twice the time, and was no better."""
 
 
 @dataclass

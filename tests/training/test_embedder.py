@@ -156,6 +156,33 @@ def test_the_finish_is_less_distorted_and_has_a_larger_margin() -> None:
     assert end.learning_rate < last.learning_rate
 
 
+def test_the_finish_has_new_centres_and_listens_less_to_the_teacher(
+    segments: Segments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noises, recipe = torch.zeros(1, 5 * RATE), replace(RECIPE, steps=2, finish=2)
+    centred: list[Tensor] = []
+    centre = embedder.Training.centre
+
+    def told(training: embedder.Training, segments: Segments) -> None:
+        before = training.centres.detach().clone()
+        centre(training, segments)
+        centred.append(training.centres.detach() - before)
+
+    def loss(teacher_weight: float) -> float:
+        plans = embedder.Plan(0.0, 0.0, teacher_weight, ((1.0, None),))
+        losses: list[float] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(embedder, "plan_of", lambda step, recipe: plans)
+            embedder.fit(segments, noises, recipe, lambda step, steps, loss: losses.append(loss))
+        return losses[-1]
+
+    monkeypatch.setattr(embedder.Training, "centre", told)
+    without, once, twice = map(loss, (0.0, 1.0, 2.0))
+    assert [bool(change.any()) for change in centred] == [True] * 3, "once in each training"
+    assert twice - once == pytest.approx(once - without, rel=1e-3)
+    assert once > without
+
+
 def test_upper_layers_hear_something_from_the_start() -> None:
     """With torch's weights of the inputs what differs between voices is fainter in each layer than in the one below."""
     torch.manual_seed(0)

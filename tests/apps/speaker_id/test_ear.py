@@ -94,6 +94,26 @@ def test_what_was_before_a_loss_is_forgotten(lost: int, monkeypatch: pytest.Monk
     assert_close(ticks[-1].total - heard, state.pooled[0, 0], computed_in=torch.float32)
 
 
+@pytest.mark.parametrize("detector", [SpeechDetector, OverlapDetector])
+def test_a_detector_has_heard_what_was_before_a_loss_when_it_begins_afresh(
+    detector: type[SpeechDetector | OverlapDetector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def push(self: SpeechDetector | OverlapDetector, samples: Tensor) -> list[float]:
+        calls.append(f"{len(samples)}")
+        return [0.0]
+
+    monkeypatch.setattr(detector, "push", push)
+    monkeypatch.setattr(detector, "reset", lambda self: calls.append("afresh"))
+    ear = Ear(EMBEDDER)
+    calls.clear()
+    ear.push(HEARD[:640])
+    ear.skip(320)
+    ear.push(HEARD[960:1600])
+    assert calls == ["960", "afresh", "640"]
+
+
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
 def test_roundings_of_many_losses_do_not_add_up(rate: int) -> None:
     for end, wanted in ((2.9995, 29), (3.0005, 30)):
