@@ -75,18 +75,20 @@ class AudioReader:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def blocks(self, seconds: float) -> Iterator[Tensor]:
+    def blocks(self, seconds: float, first: Optional[float] = None) -> Iterator[Tensor]:
         """One channel of it, ``(N,)`` float32, full scale from -1 to 1, in blocks no longer than some seconds.
+
+        Args:
+            first: of the first block, if it has others.
 
         Raises:
             AudioFileError: it has no samples, one is NaN or infinite, or it is damaged or cut short; the blocks before
                 that have been given. MP3 and OGG need not tell their length: one of those that is cut short is read as
                 far as it goes.
         """
-        frames = max(1, round(seconds * self.sample_rate))
-        empty = True
-        while len(block := self._decoder.read(frames)):
-            empty = False
+        length, empty = seconds if first is None else first, True
+        while len(block := self._decoder.read(max(1, round(length * self.sample_rate)))):
+            length, empty = seconds, False
             samples = self._mixer.mix(torch.from_numpy(block))
             if not torch.isfinite(samples).all():
                 raise AudioFileError(f"{self.name}: has NaN or infinite samples")

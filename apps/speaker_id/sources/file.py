@@ -4,13 +4,12 @@ import os
 import time
 from typing import TYPE_CHECKING, BinaryIO, Optional, Union
 
-from streamdrnn.apps.speaker_id.sources.source import ThreadedSource, pace
+from streamdrnn.apps.speaker_id.sources.source import BLOCK_SECONDS, LEAD_SECONDS, ThreadedSource, pace
 
 if TYPE_CHECKING:
     from streamdrnn.audio.decoding import Raw
 
-_CHUNK_SECONDS = 0.02
-_FAST_CHUNK_SECONDS = 0.5
+_FAST_BLOCK_SECONDS = 0.5
 
 
 class FileSource(ThreadedSource):
@@ -50,8 +49,9 @@ class FileSource(ThreadedSource):
     def capture(self) -> None:
         started, read = time.monotonic(), 0
         live = self._reader.live
+        seconds, first = (BLOCK_SECONDS, LEAD_SECONDS) if live or self._realtime else (_FAST_BLOCK_SECONDS, None)
         with self._reader:
-            for block in self._reader.blocks(_CHUNK_SECONDS if live or self._realtime else _FAST_CHUNK_SECONDS):
+            for block in self._reader.blocks(seconds, first):
                 read += len(block)
                 if self._realtime:
                     captured: Optional[float] = pace(started, read / self.sample_rate)

@@ -3,10 +3,9 @@
 import time
 from typing import Any, NamedTuple, Optional, Self, Union
 
-from streamdrnn.apps.speaker_id.sources.source import Source, SourceError
+from streamdrnn.apps.speaker_id.sources.source import BLOCK_SECONDS, LEAD_SECONDS, Source, SourceError
 from streamdrnn.errors import installing
 
-_BLOCK_SECONDS = 0.02
 _SILENT_SECONDS = 3.0
 """A device from which nothing at all has come for so long is gone."""
 
@@ -72,12 +71,13 @@ class MicrophoneSource(Source):
         self.overflows = 0
         self._block_end = 0.0  # of the last block, by the device's clock
         self._heard = time.monotonic()
+        self._begun = False
         try:
             self._stream: Any = sounddevice.InputStream(
                 device=found["index"],
                 channels=1,
                 samplerate=self.sample_rate,
-                blocksize=round(_BLOCK_SECONDS * self.sample_rate),
+                blocksize=round(BLOCK_SECONDS * self.sample_rate),
                 dtype="float32",
                 latency="low",
                 callback=self._callback,
@@ -113,7 +113,10 @@ class MicrophoneSource(Source):
             missing = moments.inputBufferAdcTime - self._block_end if self._block_end else 0.0
             lost = max(1, round(min(missing, _SILENT_SECONDS) * self.sample_rate))
         self._block_end = moments.inputBufferAdcTime + frames / self.sample_rate
-        self.push(torch.from_numpy(block[:, 0].copy()), captured, lost)
+        samples = torch.from_numpy(block[:, 0].copy())
+        if not self._begun:
+            self._begun, samples = True, samples[-round(LEAD_SECONDS * self.sample_rate) :]
+        self.push(samples, captured, lost)
 
     def _finished(self) -> None:
         self.end(self._gone("it stopped"))

@@ -13,6 +13,12 @@ from streamdrnn.errors import InputError, ResourceError
 
 MAX_RATE = 384_000
 QUEUE_SECONDS = 2.0
+BLOCK_SECONDS = 0.1
+"""Of sound that is captured as it is heard: as long as a tick. Each block wakes two threads, which takes a processor
+longer than to hear 20 ms."""
+LEAD_SECONDS = 0.05
+"""The first block, so that all others end so much after a tick. Resampling from 44.1 or 48 kHz holds up to 40 ms back:
+the last samples of a tick would come with the block after it."""
 
 
 class SourceError(ResourceError):

@@ -8,6 +8,7 @@ from typing import Any, Optional
 import numpy as np
 import pytest
 
+from streamdrnn.apps.speaker_id.ear import Ear
 from streamdrnn.apps.speaker_id.enrolment import Enrolment, record
 from streamdrnn.apps.speaker_id.sources.microphone import MicrophoneSource, devices
 from streamdrnn.apps.speaker_id.sources.source import SourceError
@@ -137,6 +138,21 @@ def test_what_the_system_loses_is_counted_by_the_time_that_is_missing(monkeypatc
     assert lost[2] == 1
     assert source.overflows == 2
     assert source.dropped == lost[1] + lost[2]
+
+
+@pytest.mark.parametrize("rate", [16000, 44100, 48000])
+def test_each_block_completes_a_tick(monkeypatch: pytest.MonkeyPatch, rate: int) -> None:
+    plug(monkeypatch, {**USB, "default_samplerate": float(rate)})
+    source, ear = MicrophoneSource(), Ear(model().embedder, rate)
+    with source:
+        blocks = FakeStream.last.options["blocksize"]
+        assert blocks == rate / 10
+        chunks = source.chunks()
+        ticks = []
+        for _ in range(30):
+            FakeStream.last.give(np.zeros(blocks))
+            ticks.append(len(ear.hear(next(chunks))))
+    assert ticks == [0] + [1] * 29
 
 
 def test_what_a_late_listener_leaves_is_dropped_and_told(monkeypatch: pytest.MonkeyPatch) -> None:

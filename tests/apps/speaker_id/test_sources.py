@@ -96,8 +96,9 @@ def test_a_file_at_the_pace_of_speech(recording: Path) -> None:
         chunks = list(source.chunks())
     assert time.monotonic() - started >= 0.49
     assert source.dropped + sum(len(chunk.samples) for chunk in chunks) == 8000
+    assert [len(chunk.samples) for chunk in chunks] == [800, 1600, 1600, 1600, 1600, 800], "blocks end after ticks"
     moments = [chunk.captured for chunk in chunks if chunk.captured is not None]
-    assert moments[-1] - moments[0] == pytest.approx(0.48, abs=1e-3)
+    assert moments[-1] - moments[0] == pytest.approx(0.45, abs=1e-3)
 
 
 def test_a_late_listener_to_a_file_in_real_time_loses_what_is_counted(recording: Path) -> None:
