@@ -79,7 +79,7 @@ class AudioReader:
         """One channel of it, ``(N,)`` float32, full scale from -1 to 1, in blocks no longer than some seconds.
 
         Args:
-            first: of the first block, if it has others.
+            first: the seconds of the first block, if it is to be shorter or longer than the others.
 
         Raises:
             AudioFileError: it has no samples, one is NaN or infinite, or it is damaged or cut short; the blocks before

@@ -114,7 +114,7 @@ class MicrophoneSource(Source):
             lost = max(1, round(min(missing, _SILENT_SECONDS) * self.sample_rate))
         self._block_end = moments.inputBufferAdcTime + frames / self.sample_rate
         samples = torch.from_numpy(block[:, 0].copy())
-        if not self._begun:
+        if not self._begun:  # hearing begins within the first block: nothing of it is lost
             self._begun, samples = True, samples[-round(LEAD_SECONDS * self.sample_rate) :]
         self.push(samples, captured, lost)
 
