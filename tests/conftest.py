@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,16 @@ def _poisoned_memory() -> Iterator[None]:
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def _process_as_it_was() -> Iterator[None]:
+    """Undo how a command that ran in this process, such as `serve`, settled it for itself: others would be slow."""
+    threads, switching, thresholds = torch.get_num_threads(), sys.getswitchinterval(), gc.get_threshold()
+    yield
+    torch.set_num_threads(threads)
+    sys.setswitchinterval(switching)
+    gc.set_threshold(*thresholds)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ when it was sent in fact, to its result: a server that holds up the sender does 
 
 import argparse
 import asyncio
-import gc
 import json
 import sys
 import time
@@ -18,6 +17,7 @@ import numpy as np
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from streamdrnn.apps.bench.serving.sounds import Sounds
+from streamdrnn.apps.bench.timing import no_garbage_collection
 from streamdrnn.client import protocol
 from streamdrnn.client.protocol import PATH, Input, pack_input, unpack_result
 
@@ -126,12 +126,12 @@ async def run(load: Load, sounds: Sounds) -> Optional[dict[str, float]]:
         ValueError: a result is not that of the whole sound offline.
     """
     streams = await _open(load, sounds)
-    gc.disable()  # nothing is to hold up the sending
-    computed, begin = time.process_time(), time.perf_counter() + 0.05
     try:
-        async with asyncio.timeout(sounds.seconds + _ANSWER_SECONDS):
-            await _send(streams, sounds, begin)
-            await asyncio.gather(*(stream.done for stream in streams))
+        with no_garbage_collection():  # nothing is to hold up the sending
+            computed, begin = time.process_time(), time.perf_counter() + 0.05
+            async with asyncio.timeout(sounds.seconds + _ANSWER_SECONDS):
+                await _send(streams, sounds, begin)
+                await asyncio.gather(*(stream.done for stream in streams))
     except (ConnectionError, TimeoutError):
         return None
     finally:
