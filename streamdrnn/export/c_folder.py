@@ -20,12 +20,34 @@ _MODEL_H = """\
 #ifdef __cplusplus
 extern "C" {
 #endif
-extern const unsigned char model_file[];
+extern const unsigned char *const model_file;
 extern const size_t model_size;
 #ifdef __cplusplus
 }
 #endif
 """
+
+# Strings take a compiler a tenth of the time and a quarter of the memory that numbers take. C99 promises no long ones.
+_ROW = 64
+_MODEL_C = """\
+#include "model.h"
+
+/* No row has room for the zero that ends a string, and none needs it. */
+#if defined(__clang__)
+#if __has_warning("-Wunterminated-string-initialization")
+#pragma clang diagnostic ignored "-Wunterminated-string-initialization"
+#endif
+#elif defined(__GNUC__) && __GNUC__ >= 15
+#pragma GCC diagnostic ignored "-Wunterminated-string-initialization"
+#endif
+
+static const unsigned char rows[][{row}] = {{
+{strings}}};
+const unsigned char *const model_file = rows[0];
+const size_t model_size = {size};
+"""
+# ? is left out for the sake of trigraphs.
+_CHARACTERS = [chr(i) if 32 <= i < 127 and chr(i) not in '"\\?' else f"\\{i:03o}" for i in range(256)]
 
 
 def describe_in_c(program: Program, notes: Dict[str, str]) -> Dict[str, Any]:
@@ -61,9 +83,6 @@ def to_c(program: Program, description: Dict[str, Any]) -> Dict[str, Dict[str, b
 
 
 def _model_c(content: bytes) -> str:
-    lines = [",".join(map(str, content[start : start + 32])) for start in range(0, len(content), 32)]
-    array = ",\n".join(lines)
-    return (
-        f'#include "model.h"\n\nconst unsigned char model_file[] = {{\n{array}}};\n'
-        "const size_t model_size = sizeof model_file;\n"
-    )
+    rows = [content[start : start + _ROW] for start in range(0, len(content), _ROW)]
+    strings = ",\n".join(f'"{"".join(_CHARACTERS[byte] for byte in row)}"' for row in rows)
+    return _MODEL_C.format(row=_ROW, strings=strings, size=len(content))
