@@ -223,14 +223,14 @@ def test_in_a_browser_the_page_names_the_demos_turns(page: Page, tmp_path: Path)
         browser.open(page.address)
         browser.wait_for(READY)
         browser.run("document.getElementById('listen').click()")
-        browser.wait_for("document.querySelector('#turns li')?.dataset.end >= 20")
+        browser.wait_for("document.querySelector('#turns li')?.dataset.end >= 15")
         listed = browser.run("[...document.querySelectorAll('#turns li')].map((turn) => ({ ...turn.dataset }))")
         assert "lost 0.00 s" in browser.run("document.getElementById('health').textContent")
     turns = [(float(one["start"]), float(one["end"]), one["label"]) for one in reversed(listed)]
     segments = [Segment(start, end, None if label == "(unknown)" else label, 1.0) for start, end, label in turns]
     # Until the microphone is open some of its file may be lost.
     best = max((agreement(segments, number / 10) for number in range(-5, 20)), key=lambda found: found.share)
-    assert best.moments > 100
+    assert best.moments > 60
     assert best.share > 0.97, best
 
 
