@@ -21,7 +21,9 @@ def build(folder: Path, flags: list[str]) -> Path:
     return built(MAIN, folder, flags, SOURCES.glob("*.cpp"), [f"-Wl,--wrap={name}" for name in COUNTED])
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    "level", [pytest.param(level, marks=[] if flags else pytest.mark.full) for level, flags in LEVELS.items()]
+)
 def test_code_of_a_level_is_in_a_namespace_of_its_own(level: str, tmp_path: Path) -> None:
     """The linker keeps one copy of what several files compile, and it may need instructions that others lack.
 

@@ -35,7 +35,7 @@ def test_copying_is_learned(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "options", "accuracy"),
     [
-        ("mnist", (), 0.4),
+        pytest.param("mnist", (), 0.4, marks=pytest.mark.full),
         pytest.param("mnist", ("--permuted",), 0.4, marks=pytest.mark.full),
         ("noisy-mnist", ("--length", "1000"), 0.25),
     ],
