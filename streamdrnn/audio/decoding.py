@@ -10,6 +10,7 @@ import stat
 import subprocess
 import tempfile
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, Optional, Protocol
@@ -94,9 +95,10 @@ def open_decoder(file: int, path: Optional[Path], name: str, raw: Optional[Raw],
     endless = _without_end(head)
     try:
         if regular is None or (endless != head and told != size):
-            return _SndfileDecoder(_relay(endless, file, stack), name, stack)
+            relay = _Relay(endless, file, stack)
+            return _SndfileDecoder(relay.reading, name, stack, _samples_end(endless), lambda: relay.bytes)
         os.lseek(file, 0, os.SEEK_SET)
-        decoder = _SndfileDecoder(file, name, stack)
+        decoder = _SndfileDecoder(file, name, stack, told, lambda: size)
     except soundfile.LibsndfileError as error:
         if regular is not None and (ffmpeg := shutil.which("ffmpeg")) is not None:
             return _FfmpegDecoder(ffmpeg, regular, name, stack)
@@ -106,8 +108,6 @@ def open_decoder(file: int, path: Optional[Path], name: str, raw: Optional[Raw],
             ) from None
         raise AudioFileError(f"{name}: {_UNREADABLE} ({error.error_string})") from None
     decoder.seconds = decoder.frames / decoder.sample_rate
-    if told > size + 1:  # some programs count the byte that pads an odd length, and leave it out
-        decoder.lack = f"cut short, got {size} bytes, expected {told}"
     return decoder
 
 
@@ -119,23 +119,29 @@ class _Sequential(soundfile.SoundFile):  # type: ignore[misc]
 
 
 class _SndfileDecoder:
-    """By libsndfile. It is given no name: by that it would take any bytes in a file named .raw for samples."""
+    """By libsndfile. It is given no name: by that it would take any bytes in a file named .raw for samples.
 
-    def __init__(self, file: int, name: str, stack: ExitStack) -> None:
+    Args:
+        told: how many bytes there should be; libsndfile says nothing if there are fewer.
+        got: how many there have been, once all are read.
+    """
+
+    def __init__(self, file: int, name: str, stack: ExitStack, told: int, got: Callable[[], int]) -> None:
         self._file = stack.enter_context(_Sequential(file, closefd=False))
         self._name = name
         self.sample_rate, self.channels = self._file.samplerate, self._file.channels
         self.frames: int = self._file.frames
         self.seconds: Optional[float] = None
-        self.lack = ""  # what is wrong with its end
+        self._told, self._got = told, got
 
     def read(self, frames: int) -> np.ndarray:
         try:
             block: np.ndarray = self._file.read(frames, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise AudioFileError(f"{self._name}: {_UNREADABLE} ({error.error_string})") from None
-        if not len(block) and self.lack:
-            raise AudioFileError(f"{self._name}: {self.lack}")
+        # Some programs count the byte that pads an odd length, and leave it out.
+        if not len(block) and self._told > self._got() + 1:
+            raise AudioFileError(f"{self._name}: cut short, got {self._got()} bytes, expected {self._told}")
         return block
 
 
@@ -211,25 +217,32 @@ def _read(file: int, most: int) -> bytes:
     return found
 
 
-def _relay(head: bytes, file: int, stack: ExitStack) -> int:
-    """A pipe that brings the head, and then what follows it in the file."""
-    reading, writing = os.pipe()
-    stack.callback(os.close, reading)
-    source = os.dup(file)
+class _Relay:
+    """A pipe that brings the head, and then what follows it in the file.
 
-    def copy() -> None:
-        data = head
+    Attributes:
+        reading: its descriptor.
+        bytes: how many it has been given.
+    """
+
+    def __init__(self, head: bytes, file: int, stack: ExitStack) -> None:
+        self.reading, writing = os.pipe()
+        stack.callback(os.close, self.reading)
+        self.bytes = len(head)
+        threading.Thread(target=self._copy, args=(head, os.dup(file), writing), name="relay", daemon=True).start()
+
+    def _copy(self, data: bytes, source: int, writing: int) -> None:
         try:
             while data:
-                data = data[os.write(writing, data) :] or os.read(source, 1 << 16)
+                data = data[os.write(writing, data) :]
+                if not data:
+                    data = os.read(source, 1 << 16)
+                    self.bytes += len(data)
         except BrokenPipeError:  # nobody listens any more
             pass
         finally:
             os.close(source)
             os.close(writing)
-
-    threading.Thread(target=copy, name="relay", daemon=True).start()
-    return reading
 
 
 def _wav_length(head: bytes) -> int:
@@ -247,6 +260,13 @@ def _chunks(head: bytes) -> dict[bytes, int]:
         found[head[start : start + 4]] = start + 8
         start += 8 + length + length % 2
     return found
+
+
+def _samples_end(head: bytes) -> int:
+    """Where a WAV file says that its samples end, 0 if it says it nowhere."""
+    start = _chunks(head).get(b"data", 0)
+    length = int.from_bytes(head[start - 4 : start], "little") if start else _NO_LENGTH
+    return start + length if length < _NO_LENGTH else 0
 
 
 def _is_plain_wav(head: bytes) -> bool:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,29 @@ def test_a_wav_that_is_cut_short_is_heard_as_far_as_it_goes(tmp_path: Path) -> N
     with AudioReader(tmp_path / "a.wav") as reader, pytest.raises(AudioFileError, match="cut short, got 1543 bytes"):
         heard.extend(reader.blocks(1))
     assert torch.equal(torch.cat(heard), want[:749])
+
+
+@pytest.mark.parametrize("cut", [2, 501, 1500])
+def test_a_wav_that_is_cut_short_is_so_through_a_pipe_too(tmp_path: Path, cut: int) -> None:
+    soundfile.write(tmp_path / "a.wav", voice_like(1000).numpy(), 16000, subtype="PCM_16")
+    want, data = load_audio(tmp_path / "a.wav"), (tmp_path / "a.wav").read_bytes()
+
+    def heard(brought: bytes, problem: str = "") -> torch.Tensor:
+        reading, writing = os.pipe()
+        os.write(writing, brought)
+        os.close(writing)
+        blocks: list[torch.Tensor] = []
+        told = pytest.raises(AudioFileError, match=problem) if problem else nullcontext()
+        with open(reading, "rb") as pipe, AudioReader(pipe) as reader, told:
+            blocks.extend(reader.blocks(0.01))
+        return torch.cat(blocks)
+
+    part = heard(data[:-cut], f"cut short, got {2044 - cut} bytes, expected 2044$")
+    assert torch.equal(part, want[: 1000 - (cut + 1) // 2])
+    assert torch.equal(heard(data), want)
+    assert torch.equal(heard(data + b"LIST\4\0\0\0more"), want)
+    length_unknown = data[:40] + b"\xff" * 4 + data[44:]
+    assert torch.equal(heard(length_unknown[:-cut]), part)
 
 
 def test_one_channel_can_be_chosen(tmp_path: Path) -> None:
