@@ -57,7 +57,7 @@ COMMANDS = {
     "profiles": Entry(
         "speaker_id.commands.profiles",
         "ListProfiles",
-        "List the voices that are enrolled, or remove, rename, export or import some.",
+        "List the voices that are enrolled; or remove, rename, export or import some first.",
     ),
     "listen": Entry("speaker_id.commands.listen", "Listen", "Say who speaks, while they speak."),
     "calibrate": Entry(
@@ -170,8 +170,15 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
         bug = _is_bug(error)
         if bug or debug:
             traceback.print_exc()
-        line = "this looks like a bug of streamdrnn; please report it with the lines above" if bug else str(error)
+        line = "this looks like a bug of streamdrnn; please report it with the lines above" if bug else _line(error)
         _end(1, f"streamdrnn: {' '.join(line.split()) or type(error).__name__}")
+
+
+def _line(error: Exception) -> str:
+    """An error for people; the operating system's without its number, and with the file in front as ours have it."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror.lower()}"
+    return str(error)
 
 
 def _is_bug(error: Exception) -> bool:

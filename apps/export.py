@@ -41,7 +41,6 @@ class Export:
         path = model_file(self.model)
         files = export_paths(self.out, self.format)
         model, notes = load_to_run(path), model_notes(path)
-        self.out.parent.mkdir(parents=True, exist_ok=True)
         description = export_model(model, self.out, self.format, notes, self.overwrite)
         if self.json:
             print(json.dumps({"files": [str(file) for file in files.values()], **description}))

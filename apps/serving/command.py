@@ -97,6 +97,8 @@ class Serve:
         for name in ("snapshot_seconds", "keep_hours", "store_mb"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}: expected above 0, got {getattr(self, name)}")
+        if not 0 <= self.port < 1 << 16:
+            raise InputError(f"port: expected 0 (any that is free) to 65535, got {self.port}")
         if self.ssl_keyfile is not None and self.ssl_certfile is None:
             raise InputError("ssl_keyfile: expected with an ssl_certfile")
         for path in (self.ssl_certfile, self.ssl_keyfile):
@@ -127,8 +129,8 @@ class Serve:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
             listener = socket.create_server((self.host, self.port), family=family, backlog=1024)
-        except (OverflowError, TypeError) as error:  # the port is too large, the host too long
-            raise InputError(f"host, port: {error}") from None
+        except TypeError as error:  # it is too long
+            raise InputError(f"host: {error}") from None
         scheme, host = "wss" if certificate else "ws", f"[{self.host}]" if ":" in self.host else self.host
         url = f"{scheme}://{host}:{listener.getsockname()[1]}"
         print(f"serving {', '.join(sorted(service.models))} at {url}", flush=True)

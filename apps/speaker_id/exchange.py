@@ -22,9 +22,14 @@ def export_profiles(store: ProfileStore, path: Path) -> None:
     """Write all profiles to a file, or leave what is there as it was.
 
     Raises:
+        FileExistsError: another file than one of exported profiles is there, such as a recording.
         ValueError: nobody is enrolled.
         OSError: the file cannot be written.
     """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder")
+    if path.exists() and not _is_export(path):
+        raise FileExistsError(f"{path}: is there already and holds no exported profiles, expected another name")
     stored = store.recordings()
     if not stored:
         raise InputError(f"{store.path}: nobody is enrolled")
@@ -38,6 +43,14 @@ def export_profiles(store: ProfileStore, path: Path) -> None:
         except BaseException:
             os.unlink(file.name)
             raise
+
+
+def _is_export(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    beginning = json.dumps({"format": FORMAT})[:-1].encode()
+    with path.open("rb") as file:
+        return file.read(len(beginning)) == beginning
 
 
 def as_object(stored: StoredRecording) -> dict[str, Any]:

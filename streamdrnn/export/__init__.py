@@ -66,7 +66,7 @@ def export_model(
     Args:
         model: the model, float32 or float64; it stays as it is.
         path: the file, or for C the folder. Where a format has a file for each entry point, their names are in front of
-            the ending: ``x.onnx`` stands for ``x.step.onnx`` and ``x.chunk.onnx``.
+            the ending: ``x.onnx`` stands for ``x.step.onnx`` and ``x.chunk.onnx``. Missing folders above are made.
         format: ``"torchscript"``, ``"onnx"``, ``"pt2"`` or ``"c"``.
         notes: what belongs to the model, as :func:`streamdrnn.model_notes` gives it, for the description in the file.
         overwrite: whether files that are there are replaced; others in a folder stay.
@@ -80,12 +80,14 @@ def export_model(
             take the network, or ``onnx`` is not installed.
     """
     files = export_paths(path, format)
+    writer = _WRITERS[format]
+    if writer.ending is None and Path(path).is_file():
+        raise FileExistsError(f"{path}: is a file, expected a folder")
     if not overwrite:
         for file in files.values():
             if file.exists():
                 raise FileExistsError(f"{file}: is there already, and not to be overwritten (--overwrite)")
     program = _program(model)
-    writer = _WRITERS[format]
     description = writer.describe(program, notes or {})
     with quiet():
         contents = writer.contents(program, description)
@@ -95,6 +97,7 @@ def export_model(
 
 
 def _write(path: Path, content: Union[bytes, Mapping[str, bytes]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, bytes):
         write_whole(path, content)
         return

@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 import streamdrnn
-from streamdrnn import DilatedRNN, model_notes, save_model
+from streamdrnn import DilatedRNN, Tagger, model_notes, save_model
 from streamdrnn.apps.cli import COMMANDS, main
 from streamdrnn.apps.info import Info
 from streamdrnn.apps.speaker_id.model import asset
@@ -21,6 +21,7 @@ from streamdrnn.apps.speaker_id.profiles import ProfileStore
 from streamdrnn.apps.speaker_id.sources.source import SourceError
 from streamdrnn.apps.training.network import KINDS, NetworkRecipe, build
 from streamdrnn.audio import AudioFileError, load_audio
+from streamdrnn.baselines import MinGRU
 from streamdrnn.errors import InputError
 from streamdrnn.kernels import cpu
 from tests.audio.signals import voice_like
@@ -152,7 +153,7 @@ def test_a_bug_is_no_mistake_of_the_users(run: Run, monkeypatch: pytest.MonkeyPa
         (InputError("x: expected\n 1, got 2"), "x: expected 1, got 2"),
         (AudioFileError("a.wav: damaged"), "a.wav: damaged"),
         (FileNotFoundError("a.wav: no such file"), "a.wav: no such file"),
-        (PermissionError(13, "Permission denied", "a.wav"), "[Errno 13] Permission denied: 'a.wav'"),
+        (PermissionError(13, "Permission denied", "a.wav"), "a.wav: permission denied"),
         (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
         (SourceError("no microphone was found"), "no microphone was found"),
         (TimeoutError(), "TimeoutError"),
@@ -230,6 +231,40 @@ def test_enrol_identify_list_remove(run: Run, profiles: Path) -> None:
     assert "Heather" not in run("profiles", "--profiles", profiles, "--remove", "Heather").out
     run("profiles", "--profiles", profiles, "--remove", "Heather").is_one_line_about("no profile 'Heather'")
     assert "nobody is enrolled" in run("profiles", "--profiles", profiles, "--remove", "Paul").out
+
+
+def test_voices_are_exported_into_no_other_file(run: Run, profiles: Path, tmp_path: Path) -> None:
+    run("enroll", "Paul", asset("paul.flac"), "--profiles", profiles)
+    before = profiles.read_bytes()
+    (tmp_path / "voice.wav").write_bytes(b"a recording")
+    for target in (profiles, tmp_path / "voice.wav", tmp_path):
+        outcome = run("profiles", "--profiles", profiles, "--export", target)
+        outcome.is_one_line_about("is there already and holds no exported profiles, expected another name")
+    run("profiles", "--profiles", profiles, "--export", tmp_path / "no" / "v.json").is_one_line_about("no such folder")
+    assert (tmp_path / "voice.wav").read_bytes() == b"a recording"
+    for _ in range(2):  # the second takes the place of the first
+        assert run("profiles", "--profiles", profiles, "--export", tmp_path / "voices.json").code == 0
+    together = run("profiles", "--profiles", profiles, "--remove", "Paul", "--export", tmp_path / "voices.json")
+    together.is_one_line_about("--remove, --export: expected one of them at a time")
+    assert profiles.read_bytes() == before
+    run("profiles", "--profiles", tmp_path / "other", "--import", tmp_path / "voices.json")
+    assert "Paul" in run("profiles", "--profiles", tmp_path / "other").out
+
+
+def test_what_is_refused_leaves_nothing(run: Run, profiles: Path, tmp_path: Path) -> None:
+    identify, keep = ("identify", asset("paul.flac")), ("--profiles", profiles, "--unknown", "keep")
+    run(*identify, tmp_path / "gone.wav", *keep).is_one_line_about("gone.wav: no such file")
+    run(*identify, *keep, "--json", "--format", "srt").is_one_line_about("--json: expected without --format srt")
+    assert "nobody is enrolled" in run("profiles", "--profiles", profiles).out
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16000)
+    recorded = run("listen", tmp_path / "empty.wav", "--profiles", profiles, "--record", tmp_path / "r")
+    assert "empty.wav: has no samples" in recorded.err.splitlines()[-1]
+    assert not list((tmp_path / "r").iterdir())
+    save_model(Tagger(MinGRU(3, 4, 1), 2), tmp_path / "model")
+    export = ("export", tmp_path / "model", "--format", "c", "--out")
+    run(*export, tmp_path / "a" / "b").is_one_line_about("the library computes a DilatedRNN only")
+    assert not (tmp_path / "a").exists()
+    run(*export, tmp_path / "model", "--overwrite").is_one_line_about("is a file, expected a folder")
 
 
 def test_profiles_are_the_users_own_unless_they_say_otherwise(

@@ -3,6 +3,7 @@
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import tyro
@@ -78,9 +79,14 @@ class Identify:
         if not store.voices(model.id) and self.unknown == "one":
             raise InputError(f"{store.path}: nobody is enrolled; first run: streamdrnn enroll NAME FILE")
         threshold = chosen_threshold(self.threshold)
+        if self.json and self.format not in ("text", "json"):
+            raise InputError(f"--json: expected without --format {self.format}")
         kind = "json" if self.json else self.format
         if self.more and not FORMATS[kind].names_recordings and kind != "text":
             raise InputError(f"--format {kind}: of one recording, got {1 + len(self.more)}")
+        for file in self.more:  # before anything is told or kept of the first
+            if file != "-" and not Path(file).exists():
+                raise FileNotFoundError(f"{file}: no such file")
         for file in (self.file, *self.more):
             source = recording(file, self.rate, self.channels, self.channel)
             if self.more and kind == "text":

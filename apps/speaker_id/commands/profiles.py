@@ -8,11 +8,12 @@ from typing import Annotated, Optional
 import tyro
 
 from streamdrnn.apps.speaker_id.commands.options import Json, ProfileFile, profile_store
+from streamdrnn.errors import InputError
 
 
 @dataclass
 class ListProfiles:
-    """List the voices that are enrolled, or remove, rename, export or import some.
+    """List the voices that are enrolled; or remove, rename, export or import some first.
 
     Example: streamdrnn profiles --remove "Anna Example"
     """
@@ -33,6 +34,10 @@ class ListProfiles:
     def run(self) -> None:
         from streamdrnn.apps.speaker_id.exchange import export_profiles, import_profiles
 
+        asked = {"remove": self.remove, "rename": self.rename, "export": self.export_to, "import": self.import_from}
+        named = [f"--{name}" for name, value in asked.items() if value is not None]
+        if len(named) > 1:
+            raise InputError(f"{', '.join(named)}: expected one of them at a time")
         store = profile_store(self.profiles)
         if self.import_from is not None:
             import_profiles(store, self.import_from)

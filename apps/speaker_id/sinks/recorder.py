@@ -17,7 +17,7 @@ class Recorder:
     """Writes ``audio.flac`` and ``labels.jsonl`` in a folder, while they come in.
 
     What was lost is silent in the audio, so that the labels' times hold. Both files can be read up to their last
-    moments if the program is killed.
+    moments if the program is killed. Where nothing comes, no file stays.
 
     Args:
         folder: is made where there is none.
@@ -32,10 +32,10 @@ class Recorder:
         import soundfile
 
         folder.mkdir(parents=True, exist_ok=True)
-        audio = folder / "audio.flac"
-        if audio.exists() or (folder / "labels.jsonl").exists():
+        self._files = audio, labels = folder / "audio.flac", folder / "labels.jsonl"
+        if audio.exists() or labels.exists():
             raise FileExistsError(f"{folder}: holds a recording already, expected a new folder")
-        self._labels: TextIO = (folder / "labels.jsonl").open("x", encoding="utf-8")
+        self._labels: TextIO = labels.open("x", encoding="utf-8")
         self._lines = JsonLines(self._labels)
         self._audio = soundfile.SoundFile(audio, "x", sample_rate, 1, "PCM_16", format="FLAC")
 
@@ -53,7 +53,11 @@ class Recorder:
         """Write the summary, and close the files."""
         self._lines.finish(summary)
         self._labels.close()
+        nothing = not self._audio.frames
         self._audio.close()
+        if nothing:
+            for file in self._files:
+                file.unlink()
 
     def _write(self, samples: torch.Tensor) -> None:
         import soundfile
