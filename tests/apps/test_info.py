@@ -136,7 +136,7 @@ def test_gradients_are_over_time_whichever_dimension_is_first() -> None:
 def test_wrong_use_gets_one_line(info: Info, nine: Path, tmp_path: Path) -> None:
     info("--plot", tmp_path).is_one_line_about("--plot: give the model file to draw")
     info(tmp_path / "gone.safetensors", "--plot", tmp_path).is_one_line_about("no such file")
-    info(nine, "--plot", nine).is_one_line_about("File exists")
+    info(nine, "--plot", nine).is_one_line_about("file exists")
 
 
 def test_plots_without_matplotlib_get_one_line(info: Info, nine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,7 +232,7 @@ def test_what_cannot_work_is_one_line(bench: Bench, tmp_path: Path, monkeypatch:
     quick = ("--quick", "--suite", "forward")
     wrong: list[tuple[tuple[object, ...], str]] = [
         ((*quick, "--repeats", 0), "repeats: got 0"),
-        ((*quick, "--out", tmp_path / "file"), "File exists"),
+        ((*quick, "--out", tmp_path / "file"), "file exists"),
         (("--precision", "tf32"), "--precision tf32: not on cpu, where there is ieee"),
     ]
     for arguments, problem in wrong:
