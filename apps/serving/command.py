@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Optional
 
 import tyro
 
+from streamdrnn.apps.port import check_port
 from streamdrnn.apps.weights import Held
 from streamdrnn.errors import InputError, installing
 
@@ -97,8 +98,7 @@ class Serve:
         for name in ("snapshot_seconds", "keep_hours", "store_mb"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}: expected above 0, got {getattr(self, name)}")
-        if not 0 <= self.port < 1 << 16:
-            raise InputError(f"port: expected 0 (any that is free) to 65535, got {self.port}")
+        check_port(self.port)
         if self.ssl_keyfile is not None and self.ssl_certfile is None:
             raise InputError("ssl_keyfile: expected with an ssl_certfile")
         for path in (self.ssl_certfile, self.ssl_keyfile):

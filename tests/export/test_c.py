@@ -98,6 +98,31 @@ def test_every_model_gives_pythons_bits(name: str, example: Example) -> None:
     assert description["entry_points"]["push"]["y"]["shape"] == ["steps", "batch", len(want[0])]
 
 
+DUMP = """\
+#include <stdio.h>
+#include "model.h"
+
+int main(void) { return fwrite(model_file, 1, model_size, stdout) != model_size; }
+"""
+
+
+def test_all_bytes_of_a_model_are_in_the_array(tmp_path: Path) -> None:
+    """Quotes, backslashes, trigraphs, and digits after what is written in digits."""
+    pairs = np.stack(np.meshgrid(np.arange(256), np.arange(256)), -1).astype(np.uint8).tobytes()
+    content = pairs + b"".join(b"??" + bytes([sign]) for sign in b"=/'()!<>-")
+    model = streamdrnn.DilatedRNN(1, 128, 1)
+    model.get_parameter("weight_hh_l0").detach().view(torch.uint8).flatten()[: len(content)] = torch.tensor(
+        list(content)
+    )
+    export_model(model, tmp_path / "c", "c")
+    (tmp_path / "c" / "dump.c").write_text(DUMP)
+    for language in ("c90", "c99", "c11"):
+        flags = (f"-std={language}", "-pedantic", "-Wall", "-Wextra", "-Werror")
+        call("cc", *flags, tmp_path / "c" / "dump.c", tmp_path / "c" / "model.c", "-o", tmp_path / "dump")
+        done = subprocess.run([tmp_path / "dump"], capture_output=True, check=True)
+        assert content in done.stdout
+
+
 @pytest.mark.parametrize(("subtype", "format"), [("PCM_16", "WAV"), ("FLOAT", "WAV"), ("PCM_16", "WAVEX")])
 def test_a_wav_file_is_heard_as_in_python(subtype: str, format: str, example: Example, tmp_path: Path) -> None:
     model, file = build("speaker"), tmp_path / "voice.wav"

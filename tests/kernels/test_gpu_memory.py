@@ -23,9 +23,16 @@ from tests.strategies import CELLS, Network, randn
 pytestmark = [needs_triton, pytest.mark.skipif(not gpu.interpreted(), reason="the interpreter alone can be watched")]
 
 if not gpu.why_not():  # else Triton may not be installed
+    import triton
+    from triton import language as tl
     from triton.runtime import interpreter
 
     from streamdrnn.kernels.gpu import resident, scan, skewed, skewed_scan, stream, tiled
+
+    def more_than_squares(x: Any, y: Any) -> None:
+        number = tl.load(x)
+        tl.store(y, number * number + number)
+
 
 RESIDENT, CORES = Plan(1, 64, 4), Plan(16, 64, 8, dot=True)
 TILED, WIDE = Plan(16, 32, 8, stages=2, dot=True, inputs=16), Plan(64, 16, 8, stages=2, dot=True, inputs=16)
@@ -147,6 +154,15 @@ def far_copy(t: Tensor, axis: int) -> Tensor:
     far = torch.frombuffer(pages, dtype=t.dtype).view(shape)
     far.narrow(axis, MANY - FEW, FEW).copy_(t)
     return far
+
+
+def test_integers_that_overflow_are_noticed() -> None:
+    kernel, result = triton.jit(more_than_squares), torch.zeros(1, dtype=torch.int32)
+    kernel[1,](torch.tensor([46_340], dtype=torch.int32), result)
+    assert result.item() == 46_340 * 46_341
+    for number in (46_341, -70_000):
+        with pytest.raises(interpreter.InterpreterError, match="mul of int32 overflows"):
+            kernel[1,](torch.tensor([number], dtype=torch.int32), result)
 
 
 @pytest.mark.skipif(not hasattr(mmap, "MAP_ANONYMOUS"), reason="needs memory that is only taken where it is written")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import tyro
 
+from streamdrnn.apps.port import check_port
 from streamdrnn.apps.speaker_id.commands.options import (
     Channel,
     Channels,
@@ -91,8 +92,7 @@ class Listen:
             return
         if self.seconds is not None and not self.seconds > 0:
             raise InputError(f"seconds: expected more than 0, got {self.seconds:g}")
-        if not 0 <= self.port < 1 << 16:
-            raise InputError(f"port: expected 0 (any that is free) to 65535, got {self.port}")
+        check_port(self.port)
         if self.web and (self.source is not None or self.device is not None or self.record is not None or self.json):
             raise InputError("--web: a page has its own microphone, expected no file, --device, --record or --json")
         if self.web and self.unknown != "one":
